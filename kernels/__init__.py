@@ -1,0 +1,27 @@
+"""Neural-network kernels compiled by Numba.
+
+Every function takes NumPy arrays, works when called from Python and from a user's own
+``@numba.njit`` code, and gives the same bits for any number of threads.
+"""
+
+from kernels.affine import affine_backward, affine_forward, affine_gradient
+from kernels.relu import relu_backward, relu_forward
+from kernels.sigmoid import sigmoid_backward, sigmoid_forward
+from kernels.softmax import (
+    softmax,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
+
+__all__ = [
+    "affine_backward",
+    "affine_forward",
+    "affine_gradient",
+    "relu_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "softmax",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+]

@@ -1,0 +1,179 @@
+"""Where compiled kernels are kept on disk, and when what is kept counts as stale.
+
+Numba keeps a compiled function under the content of the one file that defines it. Code inlined
+from another file is not part of that key, so after an edit in a helper, or a new version installed
+over an old one, plain ``@numba.njit(cache=True)`` goes on running the old code. Here the key is the
+content of all of this package's sources:
+
+* `njit`, the decorator of every kernel, keeps compiled code together with `STAMP` and compiles
+  anew when the stamp differs. Trouble with the disk costs time and one warning, never a result.
+* `_Stamped` adds `STAMP` to the key of a user's own cached functions that call these kernels,
+  since they hold a copy of the kernels' code. Other cached functions are left alone.
+
+What decides the folder is Numba's own: ``NUMBA_CACHE_DIR``, else ``__pycache__`` beside the
+source, else the user's cache folder.
+"""
+
+# mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, TypeVar
+
+import numba
+from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache
+from numba.core.dispatcher import Dispatcher
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+config: Any = numba.config
+_PACKAGE = __name__.rpartition(".")[0]
+
+# Settings that change the machine code and that Numba leaves out of its key. They go into ours, so
+# that a run under NUMBA_BOUNDSCHECK=1 neither uses nor spoils what an ordinary run has kept. (The
+# processor's name and features are in Numba's key.)
+_SETTINGS = (
+    "BOUNDSCHECK",
+    "DEBUGINFO_DEFAULT",
+    "DISABLE_INTEL_SVML",
+    "LOOP_VECTORIZE",
+    "OPT",
+    "SLP_VECTORIZE",
+)
+
+_warned = False
+
+
+def _hash_sources(folder: Path) -> str:
+    """Return one digest of the names and contents of all Python files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*.py") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+# Taken once, before the other modules are imported: it has to tell what this process runs.
+STAMP = _hash_sources(Path(__file__).parent)
+
+
+def _warn_once(problem: str) -> None:
+    """Say once in a process that compiled kernels are not kept, and what to do about it."""
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"{problem}. Results are not affected, but kernels are compiled again when they are "
+            "next needed. To keep them, set NUMBA_CACHE_DIR to a folder with room that you may "
+            "write in.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+class _StampedResult(CompileResultCacheImpl):
+    """Compiled code on disk, kept together with the stamp of the sources it was made from.
+
+    The stamp is in the data file, not only in the index: Numba writes the index first, so for a
+    moment, or for ever when the process is killed in between, a new index names old data.
+    """
+
+    def reduce(self, cres: Any) -> Any:
+        return STAMP, super().reduce(cres)
+
+    def rebuild(self, target_context: Any, data: Any) -> Any:
+        stamp, compiled = data
+        return super().rebuild(target_context, compiled) if stamp == STAMP else None
+
+
+class _KernelCache(FunctionCache):
+    """Numba's cache of one function, with our stamp, in which no trouble on disk is fatal."""
+
+    _impl_class = _StampedResult
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        settings = tuple(str(getattr(config, name, None)) for name in _SETTINGS)
+        return super()._index_key(sig, codegen), settings
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # unpickling a damaged file may raise anything
+            _warn_once(f"The compiled kernels in {self.cache_path} cannot be read ({error!r})")
+            with suppress(Exception):
+                self.flush()  # a fresh index, so that the next process finds good files
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # a full disk, a folder that went away, a damaged index
+            _warn_once(f"Compiled kernels cannot be kept in {self.cache_path} ({error!r})")
+
+
+def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Compile a kernel: `numba.njit`, with what it compiles kept on disk under our stamp.
+
+    Parameters
+    ----------
+    function : callable, optional
+        The function, when the decorator is used without parentheses.
+    **options
+        As for `numba.njit`; ``cache`` is true unless given.
+
+    Returns
+    -------
+    callable
+        Numba's dispatcher, or a decorator that makes one.
+    """
+    cache = options.pop("cache", True)
+
+    def decorate(py_func: F) -> F:
+        kernel: Any = numba.njit(**options)(py_func)
+        if cache and not config.DISABLE_JIT:
+            try:
+                kernel._cache = _KernelCache(py_func)
+            except RuntimeError as error:  # no folder is writable: Numba alone would stop here
+                _warn_once(f"Compiled kernels cannot be kept ({error})")
+        compiled: F = kernel
+        return compiled
+
+    return decorate if function is None else decorate(function)
+
+
+def _uses_package(py_func: FunctionType) -> bool:
+    """Tell whether a function is ours, or its module has one of our modules or functions."""
+    names = [py_func.__module__]
+    for value in list(py_func.__globals__.values()):
+        if isinstance(value, ModuleType):
+            names.append(value.__name__)
+        elif isinstance(value, FunctionType | Dispatcher):
+            names.append(value.__module__)
+    return any(name == _PACKAGE or name.startswith(f"{_PACKAGE}.") for name in names if name)
+
+
+class _Stamped:
+    """A cache locator for functions that use the package: Numba's own, with our stamp added."""
+
+    others: tuple[Any, ...] = tuple(CacheImpl._locator_classes)
+
+    @classmethod
+    def from_function(cls, py_func: FunctionType, py_file: str) -> Any:
+        """Return where a function is kept, or None if it is no concern of ours."""
+        if not _uses_package(py_func):
+            return None
+        for other in cls.others:
+            locator = other.from_function(py_func, py_file)
+            if locator is not None:
+                locator.get_source_stamp = partial(tuple, [locator.get_source_stamp(), STAMP])
+                return locator
+        return None
+
+
+_locators: list[Any] = CacheImpl._locator_classes
+_locators.insert(0, _Stamped)

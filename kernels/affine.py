@@ -1,0 +1,248 @@
+"""Affine: ``out = x W + b``."""
+
+import numpy as np
+from numba.extending import overload, register_jitable
+from numpy.typing import ArrayLike
+
+from kernels._cache import njit
+from kernels.edge import (
+    Array,
+    compiled_ready,
+    compiled_widened,
+    describe,
+    float_type,
+    ready,
+    real,
+    require_ndim,
+    widened,
+)
+from kernels.product import product
+from kernels.tile import panel_address
+
+
+def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
+    """Multiply a batch by a matrix and add a row: ``out = x W + b``.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, D)
+        Batch of N inputs. uint8 and float32 beside a wider `W` are widened as they are read.
+    W : array_like, shape (D, M)
+        Weights; their dtype, float32 or float64, is that of the result. Integers are converted to
+        float64.
+    b : array_like, shape (M,)
+        Bias.
+
+    Returns
+    -------
+    out : ndarray, shape (N, M)
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers, or is masked.
+    ValueError
+        If the shapes do not fit together.
+
+    Notes
+    -----
+    A fully connected layer as in D. Rumelhart, G. Hinton and R. Williams, "Learning
+    representations by back-propagating errors", Nature 323 (1986).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import affine_forward
+    >>> affine_forward(np.array([[1.0, 2.0]]), np.eye(2), np.array([3.0, 4.0]))
+    array([[4., 6.]])
+    """
+    W = real(W, "W")
+    dtype = float_type(W)
+    x, W, b = widened(x, dtype, "x"), ready(W, dtype), ready(real(b, "b"), dtype)
+    if not (x.ndim == 2 == W.ndim and b.ndim == 1 and _fit_forward(x, W, b)):
+        raise ValueError(
+            f"affine_forward: expected x (N, D), W (D, M) and b (M,), got {describe(x=x, W=W, b=b)}"
+        )
+    out = np.empty((x.shape[0], W.shape[1]), dtype)
+    product(engine(x.dtype, dtype), x, False, W, False, b, out)
+    return out
+
+
+def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array, Array, Array]:
+    """Gradients of an affine layer: ``dx = dout W^T, dW = x^T dout, db = sum of dout's rows``.
+
+    Parameters
+    ----------
+    dout : array_like, shape (N, M)
+        Gradient of the loss with respect to the output.
+    x : array_like, shape (N, D)
+        Input of the forward pass.
+    W : array_like, shape (D, M)
+        Weights of the forward pass; their dtype, float32 or float64, is that of the results.
+
+    Returns
+    -------
+    dx : ndarray, shape (N, D)
+    dW : ndarray, shape (D, M)
+    db : ndarray, shape (M,)
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers, or is masked.
+    ValueError
+        If the shapes do not fit together.
+
+    See Also
+    --------
+    affine_gradient : the same without `dx`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import affine_backward
+    >>> dout, x, W = np.array([[1.0, 2.0]]), np.array([[3.0]]), np.array([[5.0, 6.0]])
+    >>> affine_backward(dout, x, W)
+    (array([[17.]]), array([[3., 6.]]), array([1., 2.]))
+    """
+    dout, x, W = _backward_operands("affine_backward", dout, x, W)
+    dx, dtype = np.empty(x.shape, W.dtype), W.dtype
+    product(engine(dtype, dtype), dout, False, W, True, np.zeros(x.shape[1], dtype), dx)
+    return dx, *_gradient(dout, x)
+
+
+def affine_gradient(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array, Array]:
+    """Gradients of an affine layer's parameters: `affine_backward` without ``dx``.
+
+    For the first layer of a network, whose input's gradient nobody reads.
+
+    Parameters
+    ----------
+    dout : array_like, shape (N, M)
+        Gradient of the loss with respect to the output.
+    x : array_like, shape (N, D)
+        Input of the forward pass.
+    W : array_like, shape (D, M)
+        Weights of the forward pass; their dtype, float32 or float64, is that of the results.
+
+    Returns
+    -------
+    dW : ndarray, shape (D, M)
+    db : ndarray, shape (M,)
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers, or is masked.
+    ValueError
+        If the shapes do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import affine_gradient
+    >>> affine_gradient(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.array([[5.0, 6.0]]))
+    (array([[3., 6.]]), array([1., 2.]))
+    """
+    dout, x, W = _backward_operands("affine_gradient", dout, x, W)
+    return _gradient(dout, x)
+
+
+def _backward_operands(
+    name: str, dout: ArrayLike, x: ArrayLike, W: ArrayLike
+) -> tuple[Array, Array, Array]:
+    W = real(W, "W")
+    dtype = float_type(W)
+    dout, x, W = ready(real(dout, "dout"), dtype), widened(x, dtype, "x"), ready(W, dtype)
+    if not (dout.ndim == x.ndim == W.ndim == 2 and _fit_backward(dout, x, W)):
+        raise ValueError(
+            f"{name}: expected dout (N, M), x (N, D) and W (D, M), got "
+            + describe(dout=dout, x=x, W=W)
+        )
+    return dout, x, W
+
+
+def _gradient(dout: Array, x: Array) -> tuple[Array, Array]:
+    m, dtype = dout.shape[1], dout.dtype
+    dW, db = np.empty((x.shape[1], m), dtype), np.zeros(m, dtype)
+    product(engine(x.dtype, dtype), x, True, dout, False, db, dW)  # while db still holds zeros
+    _column_sums(dout, db)
+    return dW, db
+
+
+_engines: dict[tuple[np.dtype[np.generic], np.dtype[np.generic]], int] = {}
+
+
+def engine(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
+    """Return the address of the micro-kernel for two element types, compiling it at first use."""
+    try:
+        return _engines[a, c]
+    except KeyError:
+        return _engines.setdefault((a, c), panel_address(np.empty(0, a), np.empty(0, c)))
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _fit_forward(x, W, b):  # type: ignore[no-untyped-def]
+    return x.shape[1] == W.shape[0] and W.shape[1] == b.shape[0]
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _fit_backward(dout, x, W):  # type: ignore[no-untyped-def]
+    return dout.shape == (x.shape[0], W.shape[1]) and x.shape[1] == W.shape[0]
+
+
+@njit(nogil=True)
+def _column_sums(a, sums):  # type: ignore[no-untyped-def]
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            sums[j] += a[i, j]
+
+
+@overload(affine_forward)
+def _compiled_affine_forward(x, W, b):  # type: ignore[no-untyped-def]
+    require_ndim("affine_forward", (x, 2), (W, 2), (b, 1))
+
+    def forward(x, W, b):  # type: ignore[no-untyped-def]
+        if not _fit_forward(x, W, b):
+            raise ValueError("affine_forward: expected x (N, D), W (D, M) and b (M,), got others")
+        weights = compiled_ready(W, W)
+        batch, bias = compiled_widened(x, weights), compiled_ready(b, weights)
+        out = np.empty((x.shape[0], W.shape[1]), weights.dtype)
+        product(panel_address(batch, out), batch, False, weights, False, bias, out)
+        return out
+
+    return forward
+
+
+@overload(affine_backward)
+def _compiled_affine_backward(dout, x, W):  # type: ignore[no-untyped-def]
+    require_ndim("affine_backward", (dout, 2), (x, 2), (W, 2))
+
+    def backward(dout, x, W):  # type: ignore[no-untyped-def]
+        dW, db = affine_gradient(dout, x, W)
+        weights = compiled_ready(W, W)
+        upper = compiled_ready(dout, weights)
+        dx = np.empty(x.shape, weights.dtype)
+        zeros = np.zeros(x.shape[1], weights.dtype)
+        product(panel_address(upper, dx), upper, False, weights, True, zeros, dx)
+        return dx, dW, db
+
+    return backward
+
+
+@overload(affine_gradient)
+def _compiled_affine_gradient(dout, x, W):  # type: ignore[no-untyped-def]
+    require_ndim("affine_gradient", (dout, 2), (x, 2), (W, 2))
+
+    def gradient(dout, x, W):  # type: ignore[no-untyped-def]
+        if not _fit_backward(dout, x, W):
+            raise ValueError("expected dout (N, M), x (N, D) and W (D, M), got others")
+        upper = compiled_ready(dout, W)
+        batch = compiled_widened(x, upper)
+        dW = np.empty(W.shape, upper.dtype)
+        db = np.zeros(W.shape[1], upper.dtype)
+        product(panel_address(batch, dW), batch, True, upper, False, db, dW)
+        _column_sums(upper, db)
+        return dW, db
+
+    return gradient

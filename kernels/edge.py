@@ -1,0 +1,123 @@
+"""What happens to an array before a kernel sees it.
+
+Kernels are compiled for C-contiguous, writable, native float arrays only.  Here whatever a caller
+hands over is checked and brought to that form, so that neither a layout nor a flag compiles a
+kernel anew.  An array that already has it, the usual case, passes without a copy.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload
+from numba.np.numpy_support import as_dtype, from_dtype
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+UINT8 = np.dtype(np.uint8)
+_WIDENED = {(UINT8, FLOAT32), (UINT8, FLOAT64), (FLOAT32, FLOAT64)}
+
+
+def real(a: ArrayLike, name: str) -> Array:
+    """Return ``a`` as an array of float32, float64, integers or booleans, or say what is wrong."""
+    if isinstance(a, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected an array without a mask, got a masked array; "
+            "give the masked entries a value first with .filled(value)"
+        )
+    a = np.asarray(a)
+    if a.dtype.kind in "biu" or a.dtype.newbyteorder("=") in (FLOAT32, FLOAT64):
+        return a
+    raise TypeError(
+        f"{name}: expected real numbers (float32, float64 or integers), got dtype {a.dtype}; "
+        f"convert with {name}.astype(np.float64) if no information is lost"
+    )
+
+
+def floats(a: ArrayLike, name: str) -> Array:
+    """Return ``a`` ready for a kernel, float32 if it is that and float64 otherwise."""
+    a = real(a, name)
+    return ready(a, float_type(a))
+
+
+def float_type(a: Array) -> np.dtype[Any]:
+    """Return the dtype in which an operation on ``a`` computes."""
+    return FLOAT32 if a.dtype == FLOAT32 else FLOAT64
+
+
+def widened(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
+    """Return ``a`` ready for a kernel that computes in ``dtype`` and widens narrower elements."""
+    a = real(a, name)
+    return ready(a, a.dtype if (a.dtype, dtype) in _WIDENED else dtype)
+
+
+def ready(a: Array, dtype: DTypeLike) -> Array:
+    """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
+    if a.dtype == dtype and a.flags.carray:
+        return a
+    a = np.require(a, dtype, "CA")
+    return a if a.flags.writeable else np.asarray(_Unlocked(a))
+
+
+class _Unlocked:
+    """Read-only memory shown as writable, for kernels never write to what they are given.
+
+    Numba's types tell the two apart: without this a read-only array would compile another kernel
+    or have to be copied.
+    """
+
+    def __init__(self, a: Array):
+        self.owner = a
+        self.__array_interface__ = dict(a.__array_interface__, data=(a.ctypes.data, False))
+
+
+def describe(**arrays: Any) -> str:
+    """Name the shapes of arrays for a message: ``x (100, 784), W (785, 50)``."""
+    return ", ".join(f"{name} {np.shape(a)}" for name, a in arrays.items())
+
+
+def compiled_ready(a, like):  # type: ignore[no-untyped-def]
+    """In compiled code: `a` ready for a kernel that computes in the dtype of `like`."""
+    raise AssertionError("for compiled code only")
+
+
+def compiled_widened(a, like):  # type: ignore[no-untyped-def]
+    """In compiled code: the same, but narrower elements stay, to be widened by the kernel."""
+    raise AssertionError("for compiled code only")
+
+
+@overload(compiled_ready)
+def _compiled_ready(a, like):  # type: ignore[no-untyped-def]
+    return _copier(a, np.float32 if like.dtype == types.float32 else np.float64)
+
+
+@overload(compiled_widened)
+def _compiled_widened(a, like):  # type: ignore[no-untyped-def]
+    pair = (as_dtype(a.dtype), as_dtype(like.dtype)) if isinstance(a, types.Array) else None
+    return _copier(a, (pair[0] if pair in _WIDENED else pair[1]).type if pair else np.float64)
+
+
+def _copier(a, kind):  # type: ignore[no-untyped-def]
+    real = (types.Float, types.Integer, types.Boolean)
+    if not (isinstance(a, types.Array) and isinstance(a.dtype, real)):
+        raise TypingError(f"expected an array of real numbers, got {a}")
+    if a.dtype == from_dtype(np.dtype(kind)) and a.layout == "C" and a.mutable:
+        return lambda a, like: a
+
+    def copy(a, like):  # type: ignore[no-untyped-def]
+        out = np.empty(a.shape, kind)
+        out[...] = a
+        return out
+
+    return copy
+
+
+def require_ndim(function: str, *arrays: tuple[Any, int]) -> None:
+    """Refuse to compile a call whose arrays have the wrong number of dimensions."""
+    for a, ndim in arrays:
+        if not isinstance(a, types.Array) or a.ndim != ndim:
+            raise TypingError(f"{function}: expected an array of {ndim} dimensions, got {a}")

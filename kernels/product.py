@@ -1,0 +1,66 @@
+"""Matrix product of the affine layer: ``out = op(a) op(b) + bias``.
+
+Plain loops around the micro-kernel of :mod:`kernels.tile`.
+"""
+
+import numpy as np
+from numba import prange
+
+from kernels._cache import njit
+from kernels.threads import thread_count
+from kernels.tile import ACROSS, ROWS, VECTOR_BYTES, panel
+
+DEPTH = 256
+SERIAL_FLOPS = 1_000_000
+
+
+@njit(nogil=True)
+def _block(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1):
+    n, m = out.shape
+    k = a.shape[0] if a_t else a.shape[1]
+    a_row, a_k = (1, n) if a_t else (k, 1)
+    width = ACROSS * (VECTOR_BYTES // out.itemsize)
+    pack = b_t or (m > width and r1 - r0 >= 4 * ROWS[0])
+    packed = np.empty((DEPTH, width) if pack else (1, 1), out.dtype)
+    for k0 in range(0, max(k, 1), DEPTH):
+        depth = min(DEPTH, k - k0)
+        for j in range(c0, c1, width):
+            w = min(width, c1 - j)
+            if b_t:
+                for jj in range(w):
+                    for kk in range(depth):
+                        packed[kk, jj] = b[j + jj, k0 + kk]
+            elif pack:
+                for kk in range(depth):
+                    for jj in range(w):
+                        packed[kk, jj] = b[k0 + kk, j + jj]
+            from_, at, step = (packed, 0, width) if pack else (b, k0 * m + j, m)
+            if k0 == 0:
+                panel(engine, a, r0 * a_row + k0 * a_k, a_row, a_k, from_, at, step, depth,
+                    bias, j, 0, out, r0 * m + j, m, r1 - r0, w)  # fmt: skip
+            else:
+                panel(engine, a, r0 * a_row + k0 * a_k, a_row, a_k, from_, at, step, depth,
+                    out, r0 * m + j, m, out, r0 * m + j, m, r1 - r0, w)  # fmt: skip
+
+
+@njit(parallel=True, nogil=True)
+def _grid(engine, a, a_t, b, b_t, bias, out, down, across):
+    n, m = out.shape
+    lanes = VECTOR_BYTES // out.itemsize
+    for part in prange(across * down):
+        i, j = part // across, part % across
+        c0 = m * j // across // lanes * lanes
+        c1 = m if j + 1 == across else m * (j + 1) // across // lanes * lanes
+        _block(engine, a, a_t, b, b_t, bias, out, n * i // down, n * (i + 1) // down, c0, c1)
+
+
+@njit(nogil=True)
+def product(engine, a, a_t, b, b_t, bias, out):
+    n, m = out.shape
+    k = a.shape[0] if a_t else a.shape[1]
+    threads = thread_count()
+    if threads == 1 or 2.0 * n * m * k < SERIAL_FLOPS:
+        _block(engine, a, a_t, b, b_t, bias, out, 0, n, 0, m)
+    else:
+        across = max(1, min(threads, m // (ACROSS * (VECTOR_BYTES // out.itemsize))))
+        _grid(engine, a, a_t, b, b_t, bias, out, threads // across, across)

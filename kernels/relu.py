@@ -1,0 +1,146 @@
+"""ReLU: ``out = max(x, 0)``."""
+
+import numpy as np
+from numba import prange
+from numba.extending import overload
+from numpy.typing import ArrayLike, NDArray
+
+from kernels._cache import njit
+from kernels.edge import Array, compiled_ready, describe, floats, ready, real
+from kernels.threads import parts
+
+
+def relu_forward(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
+    """Rectify: ``out = x where x > 0, else 0``.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+        float32 or float64; integers are converted to float64.
+
+    Returns
+    -------
+    out : ndarray, shape of `x`
+        Rectified values, in the dtype of `x`. NaN stays NaN.
+    mask : ndarray of bool, shape of `x`
+        True where ``x <= 0``, for `relu_backward`.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers, or is masked.
+
+    Notes
+    -----
+    X. Glorot, A. Bordes and Y. Bengio, "Deep Sparse Rectifier Neural Networks", AISTATS 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import relu_forward
+    >>> out, mask = relu_forward(np.array([-1.0, 0.0, 2.0]))
+    >>> out, mask
+    (array([0., 0., 2.]), array([ True,  True, False]))
+    """
+    x = floats(x, "x")
+    out, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, np.bool_)
+    _forward(x.reshape(-1), out.reshape(-1), mask.reshape(-1))
+    return out, mask
+
+
+def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
+    """Let the gradient through where the input was positive: ``dx = 0 where mask, else dout``.
+
+    Parameters
+    ----------
+    dout : array_like, any shape
+        Gradient of the loss with respect to the output; not changed.
+    mask : array_like of bool, shape of `dout`
+        From `relu_forward`: true where the input was 0 or less.
+
+    Returns
+    -------
+    dx : ndarray, shape of `dout`
+        Gradient with respect to the input, in the dtype of `dout`. At an input of 0 it is 0.
+
+    Raises
+    ------
+    TypeError
+        If `dout` does not hold real numbers or `mask` is not boolean.
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import relu_backward
+    >>> relu_backward(np.array([1.0, 2.0, 3.0]), np.array([True, True, False]))
+    array([0., 0., 3.])
+    """
+    dout, mask = floats(dout, "dout"), real(mask, "mask")
+    if mask.dtype != np.bool_:
+        raise TypeError(f"mask: expected booleans from relu_forward, got dtype {mask.dtype}")
+    if dout.shape != mask.shape:
+        raise ValueError(
+            f"relu_backward: expected equal shapes, got {describe(dout=dout, mask=mask)}"
+        )
+    dx = np.empty(dout.shape, dout.dtype)
+    _backward(dout.reshape(-1), ready(mask, np.bool_).reshape(-1), dx.reshape(-1))
+    return dx
+
+
+@njit(nogil=True)
+def _forward_part(x, out, mask, start, stop):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        mask[i] = x[i] <= 0
+        out[i] = 0 if x[i] <= 0 else x[i]
+
+
+@njit(parallel=True, nogil=True)
+def _forward(x, out, mask):  # type: ignore[no-untyped-def]
+    n, count = x.size, parts(x.size)
+    if count == 1:
+        _forward_part(x, out, mask, 0, n)
+    else:
+        for p in prange(count):
+            _forward_part(x, out, mask, n * p // count, n * (p + 1) // count)
+
+
+@njit(nogil=True)
+def _backward_part(dout, mask, dx, start, stop):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        dx[i] = 0 if mask[i] else dout[i]
+
+
+@njit(parallel=True, nogil=True)
+def _backward(dout, mask, dx):  # type: ignore[no-untyped-def]
+    n, count = dx.size, parts(dx.size)
+    if count == 1:
+        _backward_part(dout, mask, dx, 0, n)
+    else:
+        for p in prange(count):
+            _backward_part(dout, mask, dx, n * p // count, n * (p + 1) // count)
+
+
+@overload(relu_forward)
+def _compiled_relu_forward(x):  # type: ignore[no-untyped-def]
+    def forward(x):  # type: ignore[no-untyped-def]
+        a = compiled_ready(x, x)
+        out, mask = np.empty(a.shape, a.dtype), np.empty(a.shape, np.bool_)
+        _forward(a.reshape(-1), out.reshape(-1), mask.reshape(-1))
+        return out, mask
+
+    return forward
+
+
+@overload(relu_backward)
+def _compiled_relu_backward(dout, mask):  # type: ignore[no-untyped-def]
+    def backward(dout, mask):  # type: ignore[no-untyped-def]
+        if dout.shape != mask.shape:
+            raise ValueError("relu_backward: expected equal shapes, got dout and mask that differ")
+        a = compiled_ready(dout, dout)
+        dx = np.empty(a.shape, a.dtype)
+        _backward(a.reshape(-1), np.ascontiguousarray(mask).reshape(-1), dx.reshape(-1))
+        return dx
+
+    return backward

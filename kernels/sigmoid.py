@@ -1,0 +1,148 @@
+"""Sigmoid: ``out = 1 / (1 + exp(-x))``."""
+
+import numpy as np
+from numba import prange
+from numba.extending import overload
+from numpy.typing import ArrayLike
+
+from kernels._cache import njit
+from kernels.edge import Array, compiled_ready, describe, float_type, floats, ready, real
+from kernels.exp import exp
+from kernels.threads import parts
+
+
+def sigmoid_forward(x: ArrayLike) -> Array:
+    """Squash to between 0 and 1: ``out = 1 / (1 + exp(-x))``, without overflow.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+        float32 or float64; integers are converted to float64.
+
+    Returns
+    -------
+    out : ndarray, shape of `x`
+        In the dtype of `x`. NaN stays NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers, or is masked.
+
+    Notes
+    -----
+    D. Rumelhart, G. Hinton and R. Williams, "Learning representations by back-propagating
+    errors", Nature 323 (1986). For negative `x` it is computed as ``exp(x) / (1 + exp(x))``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import sigmoid_forward
+    >>> sigmoid_forward(np.array([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
+    x = floats(x, "x")
+    out = np.empty(x.shape, x.dtype)
+    _forward(x.reshape(-1), out.reshape(-1))
+    return out
+
+
+def sigmoid_backward(dout: ArrayLike, out: ArrayLike) -> Array:
+    """Gradient of the sigmoid from its output: ``dx = dout * out * (1 - out)``.
+
+    Parameters
+    ----------
+    dout : array_like, any shape
+        Gradient of the loss with respect to the output.
+    out : array_like, shape of `dout`
+        Output of `sigmoid_forward`.
+
+    Returns
+    -------
+    dx : ndarray, shape of `dout`
+        Gradient with respect to the input, in the dtype of `out`.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers, or is masked.
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import sigmoid_backward
+    >>> sigmoid_backward(np.array([1.0, 1.0]), np.array([0.5, 1.0]))
+    array([0.25, 0.  ])
+    """
+    out = floats(out, "out")
+    dout = ready(real(dout, "dout"), float_type(out))
+    if dout.shape != out.shape:
+        raise ValueError(
+            f"sigmoid_backward: expected equal shapes, got {describe(dout=dout, out=out)}"
+        )
+    dx = np.empty(out.shape, out.dtype)
+    _backward(dout.reshape(-1), out.reshape(-1), dx.reshape(-1))
+    return dx
+
+
+@njit(nogil=True, error_model="numpy")
+def _forward_part(x, out, start, stop):  # type: ignore[no-untyped-def]
+    one = x.dtype.type(1)
+    for i in range(start, stop):
+        e = exp(-abs(x[i]))
+        out[i] = (one if x[i] >= 0 else e) / (one + e)
+
+
+@njit(parallel=True, nogil=True)
+def _forward(x, out):  # type: ignore[no-untyped-def]
+    n, count = x.size, parts(8 * x.size)
+    if count == 1:
+        _forward_part(x, out, 0, n)
+    else:
+        for p in prange(count):
+            _forward_part(x, out, n * p // count, n * (p + 1) // count)
+
+
+@njit(nogil=True)
+def _backward_part(dout, out, dx, start, stop):  # type: ignore[no-untyped-def]
+    one = out.dtype.type(1)
+    for i in range(start, stop):
+        dx[i] = dout[i] * (one - out[i]) * out[i]
+
+
+@njit(parallel=True, nogil=True)
+def _backward(dout, out, dx):  # type: ignore[no-untyped-def]
+    n, count = dx.size, parts(dx.size)
+    if count == 1:
+        _backward_part(dout, out, dx, 0, n)
+    else:
+        for p in prange(count):
+            _backward_part(dout, out, dx, n * p // count, n * (p + 1) // count)
+
+
+@overload(sigmoid_forward)
+def _compiled_sigmoid_forward(x):  # type: ignore[no-untyped-def]
+    def forward(x):  # type: ignore[no-untyped-def]
+        a = compiled_ready(x, x)
+        out = np.empty(a.shape, a.dtype)
+        _forward(a.reshape(-1), out.reshape(-1))
+        return out
+
+    return forward
+
+
+@overload(sigmoid_backward)
+def _compiled_sigmoid_backward(dout, out):  # type: ignore[no-untyped-def]
+    def backward(dout, out):  # type: ignore[no-untyped-def]
+        if dout.shape != out.shape:
+            raise ValueError(
+                "sigmoid_backward: expected equal shapes, got dout and out that differ"
+            )
+        y = compiled_ready(out, out)
+        dx = np.empty(y.shape, y.dtype)
+        _backward(compiled_ready(dout, out).reshape(-1), y.reshape(-1), dx.reshape(-1))
+        return dx
+
+    return backward

@@ -1,0 +1,374 @@
+"""Softmax ``y = exp(x) / sum exp(x)``, and its cross-entropy ``loss = -mean sum t log y``."""
+
+import numpy as np
+from numba import prange, types
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
+from numpy.typing import ArrayLike
+
+from kernels._cache import njit
+from kernels.edge import (
+    Array,
+    compiled_ready,
+    describe,
+    floats,
+    ready,
+    real,
+    require_ndim,
+)
+from kernels.exp import exp
+from kernels.threads import parts
+
+
+def softmax(x: ArrayLike) -> Array:
+    """Turn logits into probabilities: ``y = exp(x) / sum exp(x)`` over the last axis.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., C)
+        Logits, float32 or float64; integers are converted to float64.
+
+    Returns
+    -------
+    y : ndarray, shape of `x`
+        Each row sums to 1. A row with NaN or plus infinity is NaN, as with NumPy.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers, or is masked.
+    ValueError
+        If `x` has no axis, or the last one has no elements.
+
+    Notes
+    -----
+    The row's maximum is subtracted first, so that nothing overflows. J. Bridle, "Probabilistic
+    Interpretation of Feedforward Classification Network Outputs", Neurocomputing (1990).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import softmax
+    >>> softmax(np.array([[1000.0, 1000.0], [0.0, -1000.0]]))
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    x = floats(x, "x")
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"softmax: expected x (..., C) with C at least 1, got {describe(x=x)}")
+    y = np.empty(x.shape, x.dtype)
+    flat = (x.size // x.shape[-1], x.shape[-1])
+    _softmax(x.reshape(flat), y.reshape(flat), np.empty((0, 0), x.dtype), _NO_LABELS, _NO_LOSSES)
+    return y
+
+
+def softmax_cross_entropy_forward(x: ArrayLike, t: ArrayLike) -> tuple[float, Array]:
+    """Mean cross-entropy of softmax: ``loss = mean over the batch of -sum t log softmax(x)``.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C)
+        Logits, float32 or float64; integers are converted to float64.
+    t : array_like, shape (N,) or (N, C)
+        Class indices from 0 to C - 1, of any integer type, or a target distribution for each row,
+        one-hot or soft.
+
+    Returns
+    -------
+    loss : float
+        In nats. Summed in float64.
+    y : ndarray, shape (N, C)
+        ``softmax(x)``, in the dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers, or is masked, or if class indices are not
+        integers.
+    ValueError
+        If the shapes do not fit together, the batch is empty, a class index is out of range, or a
+        target is NaN or infinite.
+
+    Notes
+    -----
+    ``-log softmax(x)_k = log sum exp(x - m) - (x_k - m)`` with ``m`` the largest logit: exact where
+    the probability itself has become 0, with no epsilon. A target of 0 contributes nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import softmax_cross_entropy_forward
+    >>> softmax_cross_entropy_forward(np.array([[1000.0, 0.0]]), np.array([1]))
+    (1000.0, array([[1., 0.]]))
+    """
+    x = floats(x, "x")
+    if x.ndim != 2 or x.size == 0:
+        raise ValueError(
+            "softmax_cross_entropy_forward: expected x (N, C) with N and C at least 1, got "
+            + describe(x=x)
+        )
+    labels, targets = _targets(t, x, "x")
+    y, losses = np.empty(x.shape, x.dtype), np.empty(x.shape[0])
+    _softmax(x, y, targets, labels, losses)
+    return float(_mean(losses)), y
+
+
+def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0) -> Array:
+    """Gradient of the mean cross-entropy: ``dx = dout * (y - t) / N``.
+
+    Parameters
+    ----------
+    y : array_like, shape (N, C)
+        Probabilities from `softmax_cross_entropy_forward`.
+    t : array_like, shape (N,) or (N, C)
+        Class indices or target distributions, as in the forward pass.
+    dout : float, default 1.0
+        Gradient of what follows with respect to the loss.
+
+    Returns
+    -------
+    dx : ndarray, shape (N, C)
+        Gradient with respect to the logits, in the dtype of `y`.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers, or is masked, or if class indices are not
+        integers.
+    ValueError
+        If the shapes do not fit together, a class index is out of range, a target is NaN or
+        infinite, or `dout` is not a single number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import softmax_cross_entropy_backward
+    >>> softmax_cross_entropy_backward(np.array([[0.5, 0.5]]), np.array([1]))
+    array([[ 0.5, -0.5]])
+    """
+    y = floats(y, "y")
+    if y.ndim != 2:
+        raise ValueError(f"softmax_cross_entropy_backward: expected y (N, C), got {describe(y=y)}")
+    labels, targets = _targets(t, y, "y")
+    if type(dout) is not float:
+        scale = real(dout, "dout")
+        if scale.ndim:
+            raise ValueError(f"dout: expected a single number, got an array of shape {scale.shape}")
+        dout = float(scale)
+    dx = np.empty(y.shape, y.dtype)
+    _backward(y, targets, labels, dout, dx)
+    return dx
+
+
+_NO_LABELS, _NO_LOSSES = np.empty(0, np.int64), np.empty(0)
+
+
+def _targets(t: ArrayLike, x: Array, name: str) -> tuple[Array, Array]:
+    """Return class indices and target distributions, checked; the one that `t` is not is empty."""
+    t = real(t, "t")
+    n, c = x.shape
+    if t.shape == (n, c):
+        targets = ready(t, x.dtype)
+        if not np.isfinite(targets).all():
+            raise ValueError("t: expected finite targets, got NaN or infinity")
+        return _NO_LABELS, targets
+    if t.shape != (n,):
+        raise ValueError(
+            f"t: expected class indices of shape ({n},) or targets of shape ({n}, {c}) "
+            f"beside {name} ({n}, {c}), got shape {t.shape}"
+        )
+    if t.dtype.kind not in "iu":
+        raise TypeError(
+            f"t: expected integer class indices, got dtype {t.dtype}; "
+            "convert with t.astype(np.int64)"
+        )
+    wrong = (t < 0) | (t >= c)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"t: expected class indices from 0 to {c - 1}, got {t[row]} in row {row}")
+    return ready(t, np.int64), np.empty((0, 0), x.dtype)
+
+
+@njit(nogil=True)
+def _largest(row):  # type: ignore[no-untyped-def]
+    m = row[0]
+    for j in range(1, row.size):
+        m = row[j] if row[j] > m else m
+    return m
+
+
+@njit(nogil=True)
+def _total(row):  # type: ignore[no-untyped-def]
+    # Four sums side by side: one chain of additions would wait for each before the next.
+    a = b = c = d = row.dtype.type(0)
+    whole = row.size // 4 * 4
+    for j in range(0, whole, 4):
+        a += row[j]
+        b += row[j + 1]
+        c += row[j + 2]
+        d += row[j + 3]
+    for j in range(whole, row.size):
+        a += row[j]
+    return (a + b) + (c + d)
+
+
+@njit(nogil=True, error_model="numpy")
+def _softmax_part(x, y, targets, labels, losses, start, stop):  # type: ignore[no-untyped-def]
+    classes = x.shape[1]
+    flat = y.reshape(-1)
+    rows = max(1, 4096 // classes)  # whose y stays in the first cache over the three passes
+    for first in range(start, stop, rows):
+        last = min(stop, first + rows)
+        for i in range(first, last):
+            m = _largest(x[i])
+            for j in range(classes):
+                y[i, j] = x[i, j] - m
+            if labels.size:
+                losses[i] = -y[i, labels[i]]
+            elif losses.size:
+                losses[i] = 0
+                for j in range(classes):
+                    if targets[i, j] != 0:
+                        losses[i] -= np.float64(targets[i, j]) * y[i, j]
+        # One long loop: rows of ten classes would leave the vectors half empty.
+        for k in range(first * classes, last * classes):
+            flat[k] = exp(flat[k])
+        for i in range(first, last):
+            s = _total(y[i])
+            if labels.size:
+                losses[i] += np.log(np.float64(s))
+            elif losses.size:
+                weight = 0.0
+                for j in range(classes):
+                    weight += targets[i, j]
+                losses[i] += weight * np.log(np.float64(s))
+            scale = y.dtype.type(1) / s
+            for j in range(classes):
+                y[i, j] *= scale
+
+
+@njit(parallel=True, nogil=True)
+def _softmax(x, y, targets, labels, losses):  # type: ignore[no-untyped-def]
+    n, count = x.shape[0], parts(8 * x.size)
+    if count == 1:
+        _softmax_part(x, y, targets, labels, losses, 0, n)
+    else:
+        for p in prange(count):
+            _softmax_part(x, y, targets, labels, losses, n * p // count, n * (p + 1) // count)
+
+
+@njit(nogil=True)
+def _mean(a):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(a.size):
+        total += a[i]
+    return total / a.size
+
+
+@njit(nogil=True)
+def _backward_part(y, targets, labels, scale, dx, start, stop):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        if labels.size:
+            for j in range(y.shape[1]):
+                dx[i, j] = scale * y[i, j]
+            dx[i, labels[i]] = scale * (y[i, labels[i]] - y.dtype.type(1))
+        else:
+            for j in range(y.shape[1]):
+                dx[i, j] = scale * (y[i, j] - targets[i, j])
+
+
+@njit(parallel=True, nogil=True)
+def _backward(y, targets, labels, dout, dx):  # type: ignore[no-untyped-def]
+    n, count = y.shape[0], parts(y.size)
+    scale = y.dtype.type(dout / max(n, 1))
+    if count == 1:
+        _backward_part(y, targets, labels, scale, dx, 0, n)
+    else:
+        for p in prange(count):
+            _backward_part(y, targets, labels, scale, dx, n * p // count, n * (p + 1) // count)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _check_labels(labels, shape):  # type: ignore[no-untyped-def]
+    if labels.shape[0] != shape[0]:
+        raise ValueError("t: expected one class index for each row, got another number")
+    for i in range(labels.size):
+        if labels[i] < 0 or labels[i] >= shape[1]:
+            raise ValueError("t: expected class indices from 0 to C - 1, got one outside")
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _check_targets(targets, shape):  # type: ignore[no-untyped-def]
+    if targets.shape != shape:
+        raise ValueError("t: expected class indices (N,) or targets (N, C), got another shape")
+    if not np.isfinite(targets).all():
+        raise ValueError("t: expected finite targets, got NaN or infinity")
+
+
+def _compiled_targets(t, x):  # type: ignore[no-untyped-def]
+    raise AssertionError("for compiled code only")
+
+
+@overload(_compiled_targets)
+def _overloaded_targets(t, x):  # type: ignore[no-untyped-def]
+    if t.ndim == 1:
+        if not isinstance(t.dtype, types.Integer):
+            raise TypingError(f"t: expected integer class indices, got {t}")
+
+        def labels(t, x):  # type: ignore[no-untyped-def]
+            _check_labels(t, x.shape)
+            return t.astype(np.int64), np.empty((0, 0), x.dtype)
+
+        return labels
+
+    def targets(t, x):  # type: ignore[no-untyped-def]
+        _check_targets(t, x.shape)
+        return np.empty(0, np.int64), compiled_ready(t, x)
+
+    return targets
+
+
+@overload(softmax)
+def _compiled_softmax(x):  # type: ignore[no-untyped-def]
+    def forward(x):  # type: ignore[no-untyped-def]
+        if x.shape[-1] == 0:
+            raise ValueError("softmax: expected x (..., C) with C at least 1, got 0")
+        a = compiled_ready(x, x)
+        y = np.empty(a.shape, a.dtype)
+        flat = (a.size // a.shape[-1], a.shape[-1])
+        none = np.empty((0, 0), a.dtype)
+        labels, losses = np.empty(0, np.int64), np.empty(0)
+        _softmax(a.reshape(flat), y.reshape(flat), none, labels, losses)
+        return y
+
+    return forward
+
+
+@overload(softmax_cross_entropy_forward)
+def _compiled_forward(x, t):  # type: ignore[no-untyped-def]
+    require_ndim("softmax_cross_entropy_forward", (x, 2))
+
+    def forward(x, t):  # type: ignore[no-untyped-def]
+        if x.size == 0:
+            raise ValueError("softmax_cross_entropy_forward: expected a batch, got an empty x")
+        a = compiled_ready(x, x)
+        labels, targets = _compiled_targets(t, a)
+        y, losses = np.empty(a.shape, a.dtype), np.empty(a.shape[0])
+        _softmax(a, y, targets, labels, losses)
+        return _mean(losses), y
+
+    return forward
+
+
+@overload(softmax_cross_entropy_backward)
+def _compiled_backward(y, t, dout=1.0):  # type: ignore[no-untyped-def]
+    require_ndim("softmax_cross_entropy_backward", (y, 2))
+
+    def backward(y, t, dout=1.0):  # type: ignore[no-untyped-def]
+        a = compiled_ready(y, y)
+        labels, targets = _compiled_targets(t, a)
+        dx = np.empty(a.shape, a.dtype)
+        _backward(a, targets, labels, float(dout), dx)
+        return dx
+
+    return backward

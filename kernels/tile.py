@@ -1,0 +1,323 @@
+"""The micro-kernel: a block of a matrix product held in vector registers.
+
+``panel`` adds ``a @ b`` to a block of rows and at most ``WIDTH`` columns.  It walks down
+the rows in tiles of ``ROWS[0]`` (then the smaller ones for what is left); a tile keeps
+rows x vectors of sums in registers, and for each ``k`` loads one row of ``b``, broadcasts
+one element of ``a`` for each of its rows, and multiplies and adds whole vectors.  Columns
+that do not fill a vector are loaded and stored under a mask, so nothing outside the block is
+touched.  Every element is the same chain of fused multiply-adds over ``k`` in whichever tile
+it falls: how a product is cut up never changes its bits.
+
+LLVM's vectorisers do not find this shape in plain loops (``docs/vectorisation.md`` has the
+comparison), so it is written as LLVM instructions.  ``plain_panel`` says the same in Python; it
+runs where compilation is off.
+
+The shape is that of BLIS: F. Van Zee and R. van de Geijn, "BLIS: A Framework for Rapidly
+Instantiating BLAS Functionality", ACM TOMS 41 (2015).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils, codegen
+from numba.extending import intrinsic
+
+from kernels._cache import njit
+
+# Vector registers of a processor family: bytes in each, and vectors across a tile.  Six rows by
+# `across` vectors of sums, a row of `b` and one broadcast must fit into its registers.
+_HOSTS = (
+    # feature, bytes, across
+    ("+avx512f", 64, 4),  # 32 registers: 24 sums
+    ("+avx2", 32, 2),  # 16 registers: 12 sums
+    ("+neon", 16, 4),  # 32 registers: 24 sums
+    ("", 16, 2),  # SSE2: 16 registers
+)
+
+
+def _host() -> tuple[int, int]:
+    """Bytes of a vector and vectors across a tile on the processor compiled for."""
+    features = config.CPU_FEATURES
+    if features is None:
+        features = "" if config.CPU_NAME == "generic" else codegen.get_host_cpu_features()
+    return next(
+        (size, across) for name, size, across in _HOSTS if name in features.split(",") or not name
+    )
+
+
+VECTOR_BYTES, ACROSS = _host()
+ROWS = (6, 4, 2, 1)
+"""Heights of the tiles; a block's rows are cut into them greedily."""
+
+_INT = ir.IntType(64)
+_LANE = ir.IntType(32)
+_BIT = ir.IntType(1)
+
+
+class _Emitter:
+    """Writes one panel function: ``a`` of one element type, ``b`` and ``c`` of another."""
+
+    def __init__(self, module: ir.Module, a_type: types.Number, c_type: types.Float):
+        self.module = module
+        self.a_type, self.c_type = a_type, c_type
+        self.size = c_type.bitwidth // 8
+        self.element = ir.FloatType() if self.size == 4 else ir.DoubleType()
+        self.lanes = VECTOR_BYTES // self.size
+
+    def panel(self) -> ir.Function:
+        """Pick the variant for the block's columns: whole vectors, and what is left of them."""
+        fn, b = self._function("panel")
+        columns = fn.args[-1]
+        lanes = ir.Constant(_INT, self.lanes)
+        full, rest = b.udiv(columns, lanes), b.urem(columns, lanes)
+        # A few columns more than whole vectors need no whole vector: a quarter does.
+        narrow = b.icmp_unsigned("<=", rest, ir.Constant(_INT, self.lanes // 4))
+        kind = b.select(narrow, ir.Constant(_INT, 1), ir.Constant(_INT, 2))
+        kind = b.select(
+            b.icmp_unsigned("==", rest, ir.Constant(_INT, 0)), ir.Constant(_INT, 0), kind
+        )
+        done = b.append_basic_block("done")
+        switch = b.switch(b.add(b.mul(full, ir.Constant(_INT, 3)), kind), done)
+        for whole in range(ACROSS + 1):
+            for which, tail in enumerate((0, self.lanes // 4, self.lanes)):
+                if (whole, tail) == (0, 0) or (whole == ACROSS and tail):
+                    continue
+                block = b.append_basic_block()
+                switch.add_case(ir.Constant(_INT, whole * 3 + which), block)
+                with b.goto_block(block):
+                    b.call(self._variant(whole, tail), [*fn.args[:-1], rest])
+                    b.branch(done)
+        b.position_at_end(done)
+        b.ret_void()
+        return fn
+
+    def _function(self, what: str) -> tuple[ir.Function, ir.IRBuilder]:
+        c = self.element.as_pointer()
+        a = _element(self.a_type).as_pointer()
+        args = [a, _INT, _INT, c, _INT, _INT, c, _INT, c, _INT, _INT, _INT]
+        name = f"njitnet_{what}_{self.a_type}_{self.c_type}"
+        fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
+        fn.linkage = "internal"
+        for attribute in ("noinline", "nounwind"):
+            fn.attributes.add(attribute)
+        return fn, ir.IRBuilder(fn.append_basic_block("entry"))
+
+    def _variant(self, whole: int, tail: int) -> ir.Function:
+        """All rows of a block of ``whole`` vectors and ``rest`` of the ``tail`` lanes beside them."""
+        fn, b = self._function(f"{whole}x{self.lanes}_{tail}")
+        a, a_row, a_k, _, _, _, init, init_row, c, c_row, rows, rest = fn.args
+        vectors = [(v * self.lanes, self.lanes, None) for v in range(whole)]
+        if tail:
+            lanes = ir.Constant(ir.VectorType(_INT, tail), list(range(tail)))
+            mask = b.icmp_signed("<", lanes, _splat(b, rest, tail))
+            vectors.append((whole * self.lanes, tail, mask))
+        at = cgutils.alloca_once_value(b, ir.Constant(_INT, 0))
+        for height in ROWS:
+            head, body, after = (b.append_basic_block() for _ in range(3))
+            b.branch(head)
+            b.position_at_end(head)
+            row = b.load(at)
+            fits = b.icmp_signed("<=", b.add(row, ir.Constant(_INT, height)), rows)
+            b.cbranch(fits, body, after)
+            b.position_at_end(body)
+            moved = list(fn.args)
+            moved[0] = b.gep(a, [b.mul(row, a_row)])
+            moved[6] = b.gep(init, [b.mul(row, init_row)])
+            moved[8] = b.gep(c, [b.mul(row, c_row)])
+            self._tile(b, height, vectors, moved)
+            b.store(b.add(row, ir.Constant(_INT, height)), at)
+            b.branch(head)
+            b.position_at_end(after)
+        b.ret_void()
+        return fn
+
+    def _tile(self, b: ir.IRBuilder, height: int, vectors: list[Any], args: list[Any]) -> None:
+        a, a_row, a_k, bs, b_row, k_size, init, init_row, c, c_row, _, _ = args
+        sums = [
+            [
+                cgutils.alloca_once(b, ir.VectorType(self.element, n), zfill=False)
+                for _, n, _ in vectors
+            ]
+            for _ in range(height)
+        ]
+        for line in sums:
+            for s in line:
+                b.store(ir.Constant(s.type.pointee, None), s)
+        with self._loop(b, k_size) as loop:
+            b_at = b.gep(bs, [b.mul(loop.index, b_row)])
+            b_now = [self._load(b, b_at, *vector) for vector in vectors]
+            a_at = b.gep(a, [b.mul(loop.index, a_k)])
+            for r in range(height):
+                x = self._widen(b, b.load(b.gep(a_at, [b.mul(ir.Constant(_INT, r), a_row)])))
+                for s, y in zip(sums[r], b_now, strict=True):
+                    fma = self._llvm("fmuladd", y.type, [y.type] * 3)
+                    b.store(b.call(fma, [_splat(b, x, y.type.count), y, b.load(s)]), s)
+        for r in range(height):
+            i_at = b.gep(init, [b.mul(ir.Constant(_INT, r), init_row)])
+            c_at = b.gep(c, [b.mul(ir.Constant(_INT, r), c_row)])
+            for s, vector in zip(sums[r], vectors, strict=True):
+                self._store(b, b.fadd(self._load(b, i_at, *vector), b.load(s)), c_at, *vector)
+
+    @contextmanager
+    def _loop(self, b: ir.IRBuilder, count: ir.Value) -> Iterator[Any]:
+        """Count up, with a hint not to unroll: two steps' sums would spill out of the registers."""
+        with cgutils.for_range(b, count) as loop:
+            yield loop
+            body = b.basic_block
+        hint = self.module.add_metadata(
+            [ir.MetaDataString(self.module, "llvm.loop.unroll.disable")]
+        )
+        node = self.module.add_metadata([hint, ir.Constant(_INT, len(self.module.metadata))])
+        node.operands = (node, hint)
+        body.terminator.set_metadata("llvm.loop", node)
+
+    def _widen(self, b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+        if self.a_type == self.c_type:
+            return x
+        return (
+            b.fpext(x, self.element)
+            if isinstance(self.a_type, types.Float)
+            else b.uitofp(x, self.element)
+        )
+
+    def _load(self, b: ir.IRBuilder, at: ir.Value, offset: int, n: int, mask: Any) -> ir.Value:
+        vector = ir.VectorType(self.element, n)
+        at = b.bitcast(b.gep(at, [ir.Constant(_INT, offset)]), vector.as_pointer())
+        if mask is None:
+            return b.load(at, align=self.size)
+        load = self._llvm("masked.load", vector, [at.type, _LANE, mask.type, vector], ".p0")
+        return b.call(load, [at, ir.Constant(_LANE, self.size), mask, ir.Constant(vector, None)])
+
+    def _store(
+        self, b: ir.IRBuilder, value: ir.Value, at: ir.Value, offset: int, n: int, mask: Any
+    ) -> None:
+        at = b.bitcast(b.gep(at, [ir.Constant(_INT, offset)]), value.type.as_pointer())
+        if mask is None:
+            b.store(value, at, align=self.size)
+            return
+        args = [value.type, at.type, _LANE, mask.type]
+        store = self._llvm("masked.store", value.type, args, ".p0", ir.VoidType())
+        b.call(store, [value, at, ir.Constant(_LANE, self.size), mask])
+
+    def _llvm(
+        self,
+        name: str,
+        vector: ir.VectorType,
+        args: list[Any],
+        suffix: str = "",
+        result: Any = None,
+    ) -> Any:
+        kind = ir.FunctionType(result or vector, args)
+        return cgutils.get_or_insert_function(
+            self.module, kind, f"llvm.{name}.v{vector.count}f{8 * self.size}{suffix}"
+        )
+
+
+def _element(kind: types.Number) -> ir.Type:
+    if isinstance(kind, types.Float):
+        return ir.FloatType() if kind.bitwidth == 32 else ir.DoubleType()
+    return ir.IntType(kind.bitwidth)
+
+
+def _splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
+    empty = ir.Constant(ir.VectorType(x.type, n), ir.Undefined)
+    one = b.insert_element(empty, x, ir.Constant(_LANE, 0))
+    return b.shuffle_vector(one, empty, ir.Constant(ir.VectorType(_LANE, n), [0] * n))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _address(context, a, c):  # type: ignore[no-untyped-def]
+    def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        function = _Emitter(builder.module, a.dtype, c.dtype).panel()
+        return builder.ptrtoint(function, _INT)
+
+    return types.intp(a, c), emit
+
+
+@njit
+def panel_address(a, c):  # type: ignore[no-untyped-def]
+    """Address of the micro-kernel for the element types of ``a`` and ``c``."""
+    return _address(a, c)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _call_panel(
+    context,
+    address,
+    a,
+    a0,
+    a_row,
+    a_k,
+    b,
+    b0,
+    b_row,
+    k,
+    init,
+    init0,
+    init_row,
+    c,
+    c0,
+    c_row,
+    rows,
+    columns,
+):  # type: ignore[no-untyped-def]
+    i = types.intp
+    signature = types.void(i, a, i, i, i, b, i, i, i, init, i, i, c, i, i, i, i)
+
+    def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        def pointer(kind, value, offset):  # type: ignore[no-untyped-def]
+            return builder.gep(context.make_array(kind)(context, builder, value).data, [offset])
+
+        (
+            address,
+            a_,
+            a0,
+            a_row,
+            a_k,
+            b_,
+            b0,
+            b_row,
+            k,
+            init_,
+            init0,
+            init_row,
+            c_,
+            c0,
+            c_row,
+            rows,
+            columns,
+        ) = args
+        args = [
+            pointer(a, a_, a0), a_row, a_k, pointer(b, b_, b0), b_row, k,
+            pointer(init, init_, init0), init_row, pointer(c, c_, c0), c_row, rows, columns,
+        ]  # fmt: skip
+        kind = ir.FunctionType(ir.VoidType(), [x.type for x in args])
+        builder.call(builder.inttoptr(address, kind.as_pointer()), args)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+def _plain_panel(
+    address, a, a0, a_row, a_k, b, b0, b_row, k, init, init0, init_row, c, c0, c_row, rows, columns
+):  # type: ignore[no-untyped-def]
+    a, b, init, c = a.reshape(-1), b.reshape(-1), init.reshape(-1), c.reshape(-1)
+    for r in range(rows):
+        for j in range(columns):
+            s = c.dtype.type(0)
+            for i in range(k):
+                s += c.dtype.type(a[a0 + r * a_row + i * a_k]) * b[b0 + i * b_row + j]
+            c[c0 + r * c_row + j] = init[init0 + r * init_row + j] + s
+
+
+def _no_address(a, c):  # type: ignore[no-untyped-def]
+    return 0
+
+
+if config.DISABLE_JIT:
+    panel_address = _no_address
+panel = _plain_panel if config.DISABLE_JIT else _call_panel
+"""``c = init + a @ b`` for a block of ``c``: offsets and strides count elements of flat arrays."""

@@ -1,0 +1,105 @@
+"""Named arrays in one ``.npz`` file: written whole or not at all, read without trust."""
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+Path_ = str | os.PathLike[str]
+
+
+def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays to `path`, which holds either what it did before or all of them.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Exactly this name; no ending is added.
+    arrays : mapping of str to ndarray
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or not writable, or the disk is full; `path` is as before.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def read(path: Path_) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a ``.npz`` file, never unpickling.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Raises
+    ------
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If it is no such file, or damaged: the message names it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = os.path.getsize(path)
+            return {
+                info.filename.removesuffix(".npy"): _member(archive, info, size)
+                for info in archive.infolist()
+            }
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError,
+            SyntaxError, TypeError, ValueError) as error:  # fmt: skip
+        raise ValueError(
+            f"{os.fspath(path)}: expected a .npz file of arrays, got a damaged or foreign file ({error})"
+        ) from error
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
+    """Read one array whose header promises what the file holds, and no more."""
+    # Members are stored as they are: one that claims more bytes than the file has is a trap.
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
+        raise ValueError(f"{info.filename} is compressed or longer than the file")
+    with archive.open(info) as file:
+        version = npy.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"{info.filename} has version {version} of the .npy format, not 1.0")
+        shape, fortran, dtype = npy.read_array_header_1_0(file)
+        if dtype.hasobject or dtype.kind not in "biufU":
+            raise ValueError(f"{info.filename} holds {dtype}, not numbers or text")
+        data = file.read()
+    count = 1
+    for length in shape:
+        count *= length
+    if count * dtype.itemsize != len(data) or min(shape, default=0) < 0:
+        raise ValueError(f"{info.filename} promises shape {shape} and holds {len(data)} bytes")
+    array = np.frombuffer(bytearray(data), dtype)
+    return array.reshape(shape, order="F" if fortran else "C")

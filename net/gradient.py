@@ -1,0 +1,65 @@
+"""Gradients by finite differences, to check back-propagation against."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEP = 1e-4
+
+
+def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDArray[Any]:
+    """Central difference: ``grad_i = (f(x + h e_i) - f(x - h e_i)) / 2h`` with ``h = 1e-4``.
+
+    Parameters
+    ----------
+    f : callable
+        Takes `x` and returns a number. It may ignore its argument and read `x` elsewhere, as the
+        lecture's ``lambda W: self.loss(x, t)`` does: `x` is changed in place during the calls.
+    x : ndarray of float32 or float64, any shape and layout
+        Where to take the gradient. It is as before when this returns or raises.
+
+    Returns
+    -------
+    grad : ndarray, shape and dtype of `x`
+
+    Raises
+    ------
+    TypeError
+        If `x` is not an array of float32 or float64.
+    ValueError
+        If `x` is read-only.
+
+    Notes
+    -----
+    The error is of order ``h**2`` from the formula and ``eps / h`` from rounding: use float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from net import numerical_gradient
+    >>> numerical_gradient(lambda x: np.sum(x**2), np.array([3.0, 4.0])).round(6)
+    array([6., 8.])
+    """
+    if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            "numerical_gradient: expected x as an array of float32 or float64, got "
+            f"{getattr(x, 'dtype', type(x).__name__)}; convert with np.asarray(x, dtype=float)"
+        )
+    if not x.flags.writeable:
+        raise ValueError(
+            "numerical_gradient: expected an x that can be changed, got a read-only array; pass a copy"
+        )
+    grad = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        value = x[i]
+        try:
+            x[i] = value + STEP
+            above = f(x)
+            x[i] = value - STEP
+            below = f(x)
+        finally:
+            x[i] = value
+        grad[i] = (above - below) / (2 * STEP)
+    return grad

@@ -1,0 +1,258 @@
+"""MNIST, and any other folder of images and labels in the same IDX form.
+
+An IDX file is a header of big-endian 32-bit numbers followed by the values. The first number, the
+magic number, is 2048 (the code for unsigned bytes) plus the number of dimensions; the others are
+the dimensions. Images have three (number, height, width), labels have one.
+"""
+
+import gzip
+import io
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["load_mnist"]
+
+Split: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
+
+_DATA = Path(__file__).with_name("data")
+_FILES = (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))
+_CONTENT = {2049: "labels", 2051: "images"}
+_CHUNK = 1 << 20  # bytes read, and pixels normalised, at a time
+
+
+def load_mnist(
+    normalize: bool = True,
+    flatten: bool = True,
+    one_hot_label: bool = False,
+    path: str | os.PathLike[str] | None = None,
+) -> tuple[Split, Split]:
+    """Load the MNIST digits, or another data set of the same form.
+
+    Parameters
+    ----------
+    normalize : bool, default True
+        True gives pixels as float32 from 0 to 1 (the byte divided by 255), False as uint8 from 0
+        to 255.
+    flatten : bool, default True
+        True gives each image as one row, ``(N, height * width)``; False as
+        ``(N, 1, height, width)``.
+    one_hot_label : bool, default False
+        True gives labels one-hot, float64 of shape ``(N, classes)``, where ``classes`` is the
+        largest label of both sets plus one; False gives class indices, uint8 of shape ``(N,)``.
+    path : str or os.PathLike, optional
+        A folder with four IDX files of unsigned bytes: ``train-images-idx3-ubyte``,
+        ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``.
+        Each may be gzip'd with ``.gz`` after its name, and may have a dot before ``idx``. A plain
+        file is preferred to a gzip'd one. There may be any number of images of any size, the same
+        size in both sets. By default: the MNIST files that come with the package.
+
+    Returns
+    -------
+    (x_train, t_train), (x_test, t_test)
+        Images and labels of the training set and the test set: new, writable, C-contiguous arrays.
+        MNIST has 60,000 and 10,000 images of 28 x 28 pixels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, or one of its four files, is not there.
+    ValueError
+        If ``path`` is not a folder, or a file is not what its name promises: damaged or missing
+        gzip compression, a wrong magic number, dimension or length; or if the files do not fit
+        each other: as many labels as images, images of one size.
+    TypeError
+        If an argument is of the wrong type.
+
+    Notes
+    -----
+    MNIST is by Yann LeCun, Corinna Cortes and Christopher J. C. Burges, under CC BY-SA 3.0:
+    http://yann.lecun.com/exdb/mnist/
+
+    Examples
+    --------
+    >>> (x_train, t_train), (x_test, t_test) = load_mnist()
+    >>> x_train.shape, x_train.dtype
+    ((60000, 784), dtype('float32'))
+    >>> t_train[:5]
+    array([5, 0, 4, 1, 9], dtype=uint8)
+    """
+    flags = {"normalize": normalize, "flatten": flatten, "one_hot_label": one_hot_label}
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise TypeError(f"{name}: expected True or False, found {flag!r}")
+
+    # Look for all four before reading any, and read and normalise them in threads: zlib and
+    # NumPy let other threads run while they work.
+    folder = _folder(path)
+    files = [_find(folder, part, ndim) for part, ndim in _FILES]
+    with ThreadPoolExecutor() as pool:
+        arrays: Iterator[NDArray[Any]] = pool.map(_read_idx, files, [ndim for _, ndim in _FILES])
+        x_train, t_train, x_test, t_test = arrays
+        _check_counts(files[0], x_train, files[1], t_train)
+        _check_counts(files[2], x_test, files[3], t_test)
+        _check_sizes(files[0], x_train, files[2], x_test)
+        if normalize:
+            x_train, x_test = _normalize(x_train, pool), _normalize(x_test, pool)
+
+    height, width = x_train.shape[1:]
+    shape = (-1, height * width) if flatten else (-1, 1, height, width)
+    if one_hot_label:
+        one_hot = np.eye(1 + int(max(t_train.max(), t_test.max())))
+        t_train, t_test = one_hot[t_train], one_hot[t_test]
+    return (x_train.reshape(shape), t_train), (x_test.reshape(shape), t_test)
+
+
+def _folder(path: str | os.PathLike[str] | None) -> Path:
+    """Return the folder to read, after checking that it is one."""
+    if path is None:
+        return _DATA
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected a folder as str or os.PathLike, found {path!r}")
+    folder = Path(path)
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"{folder}: expected a folder with four IDX files, found nothing of that name; "
+            "check the path, or leave it out for the MNIST that comes with the package"
+        )
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder}: expected a folder with four IDX files, found a file; "
+            "give the folder that holds it"
+        )
+    return folder
+
+
+def _find(folder: Path, part: str, ndim: int) -> Path:
+    """Return the file of one part of the data set, under any of the names it may have."""
+    names = [f"{part}{dot}idx{ndim}-ubyte{gz}" for gz in ("", ".gz") for dot in "-."]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"{folder / names[0]}: expected this file, or one named {', '.join(names[1:])}; "
+        "found none of them; put it there under one of these names"
+    )
+
+
+def _read_idx(file: Path, ndim: int) -> NDArray[np.uint8]:
+    """Read an IDX file, gzip'd if its name ends in .gz, and name it in errors."""
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+        try:
+            return _parse_idx(stream, ndim)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+
+
+def _parse_idx(stream: io.BufferedIOBase, ndim: int) -> NDArray[np.uint8]:
+    """Read an IDX array of `ndim` dimensions that fills the stream; ValueError if it does not.
+
+    The content is not trusted: memory use is bounded both by the length that the header promises
+    and by what the stream really holds.
+    """
+    try:
+        header = _read(stream, 4 + 4 * ndim)
+        shape = _parse_header(header, ndim)
+        size = math.prod(shape)
+        # One byte more than promised: finds out if there is more, and lets gzip reach its checksum.
+        values = _read(stream, size + 1)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(
+            f"expected a whole gzip file, found damage or something else: {error}; "
+            "fetch the file again, or take .gz off its name if it is not compressed"
+        ) from error
+    if len(values) != size:
+        found = f"only {len(values)}" if len(values) < size else "more"
+        raise ValueError(
+            f"expected {size} bytes after the header, for {_times(shape)} {_content(ndim)}, "
+            f"found {found}; the file is damaged or incomplete, fetch it again"
+        )
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _parse_header(header: bytearray, ndim: int) -> tuple[int, ...]:
+    """Return the dimensions, after checking the magic number and that none is zero."""
+    expected = 2048 + ndim
+    if header.startswith(b"\x1f\x8b"):
+        raise ValueError(
+            f"expected IDX {_content(ndim)}, found gzip'd data; "
+            "unpack the file, or let its name end in .gz"
+        )
+    magic = int.from_bytes(header[:4], "big")
+    if magic != expected and len(header) >= 4:
+        found = _CONTENT.get(magic, "neither images nor labels in unsigned bytes")
+        raise ValueError(
+            f"expected magic number {expected} (IDX {_content(ndim)}), found {magic} ({found}); "
+            "check that the files for images and labels are not swapped, and are IDX files"
+        )
+    if len(header) < 4 + 4 * ndim:
+        raise ValueError(
+            f"expected an IDX header of {4 + 4 * ndim} bytes, found only {len(header)} bytes; "
+            "the file is empty or cut off, fetch it again"
+        )
+    shape = tuple(int(n) for n in np.frombuffer(header, ">u4")[1:])
+    if 0 in shape:
+        raise ValueError(
+            f"expected dimensions of at least 1, found {_times(shape)}; "
+            "the file holds no data, fetch or write it again"
+        )
+    return shape
+
+
+def _read(stream: io.BufferedIOBase, size: int) -> bytearray:
+    """Read `size` bytes, or all there are; by chunks, since read(size) sets aside `size` bytes."""
+    data = bytearray()
+    while chunk := stream.read(min(_CHUNK, size - len(data))):
+        data += chunk
+    return data
+
+
+def _normalize(images: NDArray[np.uint8], pool: ThreadPoolExecutor) -> NDArray[np.float32]:
+    """Divide by 255 into float32, by blocks that stay in the processor's cache."""
+    out = np.empty(images.shape, np.float32)
+    flat_images, flat_out = images.reshape(-1), out.reshape(-1)
+
+    def divide(start: int) -> None:
+        block = slice(start, start + _CHUNK)
+        np.divide(flat_images[block], np.float32(255), out=flat_out[block])
+
+    list(pool.map(divide, range(0, images.size, _CHUNK)))  # list: wait for all
+    return out
+
+
+def _check_counts(x_file: Path, x: NDArray[Any], t_file: Path, t: NDArray[Any]) -> None:
+    """Check that each image has a label."""
+    if len(x) != len(t):
+        raise ValueError(
+            f"{t_file}: expected {len(x)} labels, one for each image in {x_file.name}, "
+            f"found {len(t)}; take both files from the same data set"
+        )
+
+
+def _check_sizes(
+    train_file: Path, train: NDArray[Any], test_file: Path, test: NDArray[Any]
+) -> None:
+    """Check that the images of both sets are of one size."""
+    if train.shape[1:] != test.shape[1:]:
+        raise ValueError(
+            f"{test_file}: expected images of {_times(train.shape[1:])} pixels as in "
+            f"{train_file.name}, found {_times(test.shape[1:])}; "
+            "take both files from the same data set"
+        )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    """Return a shape as people write it: 28 x 28."""
+    return " x ".join(map(str, shape))
+
+
+def _content(ndim: int) -> str:
+    """Return what a file of that many dimensions holds."""
+    return _CONTENT[2048 + ndim]

@@ -1,0 +1,227 @@
+"""The lecture's training loop as a function, and what it leaves behind."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from kernels.edge import real
+from net import checkpoint as checkpoints
+from net.two_layer_net import Random, TwoLayerNet, generator, whole_number
+
+Array = NDArray[Any]
+
+
+@dataclass
+class History:
+    """What a training run measured.
+
+    Attributes
+    ----------
+    train_loss_list : list of float
+        Loss of each iteration's batch, after the update.
+    train_acc_list, test_acc_list : list of float
+        Accuracies on both sets at each evaluation; the second is empty without a test set.
+    evaluated_at : list of int
+        The iterations, counted from 0, after which the accuracies were taken.
+    """
+
+    train_loss_list: list[float] = field(default_factory=list)
+    train_acc_list: list[float] = field(default_factory=list)
+    test_acc_list: list[float] = field(default_factory=list)
+    evaluated_at: list[int] = field(default_factory=list)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the loss and the accuracies over the iterations into a picture.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Its ending chooses the form: .png, .svg, .pdf.
+
+        Raises
+        ------
+        OSError
+            If the picture cannot be written.
+        ValueError
+            If the ending names no form of picture.
+        """
+        from net.plot import plot_history
+
+        plot_history(self, path)
+
+
+def train(
+    network: TwoLayerNet,
+    x_train: ArrayLike,
+    t_train: ArrayLike,
+    x_test: ArrayLike | None = None,
+    t_test: ArrayLike | None = None,
+    *,
+    iterations: int = 10_000,
+    batch_size: int = 100,
+    learning_rate: float = 0.1,
+    rng: Random = None,
+    progress: bool | None = None,
+    callback: Callable[[int, History], Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+) -> History:
+    """Train by stochastic gradient descent, as the lecture's loop does.
+
+    Each iteration draws a batch with replacement by ``choice(N, batch_size)``, takes the gradient,
+    updates ``params[key] -= learning_rate * grads[key]``, and records the loss of the same batch
+    with the new weights. The accuracies on both sets are taken after the first iteration of each
+    epoch, the very first included, an epoch being N / batch_size iterations (at least one).
+
+    Parameters
+    ----------
+    network : TwoLayerNet
+        Trained in place.
+    x_train : array_like, shape (N, input_size) or (N, ...)
+    t_train : array_like, shape (N,) or (N, output_size)
+        Class indices, or one-hot or soft targets.
+    x_test, t_test : array_like, optional
+        The test set, in the same form.
+    iterations : int, default 10000
+        How many there are in all, those of a resumed run included.
+    batch_size : int, default 100
+    learning_rate : float, default 0.1
+    rng : numpy.random.Generator, RandomState, int or None
+        What draws the batches; an int is the seed of a new Generator. None draws as the lecture
+        does, from NumPy's global state.
+    progress : bool, optional
+        True shows a progress bar on standard error, or a line for each evaluation where that is no
+        terminal. By default nothing is shown.
+    callback : callable, optional
+        Called as ``callback(iteration, history)`` after each evaluation and at the end, with the
+        number of iterations done. If it returns True, training stops.
+    checkpoint : str or os.PathLike, optional
+        A file to which the state of the run is written after each evaluation and at the end.
+    resume : bool, default False
+        Go on from `checkpoint`: network, history and random state are taken from it.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what is described here, before anything is changed.
+    OSError
+        If a checkpoint cannot be written or read; the network in memory is kept.
+    KeyboardInterrupt
+        On Ctrl-C; the network keeps what was trained, and the history that the callback was given
+        holds the iterations done.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from net import TwoLayerNet, train
+    >>> x, t = np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0])
+    >>> network = TwoLayerNet(4, 8, 2, weight_init_std=0.5, rng=0)
+    >>> history = train(network, x, t, x, t, iterations=500, batch_size=4, rng=1)
+    >>> len(history.train_loss_list), history.test_acc_list[-1]
+    (500, 1.0)
+    """
+    data = _examples(network, x_train, t_train, "train")
+    test = None if x_test is None and t_test is None else _examples(network, x_test, t_test, "test")
+    iterations = whole_number(iterations, "iterations", 0)
+    batch_size = whole_number(batch_size, "batch_size", 1)
+    if not (np.isscalar(learning_rate) and np.isreal(learning_rate) and np.isfinite(learning_rate)):
+        raise ValueError(f"learning_rate: expected a finite number, got {learning_rate!r}")
+    random = generator(rng)
+    size = data[0].shape[0]
+    settings = {"examples": size, "batch_size": batch_size}
+    history, done = History(), 0
+    if resume:
+        if checkpoint is None:
+            raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
+        done = checkpoints.restore(checkpoint, network, history, random, settings)
+
+    with tqdm(
+        total=iterations, initial=done, unit="it", disable=not (progress and sys.stderr.isatty())
+    ) as bar:
+        while done < iterations:
+            stop, evaluate = _next_stop(done, iterations, size, batch_size)
+            for loss in _steps(network, data, batch_size, learning_rate, random, stop - done):
+                history.train_loss_list.append(loss)
+                bar.update()
+            done = stop
+            if evaluate:
+                history.evaluated_at.append(done - 1)
+                history.train_acc_list.append(network.accuracy(*data))
+                if test is not None:
+                    history.test_acc_list.append(network.accuracy(*test))
+                if progress:
+                    _report(bar, history)
+            if checkpoint is not None:
+                checkpoints.write(checkpoint, network, history, random, settings)
+            if callback is not None and callback(done, history) is True:
+                break
+    return history
+
+
+def _examples(network: TwoLayerNet, x: Any, t: Any, which: str) -> tuple[Array, Array]:
+    """Return a data set that fits together, so that no error comes in the middle of a run."""
+    if x is None or t is None:
+        raise ValueError(f"x_{which} and t_{which}: expected both or neither, got one")
+    x, t = real(x, f"x_{which}"), real(t, f"t_{which}")
+    if x.ndim < 2 or x.shape[0] == 0 or t.shape[:1] != x.shape[:1]:
+        raise ValueError(
+            f"x_{which} and t_{which}: expected (N, ...) and (N,) or (N, C) with N at least 1, "
+            f"got {x.shape} and {t.shape}"
+        )
+    network.accuracy(x[:1], t[:1])
+    return x, t
+
+
+def _next_stop(done: int, iterations: int, size: int, batch_size: int) -> tuple[int, bool]:
+    """Return where to stop after `done` iterations, and whether the accuracies are taken there.
+
+    Epoch `k` begins with the first iteration from ``k * size / batch_size`` on.
+    """
+    if batch_size >= size:
+        begin = done
+    else:
+        begin = -(-(done * batch_size // size) * size // batch_size)
+        if begin < done:
+            begin = -(-(done * batch_size // size + 1) * size // batch_size)
+    return min(begin + 1, iterations), begin < iterations
+
+
+def _steps(
+    network: TwoLayerNet,
+    data: tuple[Array, Array],
+    batch_size: int,
+    rate: float,
+    random: Any,
+    count: int,
+) -> Iterator[float]:
+    """Do some iterations, and give the loss of each."""
+    x_train, t_train = data
+    for _ in range(count):
+        batch_mask = random.choice(x_train.shape[0], batch_size)
+        x_batch, t_batch = x_train[batch_mask], t_train[batch_mask]
+        grads = network.gradient(x_batch, t_batch)
+        for key, grad in grads.items():
+            network.params[key] -= rate * grad
+        yield network.loss(x_batch, t_batch)
+
+
+def _report(bar: "tqdm[Any]", history: History) -> None:
+    """Show the latest figures beside the bar, or on a line of their own where there is none."""
+    figures = {"loss": history.train_loss_list[-1], "train": history.train_acc_list[-1]}
+    if history.test_acc_list:
+        figures["test"] = history.test_acc_list[-1]
+    if bar.disable:
+        line = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        print(f"iteration {history.evaluated_at[-1]}: {line}", file=sys.stderr, flush=True)
+    else:
+        bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()})

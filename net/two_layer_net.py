@@ -1,0 +1,410 @@
+"""The lecture's network: Affine, ReLU, Affine, and softmax with cross-entropy."""
+
+import operator
+from collections import OrderedDict
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from kernels.edge import real
+from net import archive
+from net.gradient import numerical_gradient
+from net.layers import Affine, Relu, SoftmaxWithLoss
+
+Array = NDArray[Any]
+Random = np.random.Generator | np.random.RandomState | int | None
+
+_PLACES = {
+    "W1": ("Affine1", "W"),
+    "b1": ("Affine1", "b"),
+    "W2": ("Affine2", "W"),
+    "b2": ("Affine2", "b"),
+}
+
+
+class Parameters(MutableMapping[str, Array]):
+    """The parameters of a network's layers by name: ``W1 b1 W2 b2``.
+
+    It holds nothing itself. Reading gives the layer's own array, so changing it in place changes
+    the layer; assigning an array of the same shape gives it to the layer, in the layer's dtype.
+    """
+
+    def __init__(self, layers: "OrderedDict[str, Any]"):
+        self._layers = layers
+
+    def __getitem__(self, key: str) -> Array:
+        layer, name = _PLACES[key]
+        value: Array = getattr(self._layers[layer], name)
+        return value
+
+    def __setitem__(self, key: str, value: ArrayLike) -> None:
+        if key not in _PLACES:
+            raise KeyError(f"{key!r}: expected one of {', '.join(_PLACES)}")
+        current = self[key]
+        if value is current:  # the end of `params[key] -= ...`
+            return
+        new = real(value, key)
+        if new.shape != current.shape:
+            raise ValueError(f"{key}: expected shape {current.shape}, got {new.shape}")
+        layer, name = _PLACES[key]
+        setattr(self._layers[layer], name, new.astype(current.dtype, copy=False))
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError("a network's parameters cannot be removed; assign new values instead")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self)!r})"
+
+
+class TwoLayerNet:
+    """Affine, ReLU, Affine, softmax with cross-entropy: the lecture's network.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size : int
+        Elements of a sample, hidden units, classes: 784, 50, 10 in the lecture.
+    weight_init_std : float, default 0.01
+        Standard deviation of the initial weights. Biases start at 0.
+    dtype : {float64, float32}, default float64
+        Of parameters, activations and gradients.
+    rng : numpy.random.Generator, RandomState, int or None
+        What draws the weights, `W1` then `W2`; an int is the seed of a new Generator. None draws
+        as the lecture does, from NumPy's global state.
+
+    Attributes
+    ----------
+    params : Parameters
+        ``W1 (D, H), b1 (H,), W2 (H, C), b2 (C,)``, shared with the layers.
+    layers : OrderedDict
+        ``Affine1 Relu1 Affine2``; replacing one by another layer works.
+    lastLayer : SoftmaxWithLoss
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive integer, the dtype is no float32 or float64, or
+        `weight_init_std` is no finite number from 0.
+
+    Notes
+    -----
+    K. Saito, "Deep Learning from Scratch", O'Reilly Japan (2016), chapter 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from net import TwoLayerNet
+    >>> net = TwoLayerNet(input_size=4, hidden_size=3, output_size=2, rng=0)
+    >>> x, t = np.eye(4), np.array([0, 1, 1, 0])
+    >>> grads = net.gradient(x, t)
+    >>> for key in ("W1", "b1", "W2", "b2"):
+    ...     net.params[key] -= 0.1 * grads[key]
+    >>> net.predict(x).shape
+    (4, 2)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        weight_init_std: float = 0.01,
+        *,
+        dtype: DTypeLike = np.float64,
+        rng: Random = None,
+    ):
+        d = whole_number(input_size, "input_size", 1)
+        h = whole_number(hidden_size, "hidden_size", 1)
+        c = whole_number(output_size, "output_size", 1)
+        kind = np.dtype(dtype)
+        if kind not in (np.float32, np.float64):
+            raise ValueError(f"dtype: expected float32 or float64, got {kind}")
+        if not (np.isscalar(weight_init_std) and 0 <= weight_init_std < np.inf):
+            raise ValueError(
+                f"weight_init_std: expected a finite number from 0, got {weight_init_std!r}"
+            )
+        draw = _normal(rng)
+        W1 = (weight_init_std * draw((d, h))).astype(kind, copy=False)
+        W2 = (weight_init_std * draw((h, c))).astype(kind, copy=False)
+        self.layers: OrderedDict[str, Any] = OrderedDict(
+            Affine1=Affine(W1, np.zeros(h, kind)),
+            Relu1=Relu(),
+            Affine2=Affine(W2, np.zeros(c, kind)),
+        )
+        self.lastLayer: Any = SoftmaxWithLoss()
+        self.params = Parameters(self.layers)
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the logits of a batch: the last layer's output before softmax.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, input_size) or (N, ...)
+
+        Returns
+        -------
+        ndarray, shape (N, output_size)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is no batch of real numbers for this network.
+        """
+        out: Any = x
+        for layer in self.layers.values():
+            out = layer.forward(out)
+        logits: Array = out
+        return logits
+
+    def loss(self, x: ArrayLike, t: ArrayLike) -> float:
+        """Return the mean cross-entropy of a batch, in nats.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, input_size) or (N, ...)
+        t : array_like, shape (N,) or (N, output_size)
+            Class indices, or one-hot or soft targets.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `t` does not fit the network or the other, or the batch is empty.
+        """
+        loss: float = self.lastLayer.forward(self.predict(x), t)
+        return loss
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+        """Return the share of a batch whose largest logit is the target's class.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, input_size) or (N, ...)
+        t : array_like, shape (N,) or (N, output_size)
+            Class indices, or one-hot or soft targets, of which the largest counts.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `t` does not fit the network or the other, or the batch is empty.
+        """
+        y = self.predict(x)
+        t = real(t, "t")
+        if y.shape[0] == 0 or t.shape not in (y.shape, y.shape[:1]):
+            raise ValueError(
+                f"t: expected shape {y.shape[:1]} or {y.shape} and at least one sample, got {t.shape}"
+            )
+        classes = t if t.ndim == 1 else t.argmax(axis=1)
+        return float(np.mean(y.argmax(axis=1) == classes))
+
+    def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """Return the gradient of the loss by central differences: slow, to check `gradient` with.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, input_size) or (N, ...)
+        t : array_like, shape (N,) or (N, output_size)
+
+        Returns
+        -------
+        dict of str to ndarray
+            With the keys and shapes of `params`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `loss`.
+        """
+
+        def loss(_: Array) -> float:
+            return self.loss(x, t)
+
+        return {key: numerical_gradient(loss, value) for key, value in self.params.items()}
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """Return the gradient of the loss by back-propagation.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, input_size) or (N, ...)
+        t : array_like, shape (N,) or (N, output_size)
+
+        Returns
+        -------
+        dict of str to ndarray
+            With the keys and shapes of `params`; new arrays each time.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `loss`.
+        """
+        self.loss(x, t)
+        dout = self.lastLayer.backward(1)
+        first, *rest = self.layers.values()
+        for layer in reversed(rest):
+            dout = layer.backward(dout)
+        if type(first) is Affine:
+            first.backward_parameters(dout)  # nobody reads the gradient of the network's input
+        else:
+            first.backward(dout)
+        return {
+            key: getattr(self.layers[layer], f"d{name}") for key, (layer, name) in _PLACES.items()
+        }
+
+    def save(self, path: archive.Path_) -> None:
+        """Write the parameters to an ``.npz`` file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Exactly this name; no ending is added.
+
+        Raises
+        ------
+        OSError
+            If the folder is missing or not writable, or the disk is full.
+        """
+        archive.write(path, dict(self.params))
+
+    @classmethod
+    def load(cls, path: archive.Path_) -> Self:
+        """Read a network that `save` wrote. Nothing in the file is unpickled.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+
+        Returns
+        -------
+        TwoLayerNet
+            With the saved parameters and their dtype.
+
+        Raises
+        ------
+        OSError
+            If the file is missing or cannot be read.
+        ValueError
+            If it does not hold a network's parameters: the message names it.
+        """
+        return cls.from_arrays(archive.read(path), path)
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array], path: archive.Path_) -> Self:
+        """Make a network of the parameters read from a file.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            With the keys ``W1 b1 W2 b2``, and perhaps others.
+        path : str or os.PathLike
+            Where they come from, for messages.
+
+        Returns
+        -------
+        TwoLayerNet
+
+        Raises
+        ------
+        ValueError
+            If a parameter is missing, or shapes or dtypes do not fit together.
+        """
+        found = {key: arrays[key] for key in _PLACES if key in arrays}
+        shapes = {key: a.shape for key, a in found.items()}
+        W1, W2 = shapes.get("W1", ()), shapes.get("W2", ())
+        kinds = {a.dtype for a in found.values()}
+        if (
+            len(W1) != 2
+            or len(W2) != 2
+            or shapes != {"W1": W1, "b1": W1[1:], "W2": (W1[1], W2[1]), "b2": W2[1:]}
+            or 0 in W1 + W2
+            or kinds not in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
+        ):
+            raise ValueError(
+                f"{path}: expected the parameters W1 (D, H), b1 (H,), W2 (H, C), b2 (C,) of a network, "
+                f"all float32 or all float64, got {[(k, a.shape, str(a.dtype)) for k, a in arrays.items()]}"
+            )
+        network = cls(W1[0], W1[1], W2[1], dtype=kinds.pop(), rng=0)
+        network.params.update(found)
+        return network
+
+
+def whole_number(value: Any, name: str, least: int) -> int:
+    """Return an integer argument, or say what is wrong with it.
+
+    Parameters
+    ----------
+    value : int
+    name : str
+        The argument, for messages.
+    least : int
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected an integer from {least}, got {value!r}")
+    if number < least:
+        raise ValueError(f"{name}: expected an integer from {least}, got {number}")
+    return number
+
+
+def _normal(rng: Random) -> Any:
+    """Return a function that draws an array of standard normal numbers."""
+    if rng is None:
+        return lambda shape: np.random.randn(*shape)
+    return generator(rng).standard_normal
+
+
+def generator(rng: Random) -> Any:
+    """Return what draws random numbers; the module ``numpy.random`` for None.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator, RandomState, int or None
+
+    Returns
+    -------
+    numpy.random.Generator, RandomState or the module numpy.random
+
+    Raises
+    ------
+    TypeError
+        If `rng` is something else.
+    """
+    if rng is None:
+        return np.random
+    if isinstance(rng, np.random.Generator | np.random.RandomState):
+        return rng
+    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
+        return np.random.default_rng(rng)
+    raise TypeError(
+        f"rng: expected a numpy.random.Generator, RandomState, int or None, got {rng!r}"
+    )

@@ -1,0 +1,294 @@
+"""The network of the lecture in plain NumPy: what the compiled code is measured against.
+
+Nothing here imports ``kernels`` or ``net``.  It is written to be read, not to be fast.
+"""
+
+import re
+from collections import OrderedDict
+
+import numpy as np
+
+
+# ---------------------------------------------------------------- functions
+def affine_forward(x, W, b):
+    """``x W + b``.
+
+    >>> affine_forward(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([5.0]))
+    array([[16.]])
+    """
+    with np.errstate(all="ignore"):
+        return np.dot(x, W) + b
+
+
+def affine_backward(dout, x, W):
+    with np.errstate(all="ignore"):
+        return np.dot(dout, W.T), np.dot(x.T, dout), np.sum(dout, axis=0)
+
+
+def relu_forward(x):
+    mask = x <= 0
+    out = x.copy()
+    out[mask] = 0
+    return out, mask
+
+
+def relu_backward(dout, mask):
+    dx = dout.copy()
+    dx[mask] = 0
+    return dx
+
+
+def sigmoid_forward(x):
+    """``1 / (1 + exp(-x))``, from the side on which ``exp`` cannot overflow."""
+    with np.errstate(all="ignore"):
+        e = np.exp(-np.abs(x))
+        return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def sigmoid_backward(dout, out):
+    with np.errstate(all="ignore"):
+        return dout * (1 - out) * out
+
+
+def log_softmax(x):
+    with np.errstate(all="ignore"):
+        shifted = x - np.max(x, axis=-1, keepdims=True)
+        return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+
+
+def softmax(x):
+    """Probabilities over the last axis.
+
+    >>> softmax(np.array([1000.0, 1000.0]))
+    array([0.5, 0.5])
+    """
+    with np.errstate(all="ignore"):
+        e = np.exp(x - np.max(x, axis=-1, keepdims=True))
+        return e / np.sum(e, axis=-1, keepdims=True)
+
+
+def softmax_cross_entropy_forward(x, t):
+    """The mean loss of the batch and the probabilities.
+
+    A target of exactly 0 adds nothing, not even beside ``log p = -inf``: so class indices
+    and one-hot targets always agree.
+    """
+    log_p = log_softmax(x)
+    n = x.shape[0]
+    if t.ndim == 1:
+        loss = -np.sum(log_p[np.arange(n), t]) / n
+    else:
+        with np.errstate(all="ignore"):
+            loss = -np.sum(np.where(t == 0, 0, t * log_p)) / n
+    return loss, softmax(x)
+
+
+def softmax_cross_entropy_backward(y, t, dout=1.0):
+    n = y.shape[0]
+    dx = y.copy()
+    if t.ndim == 1:
+        dx[np.arange(n), t] -= 1
+    else:
+        dx -= t
+    return dout * dx / n
+
+
+def numerical_gradient(f, x):
+    """Central difference of ``f`` at ``x``, one entry at a time.
+
+    >>> x = np.array([3.0, 4.0])
+    >>> np.round(numerical_gradient(lambda x: np.sum(x**2), x), 6)
+    array([6., 8.])
+    """
+    h = 1e-4
+    grad = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        kept = x[index]
+        x[index] = kept + h
+        above = f(x)
+        x[index] = kept - h
+        below = f(x)
+        x[index] = kept
+        grad[index] = (above - below) / (2 * h)
+    return grad
+
+
+# ---------------------------------------------------------------- layers
+class Affine:
+    def __init__(self, W, b):
+        self.W = W
+        self.b = b
+        self.x = None
+        self.dW = None
+        self.db = None
+
+    def forward(self, x):
+        self.x = x
+        return affine_forward(x, self.W, self.b)
+
+    def backward(self, dout):
+        dx, self.dW, self.db = affine_backward(dout, self.x, self.W)
+        return dx
+
+
+class Relu:
+    def __init__(self):
+        self.mask = None
+
+    def forward(self, x):
+        out, self.mask = relu_forward(x)
+        return out
+
+    def backward(self, dout):
+        return relu_backward(dout, self.mask)
+
+
+class Sigmoid:
+    def __init__(self):
+        self.out = None
+
+    def forward(self, x):
+        self.out = sigmoid_forward(x)
+        return self.out
+
+    def backward(self, dout):
+        return sigmoid_backward(dout, self.out)
+
+
+class SoftmaxWithLoss:
+    def __init__(self):
+        self.loss = None
+        self.y = None
+        self.t = None
+
+    def forward(self, x, t):
+        self.t = t
+        self.loss, self.y = softmax_cross_entropy_forward(x, t)
+        return self.loss
+
+    def backward(self, dout=1):
+        return softmax_cross_entropy_backward(self.y, self.t, dout)
+
+
+# ---------------------------------------------------------------- network
+class TwoLayerNet:
+    def __init__(
+        self, input_size, hidden_size, output_size, weight_init_std=0.01, dtype=np.float64
+    ):
+        self.params = {}
+        self.params["W1"] = weight_init_std * np.random.randn(input_size, hidden_size)
+        self.params["b1"] = np.zeros(hidden_size)
+        self.params["W2"] = weight_init_std * np.random.randn(hidden_size, output_size)
+        self.params["b2"] = np.zeros(output_size)
+        for key in self.params:
+            self.params[key] = self.params[key].astype(dtype)
+
+        self.layers = OrderedDict()
+        self.layers["Affine1"] = Affine(self.params["W1"], self.params["b1"])
+        self.layers["Relu1"] = Relu()
+        self.layers["Affine2"] = Affine(self.params["W2"], self.params["b2"])
+
+        self.lastLayer = SoftmaxWithLoss()
+
+    def predict(self, x):
+        for layer in self.layers.values():
+            x = layer.forward(x)
+        return x
+
+    def loss(self, x, t):
+        y = self.predict(x)
+        return self.lastLayer.forward(y, t)
+
+    def accuracy(self, x, t):
+        y = self.predict(x)
+        y = np.argmax(y, axis=1)
+        if t.ndim != 1:
+            t = np.argmax(t, axis=1)
+        return np.sum(y == t) / float(x.shape[0])
+
+    def numerical_gradient(self, x, t):
+        return {
+            key: numerical_gradient(lambda _: self.loss(x, t), self.params[key])
+            for key in ("W1", "b1", "W2", "b2")
+        }
+
+    def gradient(self, x, t):
+        self.loss(x, t)
+
+        dout = self.lastLayer.backward(1)
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+
+        grads = {}
+        grads["W1"], grads["b1"] = self.layers["Affine1"].dW, self.layers["Affine1"].db
+        grads["W2"], grads["b2"] = self.layers["Affine2"].dW, self.layers["Affine2"].db
+        return grads
+
+
+def train(
+    network,
+    x_train,
+    t_train,
+    x_test,
+    t_test,
+    iters_num=10000,
+    batch_size=100,
+    learning_rate=0.1,
+    choice=None,
+):
+    """The lecture's loop, for any network of this interface.
+
+    Gives the list of losses and the two lists of accuracies.
+    """
+    choice = choice or np.random.choice
+    train_size = x_train.shape[0]
+    train_loss_list = []
+    train_acc_list = []
+    test_acc_list = []
+    iter_per_epoch = max(train_size / batch_size, 1)
+
+    for i in range(iters_num):
+        batch_mask = choice(train_size, batch_size)
+        x_batch = x_train[batch_mask]
+        t_batch = t_train[batch_mask]
+
+        grad = network.gradient(x_batch, t_batch)
+        for key in ("W1", "b1", "W2", "b2"):
+            network.params[key] -= learning_rate * grad[key]
+
+        train_loss_list.append(network.loss(x_batch, t_batch))
+
+        if i % iter_per_epoch == 0:
+            train_acc_list.append(network.accuracy(x_train, t_train))
+            test_acc_list.append(network.accuracy(x_test, t_test))
+
+    return train_loss_list, train_acc_list, test_acc_list
+
+
+# ---------------------------------------------------------------- comparison
+#: Every refusal says what was expected and what came instead.
+EXPECTED_GOT = re.compile("expected.* got ", re.IGNORECASE | re.DOTALL)
+
+
+def assert_within(actual, expected, magnitude, terms=1):
+    """``actual`` equals ``expected`` but for the rounding of a sum of ``terms`` terms.
+
+    A sum of n terms of total absolute value ``magnitude``, added in any order, is off by at
+    most n unit roundoffs of it, in ``actual``'s precision; the reference is off by as much
+    again in its own, and a few operations come beside the sum.  NaN and infinity must stand
+    in the same places.
+    """
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    info = np.finfo(actual.dtype)
+    expected = expected.astype(np.float64)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    infinite = np.isinf(expected)
+    np.testing.assert_array_equal(np.isinf(actual), infinite)
+    np.testing.assert_array_equal(actual[infinite], expected[infinite])
+    finite = np.isfinite(expected)
+    magnitude = np.broadcast_to(magnitude, expected.shape)[finite].astype(np.float64)
+    error = np.abs(actual[finite].astype(np.float64) - expected[finite])
+    bound = (terms + 4) * info.eps * magnitude + info.tiny
+    worst = np.max(error / bound, initial=0)
+    assert worst <= 1, f"{worst:.3g} times the rounding allowed; largest error {error.max():.3g}"

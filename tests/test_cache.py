@@ -1,0 +1,329 @@
+"""Compiled code kept on disk is never stale, and trouble with the disk is never fatal.
+
+Each test runs processes of their own on a copy of the package with two modules added: a kernel,
+and a helper that Numba inlines into it from another file.
+"""
+
+import importlib
+import itertools
+import json
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from numba.core.dispatcher import Dispatcher
+
+import kernels
+
+HELPER = """
+from kernels._cache import njit
+
+@njit
+def scaled(x):
+    return {factor} * x
+"""
+
+KERNEL = """
+from numba.extending import overload
+from kernels._cache import njit
+from kernels.probe_helper import scaled
+
+@njit
+def probe(x, i):
+    return scaled(x[i]) + 1.0
+
+def public(x, i):
+    return probe(x, i)
+
+@overload(public)
+def _compiled_public(x, i):
+    return lambda x, i: probe(x, i)
+"""
+
+SCRIPT = """
+import json
+
+import numba
+import numpy as np
+
+{before}
+from kernels.probe import probe
+
+def loaded(function):
+    return sum(function.stats.cache_hits.values())
+
+x = np.ones(3)
+answer = {{"probe": probe(x, 0), "probe loaded": loaded(probe)}}
+{after}
+print(json.dumps(answer))
+"""
+
+# Modules of a user's own, in plain Numba: what they import, and what they call.
+CALLERS = {
+    "kernel": ("from kernels.probe import probe", "probe(x, 0)"),
+    "function": ("from kernels.probe import public", "public(x, 0)"),
+    "module": ("import kernels.probe", "kernels.probe.public(x, 0)"),
+    "none": ("", "x[0]"),
+}
+CALLER = """
+import numba
+{imported}
+
+@numba.njit(cache=True)
+def caller(x):
+    return {call}
+"""
+CALL = """
+for name in {names}:
+    caller = __import__("by_" + name).caller
+    answer[name] = [caller(x), loaded(caller)]
+"""
+
+
+class Install:
+    """A copy of the package, a script that uses it, and folders for what Numba keeps."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.package = folder / "site" / "kernels"
+        self.cache = folder / "cache"
+        self.home = folder / "home"
+        self.environment = {"NUMBA_CACHE_DIR": str(self.cache)}
+        shutil.copytree(
+            Path(kernels.__file__).parent,
+            self.package,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        (self.package / "probe.py").write_text(KERNEL)
+        self.edit_helper(2.0)
+
+    def edit_helper(self, factor):
+        (self.package / "probe_helper.py").write_text(HELPER.format(factor=factor))
+
+    def block_pycache(self):
+        """Make the package's folder one in which nothing can be kept, for root too."""
+        (self.package / "__pycache__").write_text("no folder")
+
+    def execute(self, code, *, python=sys.executable, **environment):
+        """Run Python code; return what it prints, read as JSON, and the warnings it caused."""
+        script = self.folder / "script.py"
+        if not script.exists() or script.read_text() != code:
+            script.write_text(code)  # older Numba goes by the file's time
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON"))}
+        done = subprocess.run(
+            [python, "-W", "always", script],
+            env=inherited
+            | {
+                "HOME": str(self.home),
+                "XDG_CACHE_HOME": str(self.home / ".cache"),
+                "PYTHONPATH": str(self.package.parent),
+                # Python's own cache goes by size and seconds, and these edits are faster.
+                "PYTHONDONTWRITEBYTECODE": "1",
+            }
+            | self.environment
+            | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        warnings = [line for line in done.stderr.splitlines() if "RuntimeWarning: " in line]
+        return json.loads(done.stdout), warnings
+
+    def run(self, *, before="", after="", **how):
+        """Execute the script; ``loaded`` counts what came from disk."""
+        return self.execute(SCRIPT.format(before=before, after=after), **how)
+
+    def kept(self, pattern):
+        """Return the files that Numba keeps of the probing kernel."""
+        return sorted(self.cache.rglob(f"probe.probe-*.{pattern}"))
+
+
+@pytest.fixture
+def install(tmp_path):
+    return Install(tmp_path)
+
+
+def test_a_second_process_compiles_nothing(install):
+    assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
+    (kept,) = install.kept("nbc")
+    written = kept.stat().st_mtime_ns
+    assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+    assert kept.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("cache_dir", [True, False], ids=["NUMBA_CACHE_DIR", "beside the source"])
+def test_an_edited_helper_in_another_file_is_seen(install, cache_dir):
+    if not cache_dir:
+        install.environment.clear()
+    assert install.run()[0]["probe"] == 3.0
+    install.edit_helper(4.0)
+    assert install.run() == ({"probe": 5.0, "probe loaded": 0}, [])
+    assert install.run() == ({"probe": 5.0, "probe loaded": 1}, [])
+
+
+def test_an_edited_helper_is_seen_whatever_decides_the_folder(install):
+    """A user may bring locators of his own, in which ours is not asked."""
+    install.environment["NUMBA_CACHE_LOCATOR_CLASSES"] = "UserProvidedCacheLocator"
+    assert install.run()[0]["probe"] == 3.0
+    install.edit_helper(4.0)
+    assert install.run()[0]["probe"] == 5.0
+
+
+def test_a_users_cached_functions_follow_the_kernels_they_call(install, tmp_path):
+    """And the others stay as they are, for plain Numba too."""
+    for name, (imported, call) in CALLERS.items():
+        (tmp_path / f"by_{name}.py").write_text(CALLER.format(imported=imported, call=call))
+    after = CALL.format(names=list(CALLERS))
+
+    def expect(result, loaded, *, others_loaded):
+        answer, _ = install.run(after=after)
+        expected = {name: [result, loaded] for name in CALLERS} | {"none": [1.0, others_loaded]}
+        assert {name: answer[name] for name in CALLERS} == expected
+
+    expect(3.0, 0, others_loaded=0)
+    install.edit_helper(4.0)
+    expect(5.0, 0, others_loaded=1)
+    expect(5.0, 1, others_loaded=1)
+
+    plain = "import json\nimport numpy as np\nfrom by_none import caller\n"
+    plain += "print(json.dumps([caller(np.ones(3)), sum(caller.stats.cache_hits.values())]))"
+    assert install.execute(plain) == ([1.0, 1], [])
+
+
+def make_wheel(package, folder, version):
+    """Write the package as a wheel, the form in which pip replaces one version by another."""
+    info = f"probe_kernels-{version}.dist-info"
+    wheel = folder / f"probe_kernels-{version}-py3-none-any.whl"
+    members = {
+        f"kernels/{path.relative_to(package).as_posix()}": path.read_text()
+        for path in package.rglob("*.py")
+    }
+    members[f"{info}/METADATA"] = (
+        f"Metadata-Version: 2.1\nName: probe-kernels\nVersion: {version}\n"
+    )
+    members[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    members[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*members, f"{info}/RECORD"])
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return wheel
+
+
+def test_a_version_installed_over_another_runs_its_own_code(install, tmp_path):
+    pytest.importorskip("pip")
+    wheels = []
+    for version, factor in [("1.0", 2.0), ("2.0", 4.0)]:
+        install.edit_helper(factor)
+        wheels.append(make_wheel(install.package, tmp_path, version))
+    shutil.rmtree(install.package)
+
+    # An environment of its own, which borrows Numba from this one.
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    site = subprocess.check_output(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+    )
+    borrowed = {
+        Path(importlib.import_module(name).__file__).parents[1] for name in ["numba", "numpy"]
+    }
+    Path(site.strip(), "borrowed.pth").write_text("\n".join(map(str, borrowed)))
+
+    install.environment = {"PYTHONPATH": ""}  # so that Numba keeps its files beside the sources
+    pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "install"]
+    for wheel, expected in zip(wheels, [3.0, 5.0], strict=True):
+        subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)
+        assert install.run(python=python) == ({"probe": expected, "probe loaded": 0}, [])
+        assert install.run(python=python) == ({"probe": expected, "probe loaded": 1}, [])
+
+
+def test_old_data_under_a_new_index_is_not_run(install):
+    """The state between Numba's two writes: seen by others meanwhile, or left by a kill."""
+    install.run()
+    old = {path: path.read_bytes() for path in install.kept("nbc")}
+    install.edit_helper(4.0)
+    install.run()
+    for path, content in old.items():
+        path.write_bytes(content)
+    assert install.run() == ({"probe": 5.0, "probe loaded": 0}, [])
+    assert install.run() == ({"probe": 5.0, "probe loaded": 1}, [])
+
+
+def test_settings_that_change_the_code_have_entries_of_their_own(install):
+    after = "try:\n    answer['past the end'] = probe(x, 10**6) and 0\n"
+    after += "except IndexError as error:\n    answer['past the end'] = str(error)"
+    install.run()
+    checked, _ = install.run(after=after, NUMBA_BOUNDSCHECK="1")
+    assert checked["probe loaded"] == 0
+    assert "out of bounds" in checked["past the end"]
+    assert install.run()[0]["probe loaded"] == 1
+    assert install.run(NUMBA_BOUNDSCHECK="1")[0]["probe loaded"] == 1
+
+
+def test_where_nothing_can_be_kept_kernels_work_from_memory(install, tmp_path):
+    install.block_pycache()
+    install.home.write_text("no folder")
+    install.environment["NUMBA_CACHE_DIR"] = str(install.home / "cache")
+    for _ in range(2):
+        answer, (warning,) = install.run()
+        assert answer == {"probe": 3.0, "probe loaded": 0}
+        assert "set NUMBA_CACHE_DIR to a folder" in warning
+
+
+def test_beside_a_read_only_package_the_users_cache_folder_serves(install):
+    install.block_pycache()
+    install.environment.clear()
+    assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
+    assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+
+
+def test_a_damaged_file_costs_one_warning_and_is_mended(install):
+    install.run()
+    damages = {
+        "emptied": lambda content: b"",
+        "cut short": lambda content: content[: len(content) // 2],
+        "garbage": lambda content: b"x" * 99,
+    }
+    for suffix, (name, damage) in itertools.product(["nbi", "nbc"], damages.items()):
+        (path,) = install.kept(suffix)
+        path.write_bytes(damage(path.read_bytes()))
+        answer, warnings = install.run()
+        assert answer == {"probe": 3.0, "probe loaded": 0}, (suffix, name)
+        assert len(warnings) == 1, (suffix, name)
+        assert "cannot be read" in warnings[0], (suffix, name)
+    assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+
+
+def test_a_full_disk_costs_one_warning(install):
+    resource = pytest.importorskip("resource")
+    limits = (1000, resource.RLIM_INFINITY)  # bytes in a file, for this process and at most
+    before = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, {limits})"
+    answer, (warning,) = install.run(before=before)
+    assert answer["probe"] == 3.0
+    assert "cannot be kept" in warning
+    assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
+    assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+
+
+def test_without_compilation_kernels_are_plain_functions(install):
+    code = "from kernels.probe import probe\nprint(probe([1.0], 0))"
+    assert install.execute(code, NUMBA_DISABLE_JIT="1") == (3.0, [])
+
+
+def test_every_kernel_is_kept_under_the_stamp():
+    """A kernel made by `numba.njit` itself would not be."""
+    names = [name for _, name, _ in pkgutil.walk_packages(kernels.__path__, "kernels.")]
+    found = {
+        f"{value.py_func.__module__}.{value.py_func.__qualname__}": type(value._cache).__name__
+        for module in map(importlib.import_module, names)
+        for value in vars(module).values()
+        if isinstance(value, Dispatcher) and value.py_func.__module__.startswith("kernels.")
+    }
+    assert found
+    assert {name: kind for name, kind in found.items() if kind == "FunctionCache"} == {}
