@@ -17,7 +17,7 @@ PIXELS, HIDDEN, CLASSES = 784, 50, 10
 @cache
 def normal(*shape: int, dtype: str) -> np.ndarray:
     """Return normally distributed numbers, the same array at every call."""
-    return np.random.default_rng(shape).normal(size=shape).astype(dtype)
+    return np.random.default_rng(shape).standard_normal(shape, np.dtype(dtype))
 
 
 @cache

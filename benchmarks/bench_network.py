@@ -1,7 +1,5 @@
 """The lecture's network, 784-50-10: a batch of 100, its training loop, and `train`."""
 
-from typing import Any
-
 import numpy as np
 
 from benchmarks.bench_base import (
@@ -14,9 +12,9 @@ from benchmarks.bench_base import (
     labels,
     set_threads,
 )
-from net import TwoLayerNet, train
+from net import History, TwoLayerNet, train
 
-BATCH, IMAGES, ITERATIONS = 100, 6_000, 200
+BATCH, IMAGES = 100, 6_000
 THREADS = ["1", "all"]
 
 
@@ -26,10 +24,12 @@ def new_network(dtype: str) -> TwoLayerNet:
     return TwoLayerNet(PIXELS, HIDDEN, CLASSES, dtype=np.dtype(dtype), rng=rng)
 
 
-def lecture_loop(network: TwoLayerNet, x_train: np.ndarray, t_train: np.ndarray) -> float:
+def lecture_loop(
+    network: TwoLayerNet, x_train: np.ndarray, t_train: np.ndarray, iterations: int = 200
+) -> float:
     """Train as the lecture does, step by step in Python; return the last loss."""
     rng = np.random.default_rng(1)
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         batch_mask = rng.choice(len(x_train), BATCH)
         x_batch, t_batch = x_train[batch_mask], t_train[batch_mask]
         grad = network.gradient(x_batch, t_batch)
@@ -39,10 +39,12 @@ def lecture_loop(network: TwoLayerNet, x_train: np.ndarray, t_train: np.ndarray)
     return loss
 
 
-def run_train(network: TwoLayerNet, x_train: np.ndarray, t_train: np.ndarray) -> Any:
-    """Train for as many iterations with `net.train`."""
+def run_train(
+    network: TwoLayerNet, x_train: np.ndarray, t_train: np.ndarray, iterations: int = 200
+) -> History:
+    """Train with `net.train`."""
     rng = np.random.default_rng(1)
-    return train(network, x_train, t_train, iterations=ITERATIONS, batch_size=BATCH, rng=rng)
+    return train(network, x_train, t_train, iterations=iterations, batch_size=BATCH, rng=rng)
 
 
 class NetworkCall(Call):
@@ -78,8 +80,8 @@ class Loop:
         set_threads(threads)
         self.data = images(IMAGES, dtype), labels(IMAGES)
         if not hasattr(self, "network"):
-            lecture_loop(new_network(dtype), *self.data)
-            run_train(new_network(dtype), *self.data)
+            lecture_loop(new_network(dtype), *self.data, iterations=1)
+            run_train(new_network(dtype), *self.data, iterations=1)
         self.network = new_network(dtype)
 
     def time_lecture_loop(self, dtype: str, threads: str) -> None:

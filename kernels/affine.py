@@ -181,28 +181,28 @@ def engine(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
         return _engines.setdefault((a, c), panel_address(np.empty(0, a), np.empty(0, c)))
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _fit_forward(x, W, b):  # type: ignore[no-untyped-def]
+@register_jitable
+def _fit_forward(x, W, b):
     return x.shape[1] == W.shape[0] and W.shape[1] == b.shape[0]
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _fit_backward(dout, x, W):  # type: ignore[no-untyped-def]
+@register_jitable
+def _fit_backward(dout, x, W):
     return dout.shape == (x.shape[0], W.shape[1]) and x.shape[1] == W.shape[0]
 
 
 @njit(nogil=True)
-def _column_sums(a, sums):  # type: ignore[no-untyped-def]
+def _column_sums(a, sums):
     for i in range(a.shape[0]):
         for j in range(a.shape[1]):
             sums[j] += a[i, j]
 
 
 @overload(affine_forward)
-def _compiled_affine_forward(x, W, b):  # type: ignore[no-untyped-def]
+def _compiled_affine_forward(x, W, b):
     require_ndim("affine_forward", (x, 2), (W, 2), (b, 1))
 
-    def forward(x, W, b):  # type: ignore[no-untyped-def]
+    def forward(x, W, b):
         if not _fit_forward(x, W, b):
             raise ValueError("affine_forward: expected x (N, D), W (D, M) and b (M,), got others")
         weights = compiled_ready(W, W)
@@ -215,10 +215,10 @@ def _compiled_affine_forward(x, W, b):  # type: ignore[no-untyped-def]
 
 
 @overload(affine_backward)
-def _compiled_affine_backward(dout, x, W):  # type: ignore[no-untyped-def]
+def _compiled_affine_backward(dout, x, W):
     require_ndim("affine_backward", (dout, 2), (x, 2), (W, 2))
 
-    def backward(dout, x, W):  # type: ignore[no-untyped-def]
+    def backward(dout, x, W):
         dW, db = affine_gradient(dout, x, W)
         weights = compiled_ready(W, W)
         upper = compiled_ready(dout, weights)
@@ -231,10 +231,10 @@ def _compiled_affine_backward(dout, x, W):  # type: ignore[no-untyped-def]
 
 
 @overload(affine_gradient)
-def _compiled_affine_gradient(dout, x, W):  # type: ignore[no-untyped-def]
+def _compiled_affine_gradient(dout, x, W):
     require_ndim("affine_gradient", (dout, 2), (x, 2), (W, 2))
 
-    def gradient(dout, x, W):  # type: ignore[no-untyped-def]
+    def gradient(dout, x, W):
         if not _fit_backward(dout, x, W):
             raise ValueError("expected dout (N, M), x (N, D) and W (D, M), got others")
         upper = compiled_ready(dout, W)

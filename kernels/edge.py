@@ -23,14 +23,14 @@ _WIDENED = {(UINT8, FLOAT32), (UINT8, FLOAT64), (FLOAT32, FLOAT64)}
 
 
 def real(a: ArrayLike, name: str) -> Array:
-    """Return ``a`` as an array of float32, float64, integers or booleans, or say what is wrong."""
+    """Return ``a`` as an array of floats (not float16), integers or booleans, or say what is wrong."""
     if isinstance(a, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected an array without a mask, got a masked array; "
             "give the masked entries a value first with .filled(value)"
         )
     a = np.asarray(a)
-    if a.dtype.kind in "biu" or a.dtype.newbyteorder("=") in (FLOAT32, FLOAT64):
+    if a.dtype.kind in "biu" or (a.dtype.kind == "f" and a.dtype.itemsize >= FLOAT32.itemsize):
         return a
     raise TypeError(
         f"{name}: expected real numbers (float32, float64 or integers), got dtype {a.dtype}; "
@@ -59,7 +59,7 @@ def ready(a: Array, dtype: DTypeLike) -> Array:
     """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
     if a.dtype == dtype and a.flags.carray:
         return a
-    a = np.require(a, dtype, "CA")
+    a = np.require(a, dtype, ["C", "A"])
     return a if a.flags.writeable else np.asarray(_Unlocked(a))
 
 
@@ -80,35 +80,35 @@ def describe(**arrays: Any) -> str:
     return ", ".join(f"{name} {np.shape(a)}" for name, a in arrays.items())
 
 
-def compiled_ready(a, like):  # type: ignore[no-untyped-def]
+def compiled_ready(a, like):
     """In compiled code: `a` ready for a kernel that computes in the dtype of `like`."""
     raise AssertionError("for compiled code only")
 
 
-def compiled_widened(a, like):  # type: ignore[no-untyped-def]
+def compiled_widened(a, like):
     """In compiled code: the same, but narrower elements stay, to be widened by the kernel."""
     raise AssertionError("for compiled code only")
 
 
 @overload(compiled_ready)
-def _compiled_ready(a, like):  # type: ignore[no-untyped-def]
+def _compiled_ready(a, like):
     return _copier(a, np.float32 if like.dtype == types.float32 else np.float64)
 
 
 @overload(compiled_widened)
-def _compiled_widened(a, like):  # type: ignore[no-untyped-def]
+def _compiled_widened(a, like):
     pair = (as_dtype(a.dtype), as_dtype(like.dtype)) if isinstance(a, types.Array) else None
     return _copier(a, (pair[0] if pair in _WIDENED else pair[1]).type if pair else np.float64)
 
 
-def _copier(a, kind):  # type: ignore[no-untyped-def]
+def _copier(a, kind):
     real = (types.Float, types.Integer, types.Boolean)
     if not (isinstance(a, types.Array) and isinstance(a.dtype, real)):
         raise TypingError(f"expected an array of real numbers, got {a}")
     if a.dtype == from_dtype(np.dtype(kind)) and a.layout == "C" and a.mutable:
         return lambda a, like: a
 
-    def copy(a, like):  # type: ignore[no-untyped-def]
+    def copy(a, like):
         out = np.empty(a.shape, kind)
         out[...] = a
         return out

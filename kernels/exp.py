@@ -52,8 +52,8 @@ _Q64 = (
 )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _multiply_add(context, a, b, c):  # type: ignore[no-untyped-def]
+@intrinsic
+def _multiply_add(context, a, b, c):
     # a * b + c, in one rounding where the processor can.
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = args[0].type
@@ -66,8 +66,8 @@ def _multiply_add(context, a, b, c):  # type: ignore[no-untyped-def]
     return a(a, a, a), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _times_power(context, p, shifted):  # type: ignore[no-untyped-def]
+@intrinsic
+def _times_power(context, p, shifted):
     # p * 2**n, the whole n read from the low bits of n + shift. In two steps, for 2**n itself may
     # be out of range where the result is not.
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -92,8 +92,8 @@ def _times_power(context, p, shifted):  # type: ignore[no-untyped-def]
     return p(p, p), emit
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _exp32(x):  # type: ignore[no-untyped-def]
+@register_jitable
+def _exp32(x):
     x = _LEAST32 if x < _LEAST32 else x
     x = _MOST32 if x > _MOST32 else x
     shifted = _multiply_add(x, _LOG2E32, _SHIFT32)
@@ -106,8 +106,8 @@ def _exp32(x):  # type: ignore[no-untyped-def]
     return _times_power(_multiply_add(r * r, q, r) + np.float32(1), shifted)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _exp64(x):  # type: ignore[no-untyped-def]
+@register_jitable
+def _exp64(x):
     x = _LEAST64 if x < _LEAST64 else x
     x = _MOST64 if x > _MOST64 else x
     shifted = _multiply_add(x, _LOG2E64, _SHIFT64)
@@ -132,6 +132,6 @@ def exp(x: Any) -> Any:
 
 
 @overload(exp)
-def _compiled_exp(x):  # type: ignore[no-untyped-def]
+def _compiled_exp(x):
     function = _exp32 if x == types.float32 else _exp64
     return lambda x: function(x)

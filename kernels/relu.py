@@ -90,14 +90,14 @@ def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
 
 
 @njit(nogil=True)
-def _forward_part(x, out, mask, start, stop):  # type: ignore[no-untyped-def]
+def _forward_part(x, out, mask, start, stop):
     for i in range(start, stop):
         mask[i] = x[i] <= 0
         out[i] = 0 if x[i] <= 0 else x[i]
 
 
 @njit(parallel=True, nogil=True)
-def _forward(x, out, mask):  # type: ignore[no-untyped-def]
+def _forward(x, out, mask):
     n, count = x.size, parts(x.size)
     if count == 1:
         _forward_part(x, out, mask, 0, n)
@@ -107,13 +107,13 @@ def _forward(x, out, mask):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _backward_part(dout, mask, dx, start, stop):  # type: ignore[no-untyped-def]
+def _backward_part(dout, mask, dx, start, stop):
     for i in range(start, stop):
         dx[i] = 0 if mask[i] else dout[i]
 
 
 @njit(parallel=True, nogil=True)
-def _backward(dout, mask, dx):  # type: ignore[no-untyped-def]
+def _backward(dout, mask, dx):
     n, count = dx.size, parts(dx.size)
     if count == 1:
         _backward_part(dout, mask, dx, 0, n)
@@ -123,8 +123,8 @@ def _backward(dout, mask, dx):  # type: ignore[no-untyped-def]
 
 
 @overload(relu_forward)
-def _compiled_relu_forward(x):  # type: ignore[no-untyped-def]
-    def forward(x):  # type: ignore[no-untyped-def]
+def _compiled_relu_forward(x):
+    def forward(x):
         a = compiled_ready(x, x)
         out, mask = np.empty(a.shape, a.dtype), np.empty(a.shape, np.bool_)
         _forward(a.reshape(-1), out.reshape(-1), mask.reshape(-1))
@@ -134,8 +134,8 @@ def _compiled_relu_forward(x):  # type: ignore[no-untyped-def]
 
 
 @overload(relu_backward)
-def _compiled_relu_backward(dout, mask):  # type: ignore[no-untyped-def]
-    def backward(dout, mask):  # type: ignore[no-untyped-def]
+def _compiled_relu_backward(dout, mask):
+    def backward(dout, mask):
         if dout.shape != mask.shape:
             raise ValueError("relu_backward: expected equal shapes, got dout and mask that differ")
         a = compiled_ready(dout, dout)

@@ -88,7 +88,7 @@ def sigmoid_backward(dout: ArrayLike, out: ArrayLike) -> Array:
 
 
 @njit(nogil=True, error_model="numpy")
-def _forward_part(x, out, start, stop):  # type: ignore[no-untyped-def]
+def _forward_part(x, out, start, stop):
     one = x.dtype.type(1)
     for i in range(start, stop):
         e = exp(-abs(x[i]))
@@ -96,7 +96,7 @@ def _forward_part(x, out, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, nogil=True)
-def _forward(x, out):  # type: ignore[no-untyped-def]
+def _forward(x, out):
     n, count = x.size, parts(8 * x.size)
     if count == 1:
         _forward_part(x, out, 0, n)
@@ -106,14 +106,14 @@ def _forward(x, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _backward_part(dout, out, dx, start, stop):  # type: ignore[no-untyped-def]
+def _backward_part(dout, out, dx, start, stop):
     one = out.dtype.type(1)
     for i in range(start, stop):
         dx[i] = dout[i] * (one - out[i]) * out[i]
 
 
 @njit(parallel=True, nogil=True)
-def _backward(dout, out, dx):  # type: ignore[no-untyped-def]
+def _backward(dout, out, dx):
     n, count = dx.size, parts(dx.size)
     if count == 1:
         _backward_part(dout, out, dx, 0, n)
@@ -123,8 +123,8 @@ def _backward(dout, out, dx):  # type: ignore[no-untyped-def]
 
 
 @overload(sigmoid_forward)
-def _compiled_sigmoid_forward(x):  # type: ignore[no-untyped-def]
-    def forward(x):  # type: ignore[no-untyped-def]
+def _compiled_sigmoid_forward(x):
+    def forward(x):
         a = compiled_ready(x, x)
         out = np.empty(a.shape, a.dtype)
         _forward(a.reshape(-1), out.reshape(-1))
@@ -134,8 +134,8 @@ def _compiled_sigmoid_forward(x):  # type: ignore[no-untyped-def]
 
 
 @overload(sigmoid_backward)
-def _compiled_sigmoid_backward(dout, out):  # type: ignore[no-untyped-def]
-    def backward(dout, out):  # type: ignore[no-untyped-def]
+def _compiled_sigmoid_backward(dout, out):
+    def backward(dout, out):
         if dout.shape != out.shape:
             raise ValueError(
                 "sigmoid_backward: expected equal shapes, got dout and out that differ"

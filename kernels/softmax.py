@@ -107,7 +107,7 @@ def softmax_cross_entropy_forward(x: ArrayLike, t: ArrayLike) -> tuple[float, Ar
             "softmax_cross_entropy_forward: expected x (N, C) with N and C at least 1, got "
             + describe(x=x)
         )
-    labels, targets = _targets(t, x, "x")
+    labels, targets = check_targets(t, x.shape, x.dtype)
     y, losses = np.empty(x.shape, x.dtype), np.empty(x.shape[0])
     _softmax(x, y, targets, labels, losses)
     return float(_mean(losses)), y
@@ -149,7 +149,7 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
     y = floats(y, "y")
     if y.ndim != 2:
         raise ValueError(f"softmax_cross_entropy_backward: expected y (N, C), got {describe(y=y)}")
-    labels, targets = _targets(t, y, "y")
+    labels, targets = check_targets(t, y.shape, y.dtype)
     if type(dout) is not float:
         scale = real(dout, "dout")
         if scale.ndim:
@@ -163,19 +163,41 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
 _NO_LABELS, _NO_LOSSES = np.empty(0, np.int64), np.empty(0)
 
 
-def _targets(t: ArrayLike, x: Array, name: str) -> tuple[Array, Array]:
-    """Return class indices and target distributions, checked; the one that `t` is not is empty."""
+def check_targets(
+    t: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> tuple[Array, Array]:
+    """Check targets beside logits of a shape and dtype, before anything is computed with them.
+
+    Parameters
+    ----------
+    t : array_like, shape (N,) or (N, C)
+    shape : (N, C)
+    dtype : dtype
+
+    Returns
+    -------
+    labels : ndarray of int64, shape (N,), or empty
+    targets : ndarray of `dtype`, shape (N, C), or empty
+        The one of the two that `t` is.
+
+    Raises
+    ------
+    TypeError
+        If `t` does not hold real numbers, or class indices are not integers.
+    ValueError
+        If `t` does not fit the logits, or holds what is no target.
+    """
     t = real(t, "t")
-    n, c = x.shape
+    n, c = shape
     if t.shape == (n, c):
-        targets = ready(t, x.dtype)
+        targets = ready(t, dtype)
         if not np.isfinite(targets).all():
             raise ValueError("t: expected finite targets, got NaN or infinity")
         return _NO_LABELS, targets
     if t.shape != (n,):
         raise ValueError(
             f"t: expected class indices of shape ({n},) or targets of shape ({n}, {c}) "
-            f"beside {name} ({n}, {c}), got shape {t.shape}"
+            f"beside logits ({n}, {c}), got shape {t.shape}"
         )
     if t.dtype.kind not in "iu":
         raise TypeError(
@@ -186,11 +208,11 @@ def _targets(t: ArrayLike, x: Array, name: str) -> tuple[Array, Array]:
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"t: expected class indices from 0 to {c - 1}, got {t[row]} in row {row}")
-    return ready(t, np.int64), np.empty((0, 0), x.dtype)
+    return ready(t, np.int64), np.empty((0, 0), dtype)
 
 
 @njit(nogil=True)
-def _largest(row):  # type: ignore[no-untyped-def]
+def _largest(row):
     m = row[0]
     for j in range(1, row.size):
         m = row[j] if row[j] > m else m
@@ -198,7 +220,7 @@ def _largest(row):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _total(row):  # type: ignore[no-untyped-def]
+def _total(row):
     # Four sums side by side: one chain of additions would wait for each before the next.
     a = b = c = d = row.dtype.type(0)
     whole = row.size // 4 * 4
@@ -213,7 +235,7 @@ def _total(row):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
-def _softmax_part(x, y, targets, labels, losses, start, stop):  # type: ignore[no-untyped-def]
+def _softmax_part(x, y, targets, labels, losses, start, stop):
     classes = x.shape[1]
     flat = y.reshape(-1)
     rows = max(1, 4096 // classes)  # whose y stays in the first cache over the three passes
@@ -248,7 +270,7 @@ def _softmax_part(x, y, targets, labels, losses, start, stop):  # type: ignore[n
 
 
 @njit(parallel=True, nogil=True)
-def _softmax(x, y, targets, labels, losses):  # type: ignore[no-untyped-def]
+def _softmax(x, y, targets, labels, losses):
     n, count = x.shape[0], parts(8 * x.size)
     if count == 1:
         _softmax_part(x, y, targets, labels, losses, 0, n)
@@ -258,7 +280,7 @@ def _softmax(x, y, targets, labels, losses):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _mean(a):  # type: ignore[no-untyped-def]
+def _mean(a):
     total = 0.0
     for i in range(a.size):
         total += a[i]
@@ -266,7 +288,7 @@ def _mean(a):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _backward_part(y, targets, labels, scale, dx, start, stop):  # type: ignore[no-untyped-def]
+def _backward_part(y, targets, labels, scale, dx, start, stop):
     for i in range(start, stop):
         if labels.size:
             for j in range(y.shape[1]):
@@ -278,7 +300,7 @@ def _backward_part(y, targets, labels, scale, dx, start, stop):  # type: ignore[
 
 
 @njit(parallel=True, nogil=True)
-def _backward(y, targets, labels, dout, dx):  # type: ignore[no-untyped-def]
+def _backward(y, targets, labels, dout, dx):
     n, count = y.shape[0], parts(y.size)
     scale = y.dtype.type(dout / max(n, 1))
     if count == 1:
@@ -288,8 +310,8 @@ def _backward(y, targets, labels, dout, dx):  # type: ignore[no-untyped-def]
             _backward_part(y, targets, labels, scale, dx, n * p // count, n * (p + 1) // count)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _check_labels(labels, shape):  # type: ignore[no-untyped-def]
+@register_jitable
+def _check_labels(labels, shape):
     if labels.shape[0] != shape[0]:
         raise ValueError("t: expected one class index for each row, got another number")
     for i in range(labels.size):
@@ -297,40 +319,40 @@ def _check_labels(labels, shape):  # type: ignore[no-untyped-def]
             raise ValueError("t: expected class indices from 0 to C - 1, got one outside")
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _check_targets(targets, shape):  # type: ignore[no-untyped-def]
+@register_jitable
+def _finite_targets(targets, shape):
     if targets.shape != shape:
         raise ValueError("t: expected class indices (N,) or targets (N, C), got another shape")
     if not np.isfinite(targets).all():
         raise ValueError("t: expected finite targets, got NaN or infinity")
 
 
-def _compiled_targets(t, x):  # type: ignore[no-untyped-def]
+def _compiled_targets(t, x):
     raise AssertionError("for compiled code only")
 
 
 @overload(_compiled_targets)
-def _overloaded_targets(t, x):  # type: ignore[no-untyped-def]
+def _overloaded_targets(t, x):
     if t.ndim == 1:
         if not isinstance(t.dtype, types.Integer):
             raise TypingError(f"t: expected integer class indices, got {t}")
 
-        def labels(t, x):  # type: ignore[no-untyped-def]
+        def labels(t, x):
             _check_labels(t, x.shape)
             return t.astype(np.int64), np.empty((0, 0), x.dtype)
 
         return labels
 
-    def targets(t, x):  # type: ignore[no-untyped-def]
-        _check_targets(t, x.shape)
+    def targets(t, x):
+        _finite_targets(t, x.shape)
         return np.empty(0, np.int64), compiled_ready(t, x)
 
     return targets
 
 
 @overload(softmax)
-def _compiled_softmax(x):  # type: ignore[no-untyped-def]
-    def forward(x):  # type: ignore[no-untyped-def]
+def _compiled_softmax(x):
+    def forward(x):
         if x.shape[-1] == 0:
             raise ValueError("softmax: expected x (..., C) with C at least 1, got 0")
         a = compiled_ready(x, x)
@@ -345,10 +367,10 @@ def _compiled_softmax(x):  # type: ignore[no-untyped-def]
 
 
 @overload(softmax_cross_entropy_forward)
-def _compiled_forward(x, t):  # type: ignore[no-untyped-def]
+def _compiled_forward(x, t):
     require_ndim("softmax_cross_entropy_forward", (x, 2))
 
-    def forward(x, t):  # type: ignore[no-untyped-def]
+    def forward(x, t):
         if x.size == 0:
             raise ValueError("softmax_cross_entropy_forward: expected a batch, got an empty x")
         a = compiled_ready(x, x)
@@ -361,10 +383,10 @@ def _compiled_forward(x, t):  # type: ignore[no-untyped-def]
 
 
 @overload(softmax_cross_entropy_backward)
-def _compiled_backward(y, t, dout=1.0):  # type: ignore[no-untyped-def]
+def _compiled_backward(y, t, dout=1.0):
     require_ndim("softmax_cross_entropy_backward", (y, 2))
 
-    def backward(y, t, dout=1.0):  # type: ignore[no-untyped-def]
+    def backward(y, t, dout=1.0):
         a = compiled_ready(y, y)
         labels, targets = _compiled_targets(t, a)
         dx = np.empty(a.shape, a.dtype)

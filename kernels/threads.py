@@ -13,8 +13,8 @@ SERIAL_ELEMENTS = 32_768
 """Arrays smaller than this are gone through faster by one thread than two take to meet."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _thread_count(context):  # type: ignore[no-untyped-def]
+@intrinsic
+def _thread_count(context):
     # `numba.get_num_threads` reads the same number through the address that the function has in
     # this process, which keeps its callers out of the compilation cache.
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -34,6 +34,6 @@ thread_count = _one if config.DISABLE_JIT else _thread_count
 
 
 @njit(nogil=True)
-def parts(elements):  # type: ignore[no-untyped-def]
+def parts(elements):
     """Into how many parts to cut an array that is gone through once, one for each thread."""
     return 1 if elements < SERIAL_ELEMENTS else thread_count()

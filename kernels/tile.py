@@ -228,9 +228,9 @@ def _splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
     return b.shuffle_vector(one, empty, ir.Constant(ir.VectorType(_LANE, n), [0] * n))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _address(context, a, c):  # type: ignore[no-untyped-def]
-    def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
+@intrinsic
+def _address(context, a, c):
+    def emit(context, builder, signature, args):
         function = _Emitter(builder.module, a.dtype, c.dtype).panel()
         return builder.ptrtoint(function, _INT)
 
@@ -238,12 +238,12 @@ def _address(context, a, c):  # type: ignore[no-untyped-def]
 
 
 @njit
-def panel_address(a, c):  # type: ignore[no-untyped-def]
+def panel_address(a, c):
     """Address of the micro-kernel for the element types of ``a`` and ``c``."""
     return _address(a, c)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _call_panel(
     context,
     address,
@@ -263,12 +263,12 @@ def _call_panel(
     c_row,
     rows,
     columns,
-):  # type: ignore[no-untyped-def]
+):
     i = types.intp
     signature = types.void(i, a, i, i, i, b, i, i, i, init, i, i, c, i, i, i, i)
 
-    def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        def pointer(kind, value, offset):  # type: ignore[no-untyped-def]
+    def emit(context, builder, signature, args):
+        def pointer(kind, value, offset):
             return builder.gep(context.make_array(kind)(context, builder, value).data, [offset])
 
         (
@@ -303,7 +303,7 @@ def _call_panel(
 
 def _plain_panel(
     address, a, a0, a_row, a_k, b, b0, b_row, k, init, init0, init_row, c, c0, c_row, rows, columns
-):  # type: ignore[no-untyped-def]
+):
     a, b, init, c = a.reshape(-1), b.reshape(-1), init.reshape(-1), c.reshape(-1)
     for r in range(rows):
         for j in range(columns):
@@ -313,7 +313,7 @@ def _plain_panel(
             c[c0 + r * c_row + j] = init[init0 + r * init_row + j] + s
 
 
-def _no_address(a, c):  # type: ignore[no-untyped-def]
+def _no_address(a, c):
     return 0
 
 

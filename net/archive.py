@@ -79,7 +79,8 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError,
             SyntaxError, TypeError, ValueError) as error:  # fmt: skip
         raise ValueError(
-            f"{os.fspath(path)}: expected a .npz file of arrays, got a damaged or foreign file ({error})"
+            f"{os.fspath(path)}: expected an .npz file of arrays, got another or a damaged one "
+            f"({error})"
         ) from error
 
 

@@ -75,8 +75,8 @@ def restore(
     for key, value in network.params.items():
         if (saved.params[key].shape, saved.params[key].dtype) != (value.shape, value.dtype):
             raise ValueError(
-                f"{os.fspath(path)}: expected {key} {value.shape} of {value.dtype} for this network, "
-                f"got {saved.params[key].shape} of {saved.params[key].dtype}"
+                f"{os.fspath(path)}: expected {key} {value.shape} of {value.dtype}, as in this "
+                f"network, got {saved.params[key].shape} of {saved.params[key].dtype}"
             )
     try:
         state = json.loads(str(arrays["state"][()]))
@@ -85,7 +85,8 @@ def restore(
         found, random_state = state["settings"], state["random"]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"{os.fspath(path)}: expected a checkpoint of a training run, got another file ({error!r})"
+            f"{os.fspath(path)}: expected a checkpoint of a training run, got another file "
+            f"({error!r})"
         ) from error
     if found != settings:
         raise ValueError(f"{os.fspath(path)}: expected a run with {settings}, got one with {found}")

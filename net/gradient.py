@@ -49,7 +49,7 @@ def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDA
         )
     if not x.flags.writeable:
         raise ValueError(
-            "numerical_gradient: expected an x that can be changed, got a read-only array; pass a copy"
+            "numerical_gradient: expected a writable x, got a read-only array; pass a copy"
         )
     grad = np.empty_like(x)
     for i in np.ndindex(x.shape):

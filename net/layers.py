@@ -50,7 +50,7 @@ class Affine:
         self.b = _parameter(b, "b", 1, self.W.dtype)
         if self.b.shape[0] != self.W.shape[1]:
             raise ValueError(
-                f"Affine: expected b ({self.W.shape[1]},) beside W {self.W.shape}, got b {self.b.shape}"
+                f"b: expected shape ({self.W.shape[1]},) beside W {self.W.shape}, got {self.b.shape}"
             )
         self.x: Array | None = None
         self.dW: Array | None = None
@@ -247,7 +247,7 @@ class Add:
 
     def forward(self, x: Any, y: Any) -> Any:
         """Return ``x + y``."""
-        return x + y
+        return _operand(x) + _operand(y)
 
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """Return the gradients with respect to `x` and `y`: `dout`, passed on to both."""
@@ -278,12 +278,17 @@ class Mul:
 
     def forward(self, x: Any, y: Any) -> Any:
         """Return ``x * y``."""
-        self.x, self.y = x, y
-        return x * y
+        self.x, self.y = _operand(x), _operand(y)
+        return self.x * self.y
 
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """Return the gradients with respect to `x` and `y`: `dout` times the other one."""
         return dout * _kept(self, "y"), dout * _kept(self, "x")
+
+
+def _operand(x: Any) -> Any:
+    """Return a list as an array, and anything else as it is."""
+    return np.asarray(x) if isinstance(x, list | tuple) else x
 
 
 def _kept(layer: Any, name: str) -> Any:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from kernels.edge import real
+from kernels.softmax import check_targets
 from net import checkpoint as checkpoints
-from net.two_layer_net import Random, TwoLayerNet, generator, whole_number
+from net.layers import SoftmaxWithLoss
+from net.options import Random, finite, generator, whole_number
+from net.two_layer_net import TwoLayerNet
 
 Array = NDArray[Any]
 
@@ -76,8 +78,9 @@ def train(
 
     Each iteration draws a batch with replacement by ``choice(N, batch_size)``, takes the gradient,
     updates ``params[key] -= learning_rate * grads[key]``, and records the loss of the same batch
-    with the new weights. The accuracies on both sets are taken after the first iteration of each
-    epoch, the very first included, an epoch being N / batch_size iterations (at least one).
+    with the new weights. The accuracies on both sets are taken after each iteration ``i`` with
+    ``i % (N / batch_size) == 0``: the first of each epoch where `batch_size` divides N, and fewer
+    where it does not. (A `batch_size` above N counts as N here.)
 
     Parameters
     ----------
@@ -134,9 +137,10 @@ def train(
     test = None if x_test is None and t_test is None else _examples(network, x_test, t_test, "test")
     iterations = whole_number(iterations, "iterations", 0)
     batch_size = whole_number(batch_size, "batch_size", 1)
-    if not (np.isscalar(learning_rate) and np.isreal(learning_rate) and np.isfinite(learning_rate)):
-        raise ValueError(f"learning_rate: expected a finite number, got {learning_rate!r}")
+    rate = finite(learning_rate, "learning_rate")
     random = generator(rng)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a function, got {callback!r}")
     size = data[0].shape[0]
     settings = {"examples": size, "batch_size": batch_size}
     history, done = History(), 0
@@ -149,8 +153,8 @@ def train(
         total=iterations, initial=done, unit="it", disable=not (progress and sys.stderr.isatty())
     ) as bar:
         while done < iterations:
-            stop, evaluate = _next_stop(done, iterations, size, batch_size)
-            for loss in _steps(network, data, batch_size, learning_rate, random, stop - done):
+            stop, evaluate = _next_stop(done, iterations, max(size / batch_size, 1))
+            for loss in _steps(network, data, batch_size, rate, random, stop - done):
                 history.train_loss_list.append(loss)
                 bar.update()
             done = stop
@@ -171,29 +175,25 @@ def train(
 def _examples(network: TwoLayerNet, x: Any, t: Any, which: str) -> tuple[Array, Array]:
     """Return a data set that fits together, so that no error comes in the middle of a run."""
     if x is None or t is None:
-        raise ValueError(f"x_{which} and t_{which}: expected both or neither, got one")
+        raise ValueError(f"x_{which}, t_{which}: expected both or neither, got one")
     x, t = real(x, f"x_{which}"), real(t, f"t_{which}")
     if x.ndim < 2 or x.shape[0] == 0 or t.shape[:1] != x.shape[:1]:
         raise ValueError(
-            f"x_{which} and t_{which}: expected (N, ...) and (N,) or (N, C) with N at least 1, "
+            f"x_{which}, t_{which}: expected (N, ...) and (N,) or (N, C) with N at least 1, "
             f"got {x.shape} and {t.shape}"
         )
-    network.accuracy(x[:1], t[:1])
+    logits = network.predict(x[:1])
+    if type(network.lastLayer) is SoftmaxWithLoss:
+        check_targets(t, (x.shape[0], logits.shape[1]), logits.dtype)
     return x, t
 
 
-def _next_stop(done: int, iterations: int, size: int, batch_size: int) -> tuple[int, bool]:
-    """Return where to stop after `done` iterations, and whether the accuracies are taken there.
-
-    Epoch `k` begins with the first iteration from ``k * size / batch_size`` on.
-    """
-    if batch_size >= size:
-        begin = done
-    else:
-        begin = -(-(done * batch_size // size) * size // batch_size)
-        if begin < done:
-            begin = -(-(done * batch_size // size + 1) * size // batch_size)
-    return min(begin + 1, iterations), begin < iterations
+def _next_stop(done: int, iterations: int, epoch: float) -> tuple[int, bool]:
+    """Return where to stop after `done` iterations, and whether the accuracies are taken there."""
+    for i in range(done, iterations):
+        if i % epoch == 0:  # word for word the lecture's condition
+            return i + 1, True
+    return iterations, False
 
 
 def _steps(

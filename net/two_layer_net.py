@@ -1,6 +1,5 @@
 """The lecture's network: Affine, ReLU, Affine, and softmax with cross-entropy."""
 
-import operator
 from collections import OrderedDict
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Self
@@ -12,9 +11,9 @@ from kernels.edge import real
 from net import archive
 from net.gradient import numerical_gradient
 from net.layers import Affine, Relu, SoftmaxWithLoss
+from net.options import Random, finite, float_dtype, generator, whole_number
 
 Array = NDArray[Any]
-Random = np.random.Generator | np.random.RandomState | int | None
 
 _PLACES = {
     "W1": ("Affine1", "W"),
@@ -123,16 +122,12 @@ class TwoLayerNet:
         d = whole_number(input_size, "input_size", 1)
         h = whole_number(hidden_size, "hidden_size", 1)
         c = whole_number(output_size, "output_size", 1)
-        kind = np.dtype(dtype)
-        if kind not in (np.float32, np.float64):
-            raise ValueError(f"dtype: expected float32 or float64, got {kind}")
-        if not (np.isscalar(weight_init_std) and 0 <= weight_init_std < np.inf):
-            raise ValueError(
-                f"weight_init_std: expected a finite number from 0, got {weight_init_std!r}"
-            )
+        kind, std = float_dtype(dtype), finite(weight_init_std, "weight_init_std")
+        if std < 0:
+            raise ValueError(f"weight_init_std: expected a number from 0, got {std}")
         draw = _normal(rng)
-        W1 = (weight_init_std * draw((d, h))).astype(kind, copy=False)
-        W2 = (weight_init_std * draw((h, c))).astype(kind, copy=False)
+        W1 = (std * draw((d, h))).astype(kind, copy=False)
+        W2 = (std * draw((h, c))).astype(kind, copy=False)
         self.layers: OrderedDict[str, Any] = OrderedDict(
             Affine1=Affine(W1, np.zeros(h, kind)),
             Relu1=Relu(),
@@ -207,7 +202,7 @@ class TwoLayerNet:
         t = real(t, "t")
         if y.shape[0] == 0 or t.shape not in (y.shape, y.shape[:1]):
             raise ValueError(
-                f"t: expected shape {y.shape[:1]} or {y.shape} and at least one sample, got {t.shape}"
+                f"t: expected shape {y.shape[:1]} or {y.shape}, not empty, got {t.shape}"
             )
         classes = t if t.ndim == 1 else t.argmax(axis=1)
         return float(np.mean(y.argmax(axis=1) == classes))
@@ -336,44 +331,13 @@ class TwoLayerNet:
             or kinds not in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
         ):
             raise ValueError(
-                f"{path}: expected the parameters W1 (D, H), b1 (H,), W2 (H, C), b2 (C,) of a network, "
-                f"all float32 or all float64, got {[(k, a.shape, str(a.dtype)) for k, a in arrays.items()]}"
+                f"{path}: expected a network's parameters W1 (D, H), b1 (H,), W2 (H, C), b2 (C,), "
+                f"all float32 or all float64, got "
+                + (", ".join(f"{k} {a.shape} of {a.dtype}" for k, a in arrays.items()) or "nothing")
             )
         network = cls(W1[0], W1[1], W2[1], dtype=kinds.pop(), rng=0)
         network.params.update(found)
         return network
-
-
-def whole_number(value: Any, name: str, least: int) -> int:
-    """Return an integer argument, or say what is wrong with it.
-
-    Parameters
-    ----------
-    value : int
-    name : str
-        The argument, for messages.
-    least : int
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    TypeError
-        If it is no integer.
-    ValueError
-        If it is less than `least`.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected an integer from {least}, got {value!r}")
-    if number < least:
-        raise ValueError(f"{name}: expected an integer from {least}, got {number}")
-    return number
 
 
 def _normal(rng: Random) -> Any:
@@ -381,30 +345,3 @@ def _normal(rng: Random) -> Any:
     if rng is None:
         return lambda shape: np.random.randn(*shape)
     return generator(rng).standard_normal
-
-
-def generator(rng: Random) -> Any:
-    """Return what draws random numbers; the module ``numpy.random`` for None.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator, RandomState, int or None
-
-    Returns
-    -------
-    numpy.random.Generator, RandomState or the module numpy.random
-
-    Raises
-    ------
-    TypeError
-        If `rng` is something else.
-    """
-    if rng is None:
-        return np.random
-    if isinstance(rng, np.random.Generator | np.random.RandomState):
-        return rng
-    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
-        return np.random.default_rng(rng)
-    raise TypeError(
-        f"rng: expected a numpy.random.Generator, RandomState, int or None, got {rng!r}"
-    )

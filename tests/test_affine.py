@@ -65,7 +65,12 @@ def test_shapes(rng, shape, dtype):
 
 
 @pytest.mark.parametrize(
-    "shape", [pytest.param((7, 5, 3), marks=pytest.mark.small), (100, 784, 50)], ids=str
+    "shape",
+    [
+        *(pytest.param(s, marks=pytest.mark.small) for s in [(7, 5, 3), (0, 5, 3), (3, 0, 2)]),
+        (100, 784, 50),
+    ],
+    ids=str,
 )
 def test_layouts(rng, layout, shape, dtype):
     x, W, b, dout = (layout(a) for a in operands(rng, shape, dtype))

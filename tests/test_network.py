@@ -1,5 +1,6 @@
 """``TwoLayerNet`` and ``numerical_gradient``."""
 
+import copy
 import io
 import pickle
 import zipfile
@@ -309,6 +310,18 @@ def test_assignment_of_another_shape(rng, key):
     assert network.loss(x, t) == before
 
 
+def test_copies_are_independent(rng):
+    network = TwoLayerNet(6, 5, 4, 1.0)
+    x, t = batch(rng)
+    before = network.loss(x, t)
+    for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert twin.loss(x, t) == before
+        twin.params["W1"] -= twin.gradient(x, t)["W1"]
+        twin.params["b2"] = np.ones(4)
+        assert twin.loss(x, t) != before
+        assert network.loss(x, t) == before
+
+
 # ---------------------------------------------------------------- other layers
 def with_sigmoid(network, layer):
     network.layers["Relu1"] = layer
@@ -327,6 +340,23 @@ def test_another_layer_in_place_of_relu(rng):
     for key in KEYS:
         np.testing.assert_allclose(gradient[key], expected[key], rtol=1e-10, atol=1e-14)
         assert np.mean(abs(gradient[key] - numerical[key])) < 1e-7
+
+
+def test_another_affine_layer(rng):
+    """The parameters are those of the layers, whichever these are."""
+    network = TwoLayerNet(6, 5, 4, 1.0)
+    x, t = batch(rng)
+    W, b = rng.standard_normal((6, 5)), rng.standard_normal(5)
+    network.layers["Affine1"] = Affine(W, b)
+    assert network.params["W1"] is W
+    gradient = network.gradient(x, t)
+    numerical = network.numerical_gradient(x, t)
+    for key in KEYS:
+        assert np.mean(abs(gradient[key] - numerical[key])) < 1e-7
+    before = network.loss(x, t)
+    for key in KEYS:
+        network.params[key] -= 0.01 * gradient[key]
+    assert network.loss(x, t) < before
 
 
 class Leaky(Relu):
@@ -486,7 +516,7 @@ def broken_files(arrays, path):
     yield "another zip", lambda: zipfile.ZipFile(path, "w").close()
     for key in KEYS:
         yield f"no {key}", lambda key=key: archive(**{key: None})
-        yield f"short {key}", lambda key=key: archive(**{key: arrays[key][:-1]})
+        yield f"short {key}", lambda key=key: archive(**{key: arrays[key][..., :-1]})
         yield f"3-D {key}", lambda key=key: archive(**{key: arrays[key].reshape(-1, 1, 1)})
         for dtype in (complex, np.float16, str, bool):
             yield (

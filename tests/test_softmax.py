@@ -159,7 +159,7 @@ def test_labels_of_every_integer_type(rng, label_dtype):
 
 
 @pytest.mark.small
-@pytest.mark.parametrize("target_dtype", [np.uint8, np.int64, np.float32, np.float64])
+@pytest.mark.parametrize("target_dtype", [bool, np.uint8, np.int64, np.float32, np.float64])
 def test_one_hot_of_other_types(rng, target_dtype, dtype):
     """The type of the targets has no say in that of the results."""
     x = logits(rng, (7, 5), dtype)
@@ -314,13 +314,23 @@ def test_from_njit(rng, kind):
     np.testing.assert_array_equal(probabilities, softmax(x))
 
 
-def test_from_njit_bad_labels():
+def test_from_njit_bad_input():
     x = np.zeros((3, 5))
-    for t in ([0, 5, 0], [0, -1, 0], [0, 0]):
+    for t in (
+        np.array([0, 5, 0]),
+        np.array([0, -1, 0]),
+        np.array([0, 2**64 - 1, 0], np.uint64),
+        np.array([0, 0]),
+        np.zeros((3, 4)),
+        np.full((3, 5), np.nan),
+    ):
         with pytest.raises(ValueError, match="expected"):
-            users_loss(x, np.array(t))
+            users_loss(x, t)
     with pytest.raises(ValueError, match="expected"):
-        users_loss(x, np.zeros((3, 4)))
+        users_loss(x[:0], np.zeros(0, np.int64))
+    for bad in ((x[0], np.zeros(5, np.int64)), (x, np.zeros(3)), (x, np.zeros((3, 5), complex))):
+        with pytest.raises(numba.TypingError, match="expected"):
+            users_loss(*bad)
 
 
 @numba.njit(cache=True)

@@ -1,0 +1,123 @@
+"""Checks of plain arguments: integers, numbers, dtypes and sources of random numbers."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+Random = np.random.Generator | np.random.RandomState | int | None
+
+
+def whole_number(value: Any, name: str, least: int) -> int:
+    """Return an integer argument, or say what is wrong with it.
+
+    Parameters
+    ----------
+    value : int
+    name : str
+        The argument, for messages.
+    least : int
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected an integer from {least}, got {value!r}")
+    if number < least:
+        raise ValueError(f"{name}: expected an integer from {least}, got {number}")
+    return number
+
+
+def finite(value: Any, name: str) -> float:
+    """Return a finite number, or say what is wrong with it.
+
+    Parameters
+    ----------
+    value : float
+    name : str
+        The argument, for messages.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If it is no real number.
+    ValueError
+        If it is NaN or infinite.
+    """
+    if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value) or np.iscomplexobj(value):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    if not np.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {number}")
+    return number
+
+
+def float_dtype(value: Any) -> np.dtype[Any]:
+    """Return the dtype of a network, or say what is wrong with it.
+
+    Parameters
+    ----------
+    value : dtype_like
+
+    Returns
+    -------
+    dtype
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not float32 or float64.
+    """
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype: expected float32 or float64, got {value!r}") from None
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype: expected float32 or float64, got {dtype}")
+    return dtype
+
+
+def generator(rng: Random) -> Any:
+    """Return what draws random numbers; the module ``numpy.random`` for None.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator, RandomState, int or None
+
+    Returns
+    -------
+    numpy.random.Generator, RandomState or the module numpy.random
+
+    Raises
+    ------
+    TypeError
+        If `rng` is something else.
+    """
+    if rng is None:
+        return np.random
+    if isinstance(rng, np.random.Generator | np.random.RandomState):
+        return rng
+    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
+        return np.random.default_rng(rng)
+    raise TypeError(
+        f"rng: expected a numpy.random.Generator, RandomState, int or None, got {rng!r}"
+    )
