@@ -58,7 +58,7 @@ class Call(ABC):
             start = perf_counter()
             self.call()
             # Calls in a sample: without a number asv makes just one where there is a setup.
-            self.number = min(1000, 1 + int(0.005 / (perf_counter() - start)))
+            self.number = min(1000, 1 + int(0.01 / (perf_counter() - start)))
 
     def time_call(self, *parameters: Any) -> None:
         self.call()

@@ -17,6 +17,7 @@ source, else the user's cache folder.
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
 
 import hashlib
+import pickle
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,7 @@ from typing import Any, TypeVar
 import numba
 from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache
 from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,18 +79,24 @@ def _warn_once(problem: str) -> None:
 
 
 class _StampedResult(CompileResultCacheImpl):
-    """Compiled code on disk, kept together with the stamp of the sources it was made from.
+    """Compiled code on disk, with the stamp of the sources it was made from, and a checksum.
 
     The stamp is in the data file, not only in the index: Numba writes the index first, so for a
-    moment, or for ever when the process is killed in between, a new index names old data.
+    moment, or for ever when the process is killed in between, a new index names old data. The
+    checksum is there because machine code with a wrong bit would be run.
     """
 
     def reduce(self, cres: Any) -> Any:
-        return STAMP, super().reduce(cres)
+        code = dumps(super().reduce(cres))
+        return STAMP, hashlib.sha256(code).digest(), code
 
     def rebuild(self, target_context: Any, data: Any) -> Any:
-        stamp, compiled = data
-        return super().rebuild(target_context, compiled) if stamp == STAMP else None
+        stamp, checksum, code = data
+        if stamp != STAMP:
+            return None  # as if it were not there
+        if hashlib.sha256(code).digest() != checksum:
+            raise ValueError("a wrong checksum")
+        return super().rebuild(target_context, pickle.loads(code))
 
 
 class _KernelCache(FunctionCache):

@@ -8,7 +8,7 @@ from numba import prange
 
 from kernels._cache import njit
 from kernels.threads import thread_count
-from kernels.tile import ACROSS, ROWS, VECTOR_BYTES, panel
+from kernels.tile import ACROSS, ROWS, VECTOR_BYTES, panel, place
 
 DEPTH = 256
 SERIAL_FLOPS = 1_000_000
@@ -16,31 +16,32 @@ SERIAL_FLOPS = 1_000_000
 
 @njit(nogil=True)
 def _block(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1):
+    m, width = out.shape[1], ACROSS * (VECTOR_BYTES // out.itemsize)
+    pack = b_t or (m > width and r1 - r0 >= 4 * ROWS[0])
+    packed = np.empty((DEPTH, width) if pack else (1, 1), out.dtype)
+    _strips(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, packed)
+
+
+@njit(nogil=True)
+def _strips(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, packed):
     n, m = out.shape
     k = a.shape[0] if a_t else a.shape[1]
     a_row, a_k = (1, n) if a_t else (k, 1)
-    width = ACROSS * (VECTOR_BYTES // out.itemsize)
-    pack = b_t or (m > width and r1 - r0 >= 4 * ROWS[0])
-    packed = np.empty((DEPTH, width) if pack else (1, 1), out.dtype)
+    width = packed.shape[1] if packed.size > 1 else max(1, c1 - c0)
     for k0 in range(0, max(k, 1), DEPTH):
         depth = min(DEPTH, k - k0)
         for j in range(c0, c1, width):
             w = min(width, c1 - j)
-            if b_t:
-                for jj in range(w):
-                    for kk in range(depth):
-                        packed[kk, jj] = b[j + jj, k0 + kk]
-            elif pack:
+            b_at, b_row = place(b, k0 * m + j), m
+            if packed.size > 1:
                 for kk in range(depth):
                     for jj in range(w):
-                        packed[kk, jj] = b[k0 + kk, j + jj]
-            from_, at, step = (packed, 0, width) if pack else (b, k0 * m + j, m)
-            if k0 == 0:
-                panel(engine, a, r0 * a_row + k0 * a_k, a_row, a_k, from_, at, step, depth,
-                    bias, j, 0, out, r0 * m + j, m, r1 - r0, w)  # fmt: skip
-            else:
-                panel(engine, a, r0 * a_row + k0 * a_k, a_row, a_k, from_, at, step, depth,
-                    out, r0 * m + j, m, out, r0 * m + j, m, r1 - r0, w)  # fmt: skip
+                        packed[kk, jj] = b[j + jj, k0 + kk] if b_t else b[k0 + kk, j + jj]
+                b_at, b_row = place(packed, 0), width
+            at = place(out, r0 * m + j)
+            init, init_row = (at, m) if k0 else (place(bias, j), 0)
+            panel(engine, place(a, r0 * a_row + k0 * a_k), a_row, a_k, b_at, b_row, depth,
+                init, init_row, at, m, r1 - r0, w)  # fmt: skip
 
 
 @njit(parallel=True, nogil=True)

@@ -235,7 +235,7 @@ def _total(row):
 
 
 @njit(nogil=True, error_model="numpy")
-def _softmax_part(x, y, targets, labels, losses, start, stop):
+def softmax_part(x, y, targets, labels, losses, start, stop):
     classes = x.shape[1]
     flat = y.reshape(-1)
     rows = max(1, 4096 // classes)  # whose y stays in the first cache over the three passes
@@ -273,10 +273,10 @@ def _softmax_part(x, y, targets, labels, losses, start, stop):
 def _softmax(x, y, targets, labels, losses):
     n, count = x.shape[0], parts(8 * x.size)
     if count == 1:
-        _softmax_part(x, y, targets, labels, losses, 0, n)
+        softmax_part(x, y, targets, labels, losses, 0, n)
     else:
         for p in prange(count):
-            _softmax_part(x, y, targets, labels, losses, n * p // count, n * (p + 1) // count)
+            softmax_part(x, y, targets, labels, losses, n * p // count, n * (p + 1) // count)
 
 
 @njit(nogil=True)
@@ -288,7 +288,7 @@ def _mean(a):
 
 
 @njit(nogil=True)
-def _backward_part(y, targets, labels, scale, dx, start, stop):
+def backward_part(y, targets, labels, scale, dx, start, stop):
     for i in range(start, stop):
         if labels.size:
             for j in range(y.shape[1]):
@@ -304,10 +304,10 @@ def _backward(y, targets, labels, dout, dx):
     n, count = y.shape[0], parts(y.size)
     scale = y.dtype.type(dout / max(n, 1))
     if count == 1:
-        _backward_part(y, targets, labels, scale, dx, 0, n)
+        backward_part(y, targets, labels, scale, dx, 0, n)
     else:
         for p in prange(count):
-            _backward_part(y, targets, labels, scale, dx, n * p // count, n * (p + 1) // count)
+            backward_part(y, targets, labels, scale, dx, n * p // count, n * (p + 1) // count)
 
 
 @register_jitable

@@ -1,9 +1,13 @@
-"""How many threads a kernel uses."""
+"""How many threads a kernel uses, and teams of threads that stay together over many steps."""
 
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
 
+import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import config, get_num_threads, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -37,3 +41,103 @@ thread_count = _one if config.DISABLE_JIT else _thread_count
 def parts(elements):
     """Into how many parts to cut an array that is gone through once, one for each thread."""
     return 1 if elements < SERIAL_ELEMENTS else thread_count()
+
+
+_MEETINGS, _ABANDONED = 0, 8  # places in `Team.meetings`, on cache lines of their own
+
+
+class Team:
+    """Threads that run one compiled function side by side, each on its part of the work.
+
+    A parallel region lets its threads go when it ends, which for regions of 50 us costs time, and
+    compiles its body several times over. Here the whole stretch of work is one function that
+    releases the GIL, called in each thread, and the threads meet in it by `meet`.
+
+    Parameters
+    ----------
+    size : int, optional
+        The number of threads; by default as many as Numba may use.
+    """
+
+    def __init__(self, size: int | None = None):
+        self.size = (1 if config.DISABLE_JIT else get_num_threads()) if size is None else size
+        self._pool = ThreadPoolExecutor(max(1, self.size - 1))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown()
+
+    def run(
+        self, function: Callable[..., Any], *args: Any, threads: int | None = None
+    ) -> list[Any]:
+        """Call ``function(*args, part, parts, meetings)`` once in each thread.
+
+        Parameters
+        ----------
+        function : callable
+            Compiled with ``nogil=True``.
+        *args
+            Its first arguments.
+        threads : int, optional
+            How many of the team take part; by default all.
+
+        Returns
+        -------
+        list
+            What each call returned.
+        """
+        parts = self.size if threads is None else threads
+        meetings = np.zeros(16, np.int64)
+        others = []
+        try:
+            for part in range(1, parts):
+                others.append(self._pool.submit(function, *args, part, parts, meetings))
+            first = function(*args, 0, parts, meetings)
+        except BaseException:  # Ctrl-C, before this thread had begun: the others must not wait
+            meetings[_ABANDONED] = 1
+            raise
+        return [first, *(other.result() for other in others)]
+
+
+@intrinsic
+def _arrive(context, meetings):
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = context.make_array(meetings)(context, builder, args[0]).data
+        one = ir.Constant(ir.IntType(64), 1)
+        builder.atomic_rmw("add", place, one, "acq_rel")
+        return context.get_dummy_value()
+
+    return types.void(meetings), emit
+
+
+@intrinsic
+def _read(context, meetings, index):
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = context.make_array(meetings)(context, builder, args[0]).data
+        return builder.load_atomic(builder.gep(place, [args[1]]), "acquire", 8)
+
+    return types.int64(meetings, types.intp), emit
+
+
+@njit(nogil=True)
+def _wait(meetings, goal):
+    _arrive(meetings)
+    while _read(meetings, _MEETINGS) < goal:
+        if _read(meetings, _ABANDONED):
+            return False
+    return True
+
+
+def _alone(meetings, goal):
+    return True
+
+
+meet = _alone if config.DISABLE_JIT else _wait
+"""Wait until all threads of a team have met ``goal / parts`` times; false if one gave up."""

@@ -1,7 +1,6 @@
 """The micro-kernel: a block of a matrix product held in vector registers.
 
-``panel`` adds ``a @ b`` to a block of rows and at most ``WIDTH`` columns.  It walks down
-the rows in tiles of ``ROWS[0]`` (then the smaller ones for what is left); a tile keeps
+``panel`` cuts the columns into strips of a few vectors, and walks down the rows of each in tiles of ``ROWS[0]`` (then the smaller ones for what is left); a tile keeps
 rows x vectors of sums in registers, and for each ``k`` loads one row of ``b``, broadcasts
 one element of ``a`` for each of its rows, and multiplies and adds whole vectors.  Columns
 that do not fill a vector are loaded and stored under a mask, so nothing outside the block is
@@ -18,6 +17,7 @@ Instantiating BLAS Functionality", ACM TOMS 41 (2015).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 from llvmlite import ir
@@ -54,7 +54,7 @@ ROWS = (6, 4, 2, 1)
 
 _INT = ir.IntType(64)
 _LANE = ir.IntType(32)
-_BIT = ir.IntType(1)
+PANEL_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 12)
 
 
 class _Emitter:
@@ -68,67 +68,76 @@ class _Emitter:
         self.lanes = VECTOR_BYTES // self.size
 
     def panel(self) -> ir.Function:
-        """Pick the variant for the block's columns: whole vectors, and what is left of them."""
-        fn, b = self._function("panel")
-        columns = fn.args[-1]
-        lanes = ir.Constant(_INT, self.lanes)
-        full, rest = b.udiv(columns, lanes), b.urem(columns, lanes)
-        # A few columns more than whole vectors need no whole vector: a quarter does.
-        narrow = b.icmp_unsigned("<=", rest, ir.Constant(_INT, self.lanes // 4))
-        kind = b.select(narrow, ir.Constant(_INT, 1), ir.Constant(_INT, 2))
-        kind = b.select(
-            b.icmp_unsigned("==", rest, ir.Constant(_INT, 0)), ir.Constant(_INT, 0), kind
-        )
-        done = b.append_basic_block("done")
-        switch = b.switch(b.add(b.mul(full, ir.Constant(_INT, 3)), kind), done)
-        for whole in range(ACROSS + 1):
-            for which, tail in enumerate((0, self.lanes // 4, self.lanes)):
-                if (whole, tail) == (0, 0) or (whole == ACROSS and tail):
+        """Cut the columns into strips, and pick the variant for each: whole vectors, and a rest."""
+        fn = ir.Function(self.module, PANEL_TYPE, f"njitnet_panel_{self.a_type}_{self.c_type}")
+        self._private(fn)
+        b = ir.IRBuilder(fn.append_basic_block("entry"))
+        a, a_row, a_k, bs, b_row, k, init, init_row, c, c_row, rows, columns = fn.args
+        a = b.inttoptr(a, element_type(self.a_type).as_pointer())
+        bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
+        width, lanes = _constant(ACROSS * self.lanes), _constant(self.lanes)
+        strips = b.sdiv(b.add(columns, b.sub(width, _constant(1))), width)
+        with cgutils.for_range(b, strips) as loop:
+            j = b.mul(loop.index, width)
+            left = b.sub(columns, j)
+            wide = b.select(b.icmp_signed("<", left, width), left, width)
+            whole, rest = b.udiv(wide, lanes), b.urem(wide, lanes)
+            # A few columns more than whole vectors need no whole vector: a quarter does.
+            few = b.icmp_unsigned("<=", rest, _constant(self.lanes // 4))
+            kind = b.select(few, _constant(1), _constant(2))
+            kind = b.select(b.icmp_unsigned("==", rest, _constant(0)), _constant(0), kind)
+            moved = [a, a_row, a_k, b.gep(bs, [j]), b_row, k, b.gep(init, [j]), init_row,
+                b.gep(c, [j]), c_row, rows, rest]  # fmt: skip
+            done = b.append_basic_block("done")
+            switch = b.switch(b.add(b.mul(whole, _constant(3)), kind), done)
+            for case, tail in product(
+                range(ACROSS + 1), enumerate((0, self.lanes // 4, self.lanes))
+            ):
+                if (case, tail[1]) == (0, 0) or (case == ACROSS and tail[1]):
                     continue
                 block = b.append_basic_block()
-                switch.add_case(ir.Constant(_INT, whole * 3 + which), block)
+                switch.add_case(_constant(case * 3 + tail[0]), block)
                 with b.goto_block(block):
-                    b.call(self._variant(whole, tail), [*fn.args[:-1], rest])
+                    b.call(self._strip(case, tail[1]), moved)
                     b.branch(done)
-        b.position_at_end(done)
+            b.position_at_end(done)
         b.ret_void()
         return fn
 
-    def _function(self, what: str) -> tuple[ir.Function, ir.IRBuilder]:
-        c = self.element.as_pointer()
-        a = _element(self.a_type).as_pointer()
-        args = [a, _INT, _INT, c, _INT, _INT, c, _INT, c, _INT, _INT, _INT]
-        name = f"njitnet_{what}_{self.a_type}_{self.c_type}"
-        fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
+    @staticmethod
+    def _private(fn: ir.Function) -> None:
         fn.linkage = "internal"
         for attribute in ("noinline", "nounwind"):
             fn.attributes.add(attribute)
-        return fn, ir.IRBuilder(fn.append_basic_block("entry"))
 
-    def _variant(self, whole: int, tail: int) -> ir.Function:
-        """All rows of a block of ``whole`` vectors and ``rest`` of the ``tail`` lanes beside them."""
-        fn, b = self._function(f"{whole}x{self.lanes}_{tail}")
-        a, a_row, a_k, _, _, _, init, init_row, c, c_row, rows, rest = fn.args
+    def _strip(self, whole: int, tail: int) -> ir.Function:
+        """All rows of a strip of `whole` vectors, and of a rest of columns in `tail` lanes."""
+        a, c = element_type(self.a_type).as_pointer(), self.element.as_pointer()
+        args = [a, _INT, _INT, c, _INT, _INT, c, _INT, c, _INT, _INT, _INT]
+        name = f"njitnet_strip_{self.a_type}_{self.c_type}_{whole}_{tail}"
+        fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
+        self._private(fn)
+        b = ir.IRBuilder(fn.append_basic_block("entry"))
+        a, a_row, _, _, _, _, init, init_row, c, c_row, rows, rest = fn.args
         vectors = [(v * self.lanes, self.lanes, None) for v in range(whole)]
         if tail:
             lanes = ir.Constant(ir.VectorType(_INT, tail), list(range(tail)))
-            mask = b.icmp_signed("<", lanes, _splat(b, rest, tail))
+            mask = b.icmp_signed("<", lanes, splat(b, rest, tail))
             vectors.append((whole * self.lanes, tail, mask))
-        at = cgutils.alloca_once_value(b, ir.Constant(_INT, 0))
+        at = cgutils.alloca_once_value(b, _constant(0))
         for height in ROWS:
             head, body, after = (b.append_basic_block() for _ in range(3))
             b.branch(head)
             b.position_at_end(head)
             row = b.load(at)
-            fits = b.icmp_signed("<=", b.add(row, ir.Constant(_INT, height)), rows)
-            b.cbranch(fits, body, after)
+            b.cbranch(b.icmp_signed("<=", b.add(row, _constant(height)), rows), body, after)
             b.position_at_end(body)
             moved = list(fn.args)
             moved[0] = b.gep(a, [b.mul(row, a_row)])
             moved[6] = b.gep(init, [b.mul(row, init_row)])
             moved[8] = b.gep(c, [b.mul(row, c_row)])
             self._tile(b, height, vectors, moved)
-            b.store(b.add(row, ir.Constant(_INT, height)), at)
+            b.store(b.add(row, _constant(height)), at)
             b.branch(head)
             b.position_at_end(after)
         b.ret_void()
@@ -151,13 +160,13 @@ class _Emitter:
             b_now = [self._load(b, b_at, *vector) for vector in vectors]
             a_at = b.gep(a, [b.mul(loop.index, a_k)])
             for r in range(height):
-                x = self._widen(b, b.load(b.gep(a_at, [b.mul(ir.Constant(_INT, r), a_row)])))
+                x = self._widen(b, b.load(b.gep(a_at, [b.mul(_constant(r), a_row)])))
                 for s, y in zip(sums[r], b_now, strict=True):
                     fma = self._llvm("fmuladd", y.type, [y.type] * 3)
-                    b.store(b.call(fma, [_splat(b, x, y.type.count), y, b.load(s)]), s)
+                    b.store(b.call(fma, [splat(b, x, y.type.count), y, b.load(s)]), s)
         for r in range(height):
-            i_at = b.gep(init, [b.mul(ir.Constant(_INT, r), init_row)])
-            c_at = b.gep(c, [b.mul(ir.Constant(_INT, r), c_row)])
+            i_at = b.gep(init, [b.mul(_constant(r), init_row)])
+            c_at = b.gep(c, [b.mul(_constant(r), c_row)])
             for s, vector in zip(sums[r], vectors, strict=True):
                 self._store(b, b.fadd(self._load(b, i_at, *vector), b.load(s)), c_at, *vector)
 
@@ -170,7 +179,7 @@ class _Emitter:
         hint = self.module.add_metadata(
             [ir.MetaDataString(self.module, "llvm.loop.unroll.disable")]
         )
-        node = self.module.add_metadata([hint, ir.Constant(_INT, len(self.module.metadata))])
+        node = self.module.add_metadata([hint, _constant(len(self.module.metadata))])
         node.operands = (node, hint)
         body.terminator.set_metadata("llvm.loop", node)
 
@@ -185,7 +194,7 @@ class _Emitter:
 
     def _load(self, b: ir.IRBuilder, at: ir.Value, offset: int, n: int, mask: Any) -> ir.Value:
         vector = ir.VectorType(self.element, n)
-        at = b.bitcast(b.gep(at, [ir.Constant(_INT, offset)]), vector.as_pointer())
+        at = b.bitcast(b.gep(at, [_constant(offset)]), vector.as_pointer())
         if mask is None:
             return b.load(at, align=self.size)
         load = self._llvm("masked.load", vector, [at.type, _LANE, mask.type, vector], ".p0")
@@ -194,7 +203,7 @@ class _Emitter:
     def _store(
         self, b: ir.IRBuilder, value: ir.Value, at: ir.Value, offset: int, n: int, mask: Any
     ) -> None:
-        at = b.bitcast(b.gep(at, [ir.Constant(_INT, offset)]), value.type.as_pointer())
+        at = b.bitcast(b.gep(at, [_constant(offset)]), value.type.as_pointer())
         if mask is None:
             b.store(value, at, align=self.size)
             return
@@ -216,13 +225,17 @@ class _Emitter:
         )
 
 
-def _element(kind: types.Number) -> ir.Type:
+def _constant(value: int) -> ir.Constant:
+    return ir.Constant(_INT, value)
+
+
+def element_type(kind: types.Number) -> ir.Type:
     if isinstance(kind, types.Float):
         return ir.FloatType() if kind.bitwidth == 32 else ir.DoubleType()
     return ir.IntType(kind.bitwidth)
 
 
-def _splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
+def splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
     empty = ir.Constant(ir.VectorType(x.type, n), ir.Undefined)
     one = b.insert_element(empty, x, ir.Constant(_LANE, 0))
     return b.shuffle_vector(one, empty, ir.Constant(ir.VectorType(_LANE, n), [0] * n))
@@ -245,66 +258,27 @@ def panel_address(a, c):
 
 @intrinsic
 def _call_panel(
-    context,
-    address,
-    a,
-    a0,
-    a_row,
-    a_k,
-    b,
-    b0,
-    b_row,
-    k,
-    init,
-    init0,
-    init_row,
-    c,
-    c0,
-    c_row,
-    rows,
-    columns,
+    context, engine, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, rows, columns
 ):
-    i = types.intp
-    signature = types.void(i, a, i, i, i, b, i, i, i, init, i, i, c, i, i, i, i)
-
     def emit(context, builder, signature, args):
-        def pointer(kind, value, offset):
-            return builder.gep(context.make_array(kind)(context, builder, value).data, [offset])
-
-        (
-            address,
-            a_,
-            a0,
-            a_row,
-            a_k,
-            b_,
-            b0,
-            b_row,
-            k,
-            init_,
-            init0,
-            init_row,
-            c_,
-            c0,
-            c_row,
-            rows,
-            columns,
-        ) = args
-        args = [
-            pointer(a, a_, a0), a_row, a_k, pointer(b, b_, b0), b_row, k,
-            pointer(init, init_, init0), init_row, pointer(c, c_, c0), c_row, rows, columns,
-        ]  # fmt: skip
-        kind = ir.FunctionType(ir.VoidType(), [x.type for x in args])
-        builder.call(builder.inttoptr(address, kind.as_pointer()), args)
+        function = builder.inttoptr(args[0], PANEL_TYPE.as_pointer())
+        builder.call(function, args[1:])
         return context.get_dummy_value()
 
-    return signature, emit
+    return types.void(*[types.intp] * 13), emit
 
 
-def _plain_panel(
-    address, a, a0, a_row, a_k, b, b0, b_row, k, init, init0, init_row, c, c0, c_row, rows, columns
-):
-    a, b, init, c = a.reshape(-1), b.reshape(-1), init.reshape(-1), c.reshape(-1)
+@intrinsic
+def _place(context, array, offset):
+    def emit(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        return builder.ptrtoint(builder.gep(data, [args[1]]), _INT)
+
+    return types.intp(array, types.intp), emit
+
+
+def _plain_panel(engine, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, rows, columns):
+    (a, a0), (b, b0), (init, init0), (c, c0) = a, b, init, c
     for r in range(rows):
         for j in range(columns):
             s = c.dtype.type(0)
@@ -313,11 +287,26 @@ def _plain_panel(
             c[c0 + r * c_row + j] = init[init0 + r * init_row + j] + s
 
 
+def _plain_place(array, offset):
+    return array.reshape(-1), offset
+
+
 def _no_address(a, c):
     return 0
 
 
 if config.DISABLE_JIT:
     panel_address = _no_address
+
+place = _plain_place if config.DISABLE_JIT else _place
+"""Where an element is: ``place(array, offset)``, the offset in elements of the flat array.
+
+It does not keep the array alive. Whoever takes it must have the array from a caller.
+"""
+
 panel = _plain_panel if config.DISABLE_JIT else _call_panel
-"""``c = init + a @ b`` for a block of ``c``: offsets and strides count elements of flat arrays."""
+"""``c = init + a @ b``, the operands given by their places and strides in elements.
+
+``a`` and ``c`` have `rows` rows, ``b``, ``init`` and ``c`` have `columns` adjacent columns; a row
+stride of 0 repeats the one row of ``init``. ``c`` may be ``init``.
+"""

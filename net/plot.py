@@ -37,9 +37,10 @@ def plot_history(history: "History", path: str | os.PathLike[str]) -> None:
         above.plot(np.arange(smooth.size) + window - 1, smooth, label=f"mean of {window} batches")
     above.set_ylabel("loss")
     above.legend()
-    below.plot(history.evaluated_at, history.train_acc_list, "o-", label="training set")
-    if history.test_acc_list:
-        below.plot(history.evaluated_at, history.test_acc_list, "s--", label="test set")
+    curves = (("training set", "o-", history.train_acc_list), ("test set", "s--", history.test_acc_list))
+    for label, style, accuracies in curves:
+        if accuracies:  # one less than evaluations if Ctrl-C came amid the last
+            below.plot(history.evaluated_at[: len(accuracies)], accuracies, style, label=label)
     below.set_xlabel("iteration")
     below.set_ylabel("accuracy")
     below.legend(loc="lower right")
@@ -48,7 +49,9 @@ def plot_history(history: "History", path: str | os.PathLike[str]) -> None:
     figure.savefig(path, dpi=120)
 
 
-def plot_digits(images: NDArray[Any], titles: list[str], path: str | os.PathLike[str]) -> None:
+def plot_digits(
+    images: NDArray[Any], titles: list[str], path: str | os.PathLike[str], heading: str = ""
+) -> None:
     """Draw images in a grid, each under its title.
 
     Parameters
@@ -57,6 +60,8 @@ def plot_digits(images: NDArray[Any], titles: list[str], path: str | os.PathLike
     titles : list of str
     path : str or os.PathLike
         Its ending chooses the form.
+    heading : str, optional
+        Above all of them.
 
     Raises
     ------
@@ -68,6 +73,7 @@ def plot_digits(images: NDArray[Any], titles: list[str], path: str | os.PathLike
     columns = min(10, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(1.3 * columns, 1.6 * rows), layout="constrained")
+    figure.suptitle(heading)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for place in axes:
         place.axis("off")

@@ -200,6 +200,7 @@ def test_loss_of_a_long_float32_batch():
 
 
 # ---------------------------------------------------------------- extremes
+@pytest.mark.small
 def test_no_overflow(dtype):
     x = np.array([[1e4, 0, -1e4], [-1e4, -1e4, -1e4], [1e4, 1e4, -1e4]], dtype)
     expected = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]], dtype)
@@ -219,6 +220,7 @@ def test_largest_and_smallest_numbers(dtype):
     np.testing.assert_allclose(softmax(x), expected, rtol=4 * np.finfo(dtype).eps)
 
 
+@pytest.mark.small
 def test_loss_far_from_the_target_is_not_cut_off(dtype):
     """No epsilon inside the logarithm: it would cap the loss at 16."""
     x = np.array([[0.0, 50.0], [0.0, 300.0]], dtype)

@@ -1,4 +1,4 @@
-"""The tests of the kernels once more, in a process of another kind."""
+"""The kernels in processes of another kind: without Numba, with more threads, freshly installed."""
 
 import os
 import subprocess
@@ -36,3 +36,37 @@ def test_kernels_without_jit():
 @pytest.mark.timeout(240)
 def test_bits_on_more_threads_than_cores():
     run_kernel_tests("-k", "bits_do_not_depend", NUMBA_NUM_THREADS="7", OMP_WAIT_POLICY="passive")
+
+
+FIRST_CALLS = {
+    "affine_forward": "from kernels.affine import *; affine_forward(x, x.T, x[:, 0])",
+    "affine_backward": "from kernels.affine import *; affine_backward(x, x, np.eye(500))",
+    "relu_forward": "from kernels.relu import *; relu_forward(x)",
+    "relu_backward": "from kernels.relu import *; relu_backward(x, x > 0)",
+    "sigmoid_forward": "from kernels.sigmoid import *; sigmoid_forward(x)",
+    "sigmoid_backward": "from kernels.sigmoid import *; sigmoid_backward(x, x)",
+    "softmax": "from kernels.softmax import *; softmax(x)",
+    "loss": "from kernels.softmax import *; softmax_cross_entropy_forward(x, x)",
+    "loss_backward": "from kernels.softmax import *; softmax_cross_entropy_backward(x, x)",
+    "njit": (
+        "import numba; from kernels.relu import relu_forward; "
+        "numba.njit(lambda x: relu_forward(x)[0])(x)"
+    ),
+}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("call", FIRST_CALLS.values(), ids=FIRST_CALLS)
+def test_any_kernel_may_be_the_first(call, tmp_path):
+    """In a new process, with nothing compiled yet; then in another, with all compiled before."""
+    for compiled_before in (False, True):
+        assert any(tmp_path.iterdir()) == compiled_before
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-c", "import numpy as np; x = np.eye(500); " + call],
+            cwd=TESTS.parent,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr[-2000:]

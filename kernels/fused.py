@@ -1,0 +1,389 @@
+"""The fused training step: whole stretches of training of a two-layer network in compiled code.
+
+For each batch: forward, softmax cross-entropy, backward, update, and the loss once more with the
+new weights, ``W -= rate * dW``; nothing is allocated between iterations.
+
+The hidden units are cut into panels (see `kernels.sparse`), and a thread does all that concerns a
+panel: its hidden activations, its share of the logits, its gradients and its update.  Only the
+shares of the logits pass between panels, through buffers that are written in one parallel region
+and read in the next, summed in the order of the panels.  So there is one region for an iteration,
+nothing is summed by whoever comes first, and the bits are the same for any number of threads.
+
+One region does, for its panel: the loss of the iteration before (a part of its rows); softmax and
+gradients of this batch; the update; with the new weights the shares of this batch's logits once
+more and those of the next batch's.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels._cache import njit
+from kernels.affine import engine
+from kernels.edge import UINT8, Array, floats, widened
+from kernels.softmax import backward_part, softmax_part
+from kernels.sparse import PANEL, compact, density, gather, prefetch, scatter
+from kernels.threads import Team, meet
+from kernels.tile import panel, place
+
+DENSE_FROM = 0.5
+"""Share of non-zero inputs from which multiplying all of them is faster."""
+
+
+class Data(NamedTuple):
+    """A data set as the training step reads it: its non-zeros or all of it, whichever is quicker.
+
+    Attributes
+    ----------
+    starts, inputs, values : ndarray
+        The non-zeros, from `kernels.sparse.compact`; empty if `dense` is not.
+    dense : ndarray, shape (N, D), or (0, 0)
+    """
+
+    starts: Array
+    inputs: Array
+    values: Array
+    dense: Array
+
+
+class State(NamedTuple):
+    """Parameters in panels, and the buffers of a batch. ``P`` panels of ``U`` hidden units."""
+
+    W1: Array  # (P, D + 2, U): weights, bias, a row that only fills up
+    W2: Array  # (P, U, C)
+    W2T: Array  # (P, C, U): the same, transposed
+    b2: Array  # (P, C): each panel has all of it, and updates it alike
+    batch: Array  # (3, B, D): the last, this and the next batch; (3, 0, 0) if not dense
+    hidden: Array  # (2, P, B, U): of this batch with the old weights, and with the new ones
+    before: Array  # (2, P, B, C): shares of the logits with the old weights, by parity
+    after: Array  # (2, P, B, C): with the new weights
+    logits: Array  # (P, B, C): each panel's own sum of the shares, then probabilities
+    delta: Array  # (P, B, C): change of the logits, -rate * dlogits
+    change: Array  # (P, B, U): change of the hidden activations
+    zeros: Array
+    no_labels: Array
+    no_targets: Array
+    no_losses: Array
+
+
+def prepare(x: Array, dtype: np.dtype[Any], team: Team, sparse: bool | None = None) -> Data:
+    """Bring a data set into the form in which it is read fastest.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, D)
+    dtype : dtype
+        Of the network.
+    team : Team
+        The threads that do it.
+    sparse : bool, optional
+        Whether to keep the non-zeros alone; by default, where there are few enough.
+
+    Returns
+    -------
+    Data
+    """
+    fits = x.shape[1] < 2**31 // PANEL - 2  # offsets have 32 bits
+    if fits and (density(x) < DENSE_FROM if sparse is None else sparse):
+        x = widened(x, dtype, "x") if x.dtype == UINT8 else floats(x, "x")
+        return Data(*compact(x, dtype, team), np.empty((0, 0), dtype))
+    starts, inputs, values = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, dtype)
+    return Data(starts, inputs, values, widened(x, dtype, "x"))
+
+
+class Fused:
+    """A two-layer network's parameters in the form in which whole stretches are trained.
+
+    Parameters
+    ----------
+    parameters : tuple of ndarray
+        ``W1 (D, H), b1 (H,), W2 (H, C), b2 (C,)`` of one dtype. Read here and written by `store`.
+    batch_size : int
+    data : Data
+        The training set.
+    team : Team
+        The threads that do it.
+    """
+
+    def __init__(
+        self,
+        parameters: tuple[Array, Array, Array, Array],
+        batch_size: int,
+        data: Data,
+        team: Team,
+    ):
+        W1, _, W2, _ = self.parameters = parameters
+        dtype, (d, h), c = W1.dtype, W1.shape, W2.shape[1]
+        p, b = -(-h // PANEL), batch_size
+        dense = data.dense
+        self.data, self.team = data, team
+        self.engines = engine(dense.dtype, dtype), engine(dtype, dtype)
+        self.state = State(
+            W1=aligned((p, d + 2, PANEL), dtype),
+            W2=aligned((p, PANEL, c), dtype),
+            W2T=aligned((p, c, PANEL), dtype),
+            b2=aligned((p, c), dtype),
+            batch=aligned((3, b, d) if dense.size else (3, 0, 0), dense.dtype),
+            hidden=aligned((2, p, b, PANEL), dtype),
+            before=aligned((2, p, b, c), dtype),
+            after=aligned((2, p, b, c), dtype),
+            logits=aligned((p, b, c), dtype),
+            delta=aligned((p, b, c), dtype),
+            change=aligned((p, b, PANEL), dtype),
+            zeros=aligned((max(c, PANEL),), dtype),
+            no_labels=np.empty(0, np.int64),
+            no_targets=np.empty((0, 0), dtype),
+            no_losses=np.empty(0),
+        )
+        self.load()
+
+    def load(self) -> None:
+        """Take the parameters from their arrays."""
+        W1, b1, W2, b2 = self.parameters
+        s, (d, h) = self.state, W1.shape
+        for p in range(s.W1.shape[0]):
+            units = slice(p * PANEL, min(h, (p + 1) * PANEL))
+            n = units.stop - units.start
+            s.W1[p, :d, :n], s.W1[p, d, :n] = W1[:, units], b1[units]
+            s.W2[p, :n], s.W2T[p, :, :n] = W2[units], W2[units].T
+        s.b2[:] = b2
+
+    def store(self) -> None:
+        """Put the parameters back into their arrays."""
+        W1, b1, W2, b2 = self.parameters
+        s, (d, h) = self.state, W1.shape
+        for p in range(s.W1.shape[0]):
+            units = slice(p * PANEL, min(h, (p + 1) * PANEL))
+            n = units.stop - units.start
+            W1[:, units], b1[units] = s.W1[p, :d, :n], s.W1[p, d, :n]
+            W2[units] = s.W2[p, :n]
+        b2[:] = s.b2[0]
+
+    def train(
+        self, indices: Array, labels: Array, targets: Array, rate: float, threads: int
+    ) -> Array:
+        """Do one iteration for each row of indices.
+
+        Parameters
+        ----------
+        indices : ndarray of int64, shape (n, B)
+            The examples of each batch.
+        labels : ndarray of int64, shape (n, B), or empty
+            Their classes.
+        targets : ndarray, shape (n, B, C), or empty
+            Their target distributions; the one of the two that there is.
+        rate : float
+            Learning rate.
+        threads : int
+            How many of the team take part.
+
+        Returns
+        -------
+        losses : ndarray of float64, shape (n,)
+            Mean loss of each batch after its update.
+        """
+        losses = np.empty(indices.shape)
+        args = (self.state, self.data, self.engines, indices, labels, targets, rate, losses)
+        self.team.run(_train, *args, threads=min(threads, self.state.W1.shape[0]))
+        return losses.mean(axis=1)
+
+    def accuracy(self, data: Data, labels: Array) -> float:
+        """Return the share of examples whose largest logit is that of their class.
+
+        Parameters
+        ----------
+        data : Data
+        labels : ndarray of int64, shape (N,)
+
+        Returns
+        -------
+        float
+        """
+        s = self.state
+        counts = self.team.run(_correct, s.W1, s.W2, s.b2, data, self.engines, labels)
+        return int(sum(counts)) / labels.size
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return zeros that begin with a cache line, so that no vector straddles two of them.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+
+    Returns
+    -------
+    ndarray
+    """
+    line = 64
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(size + line, np.uint8)
+    start = -memory.ctypes.data % line
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+@njit(nogil=True)
+def _hidden(state, p, data, engines, examples, at, which):
+    """Activations of a panel's hidden units for a batch, and their share of its logits."""
+    batch, units, classes = state.hidden.shape[2], PANEL, state.W2.shape[2]
+    inputs = state.W1.shape[1] - 2
+    stride = state.W1[0].size
+    out = state.hidden[which, p]
+    if data.dense.size:
+        panel(engines[0], place(state.batch, at % 3 * batch * inputs), inputs, 1,
+            place(state.W1, p * stride), units, inputs,
+            place(state.W1, p * stride + inputs * units), 0,
+            place(out, 0), units, batch, units)  # fmt: skip
+    else:
+        for r in range(batch):
+            start = data.starts[examples[r]]
+            gather(data.inputs, start, data.values, start, state.W1, p * stride,
+                out, r * units, data.starts[examples[r] + 1] - start)  # fmt: skip
+    for r in range(batch):
+        for u in range(units):
+            out[r, u] = 0 if out[r, u] <= 0 else out[r, u]
+    share = (state.after if which else state.before)[at % 2, p]
+    panel(engines[1], place(out, 0), units, 1, place(state.W2, p * units * classes), classes,
+        units, place(state.zeros, 0), 0, place(share, 0), classes, batch, classes)  # fmt: skip
+
+
+@njit(nogil=True)
+def _sum_shares(shares, bias, out, start, stop):
+    """Logits of some rows: the bias and the shares of all panels, in their order."""
+    for r in range(start, stop):
+        for c in range(out.shape[1]):
+            out[r, c] = bias[c]
+    for q in range(shares.shape[0]):
+        for r in range(start, stop):
+            for c in range(out.shape[1]):
+                out[r, c] += shares[q, r, c]
+
+
+@njit(nogil=True)
+def _update(state, p, data, engines, examples, at):
+    """Change a panel's parameters by its gradients, given the change of the logits."""
+    batch, units, classes = state.hidden.shape[2], PANEL, state.W2.shape[2]
+    inputs = state.W1.shape[1] - 2
+    stride = state.W1[0].size
+    delta, hidden, change = state.delta[p], state.hidden[0, p], state.change[p]
+    panel(engines[1], place(delta, 0), classes, 1, place(state.W2T, p * classes * units), units,
+        classes, place(state.zeros, 0), 0, place(change, 0), units, batch, units)  # fmt: skip
+    W2 = place(state.W2, p * units * classes)
+    panel(engines[1], place(hidden, 0), 1, units, place(delta, 0), classes, batch,
+        W2, classes, W2, classes, units, classes)  # fmt: skip
+    for r in range(batch):
+        for c in range(classes):
+            state.b2[p, c] += delta[r, c]
+    for u in range(units):
+        for c in range(classes):
+            state.W2T[p, c, u] = state.W2[p, u, c]
+    for r in range(batch):
+        for u in range(units):
+            change[r, u] = 0 if hidden[r, u] == 0 else change[r, u]
+    if data.dense.size:
+        W1 = place(state.W1, p * stride)
+        panel(engines[0], place(state.batch, at % 3 * batch * inputs), 1, inputs,
+            place(change, 0), units, batch, W1, units, W1, units, inputs, units)  # fmt: skip
+        bias = state.W1[p, inputs]
+        for r in range(batch):
+            for u in range(units):
+                bias[u] += change[r, u]
+    else:
+        for r in range(batch):
+            start = data.starts[examples[r]]
+            scatter(data.inputs, start, data.values, start, state.W1, p * stride,
+                change, r * units, data.starts[examples[r] + 1] - start)  # fmt: skip
+
+
+@njit(nogil=True)
+def _region(state, p, i, data, engines, indices, labels, targets, rate, losses):
+    """What one panel does between two meetings of the threads, around iteration `i`."""
+    count, batch = indices.shape
+    panels = state.W1.shape[0]
+    first, last = batch * p // panels, batch * (p + 1) // panels  # a panel's part of the rows
+    logits = state.logits[p]
+    if i > 0:
+        _sum_shares(state.after[(i - 1) % 2], state.b2[p], logits, first, last)
+        t = targets[i - 1] if targets.size else state.no_targets
+        k = labels[i - 1] if labels.size else state.no_labels
+        softmax_part(logits, logits, t, k, losses[i - 1], first, last)
+    if 0 <= i < count:
+        _sum_shares(state.before[i % 2], state.b2[p], logits, 0, batch)
+        softmax_part(logits, logits, state.no_targets, state.no_labels, state.no_losses, 0, batch)
+        t = targets[i] if targets.size else state.no_targets
+        k = labels[i] if labels.size else state.no_labels
+        scale = logits.dtype.type(-rate / batch)
+        backward_part(logits, t, k, scale, state.delta[p], 0, batch)
+        _update(state, p, data, engines, indices[i], i)
+        _hidden(state, p, data, engines, indices[i], i, 1)
+    if 0 <= i + 1 < count:
+        _hidden(state, p, data, engines, indices[i + 1], i + 1, 0)
+    if i + 2 < count:
+        if data.dense.size:
+            for r in range(first, last):
+                row = indices[i + 2, r]
+                for j in range(data.dense.shape[1]):
+                    state.batch[(i + 2) % 3, r, j] = data.dense[row, j]
+        else:
+            starts = data.starts
+            for r in indices[i + 2]:
+                prefetch(data.inputs, data.values, starts[r], starts[r + 1] - starts[r])
+
+
+@njit(nogil=True)
+def _train(state, data, engines, indices, labels, targets, rate, losses, part, parts, meetings):
+    panels = state.W1.shape[0]
+    for i in range(-2, indices.shape[0] + 1):
+        for p in range(panels * part // parts, panels * (part + 1) // parts):
+            _region(state, p, i, data, engines, indices, labels, targets, rate, losses)
+        if not meet(meetings, (i + 3) * parts):
+            return
+
+
+BLOCK = 64
+"""Examples that are evaluated together."""
+
+
+@njit(nogil=True)
+def _correct_part(W1, W2, b2, data, engines, labels, start, stop, hidden, logits):
+    """How many of at most `BLOCK` examples are classified correctly."""
+    panels, stride, classes = W1.shape[0], W1[0].size, W2.shape[2]
+    inputs, n = W1.shape[1] - 2, stop - start
+    for p in range(panels):
+        if data.dense.size:
+            panel(engines[0], place(data.dense, start * inputs), inputs, 1,
+                place(W1, p * stride), PANEL, inputs,
+                place(W1, p * stride + inputs * PANEL), 0,
+                place(hidden, 0), PANEL, n, PANEL)  # fmt: skip
+        else:
+            for r in range(n):
+                at = data.starts[start + r]
+                gather(data.inputs, at, data.values, at, W1, p * stride,
+                    hidden, r * PANEL, data.starts[start + r + 1] - at)  # fmt: skip
+        for r in range(n):
+            for u in range(PANEL):
+                hidden[r, u] = 0 if hidden[r, u] <= 0 else hidden[r, u]
+        init, init_row = (place(logits, 0), classes) if p else (place(b2, 0), 0)
+        panel(engines[1], place(hidden, 0), PANEL, 1, place(W2, p * PANEL * classes), classes,
+            PANEL, init, init_row, place(logits, 0), classes, n, classes)  # fmt: skip
+    correct = 0
+    for r in range(n):
+        best = 0
+        for c in range(1, classes):
+            # As NumPy's argmax: the first of the largest, or the first NaN.
+            if logits[r, best] == logits[r, best] and not logits[r, c] <= logits[r, best]:
+                best = c
+        correct += best == labels[start + r]
+    return correct
+
+
+@njit(nogil=True)
+def _correct(W1, W2, b2, data, engines, labels, part, parts, _):
+    blocks = (labels.size + BLOCK - 1) // BLOCK
+    hidden, logits = np.empty((BLOCK, PANEL), W1.dtype), np.empty((BLOCK, W2.shape[2]), W1.dtype)
+    count = 0
+    for i in range(blocks * part // parts, blocks * (part + 1) // parts):
+        stop = min((i + 1) * BLOCK, labels.size)
+        count += _correct_part(W1, W2, b2, data, engines, labels, i * BLOCK, stop, hidden, logits)
+    return count

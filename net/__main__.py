@@ -1,0 +1,457 @@
+"""The command line: ``njitnet``, or ``python -m net``."""
+
+import argparse
+import io
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from net.training import History
+
+# What was done before this line, the interpreter's start and the package's own imports, can only be
+# told by the processor time it took.
+_BEFORE = time.process_time()
+
+_IN_PICTURE = 60  # of the digits it got wrong
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the lecture's network, or let a trained one predict; see ``njitnet --help``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the command line, without the program's name; by default from `sys.argv`.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 2 after an error, 130 after Ctrl-C, 141 when nobody reads the output.
+    """
+    command, parser = _train, _train_parser
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["predict"]:
+        command, parser = _predict, _predict_parser
+    if words[:1] in (["predict"], ["train"]):
+        del words[0]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # each line at once, and any file's name
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    try:
+        return command(parser().parse_args(words))
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        return 141
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
+        message = str(error) or "not enough memory"
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        return _complain(f"error: {message}", 2)
+    finally:
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)
+
+
+def _complain(message: str, status: int) -> int:
+    """Say something in one line on standard error."""
+    print("njitnet:", " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def _let_go(stream: TextIO | None) -> None:
+    """Write what a stream still holds, or drop it, so that Python does not fail to as it ends."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+# ---------------------------------------------------------------------------------------- options
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises its errors, and knows what both commands share."""
+
+    def __init__(self, **texts: Any):
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **texts
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+    def option(self, name: str, help: str, metavar: str | None = None, **options: Any) -> None:
+        """Add an option; one without a default is None, and its help says what that means."""
+        if options.get("default") is None:
+            options["default"] = argparse.SUPPRESS  # keeps "(default: None)" out of the help
+            self.set_defaults(**{name.strip("-").replace("-", "_"): None})
+        if metavar is not None:
+            options["metavar"] = metavar
+        self.add_argument(name, help=help, **options)
+
+    def add_shared(self) -> None:
+        """Add the options of both commands."""
+        self.option(
+            "--data", "four IDX files named as MNIST's are (default: MNIST)", "FOLDER", type=Path
+        )
+        self.option(
+            "--output",
+            "where files are written, over those of the run before",
+            "FOLDER",
+            type=Path,
+            default=Path("runs"),
+        )
+        self.option(
+            "--threads", "how many compute (default: one per processor)", "N", type=_whole(1)
+        )
+        self.option("--no-plot", "draw no picture", action="store_true")
+        self.option("--version", "show the version and exit", action=_Version, nargs=0)
+
+
+def _train_parser() -> _Parser:
+    parser = _Parser(
+        prog="njitnet",
+        usage="njitnet [train] [options]\n       njitnet predict [FILE] [options]",
+        description="Train the lecture's two-layer network on MNIST. Prints its accuracies on the "
+        "training and the test set at each epoch and how it went at the end; writes the trained "
+        "network and a picture of the run.",
+        epilog="What to do with the trained network: njitnet predict --help",
+    )
+    option = parser.option
+    option("--iterations", "batches to learn from", "N", type=_whole(1), default=10_000)
+    option("--batch-size", "images in a batch", "N", type=_whole(1), default=100)
+    option("--learning-rate", "length of a step", "X", type=_positive, default=0.1)
+    option("--hidden-size", "hidden units", "N", type=_whole(1), default=50)
+    option(
+        "--dtype",
+        "of the network's numbers: float64 as in the lecture, or float32, which is faster and "
+        "learns as well",
+        choices=("float32", "float64"),
+        default="float32",
+    )
+    option(
+        "--seed",
+        "for the same run again, as after np.random.seed(N) (default: a new run each time)",
+        "N",
+        type=_whole(0, 2**32 - 1),
+    )
+    option("--checkpoint", "keep the state of the run here at each epoch", "FILE", type=Path)
+    option(
+        "--resume",
+        "go on from the checkpoint, up to --iterations in all",
+        action="store_true",
+    )
+    parser.add_shared()
+    return parser
+
+
+def _predict_parser() -> _Parser:
+    parser = _Parser(
+        prog="njitnet predict",
+        description="Show digits with what the trained network takes them for and how probable "
+        "that is: drawn in characters on a terminal, and otherwise a line for each, of its "
+        "number, the prediction, the probability and the right answer if that is known. Where the "
+        "right answers are known, also shows the accuracy and draws a picture of the digits it "
+        "got wrong.",
+        epilog="A picture is of one digit, amid some room, light on dark or dark on light: its "
+        "edge tells which. It is scaled to the network's size. The right answers to an IDX file "
+        "are looked for beside it, under its name with labels-idx1 for images-idx3.",
+    )
+    parser.option(
+        "file",
+        "a picture (PNG, JPEG, ...) or images in an IDX file (default: the test set)",
+        "FILE",
+        type=Path,
+        nargs="?",
+    )
+    parser.option(
+        "--network", "the trained network", "FILE", type=Path, default=Path("runs", "network.npz")
+    )
+    parser.option("--count", "how many digits to show", "N", type=_whole(1), default=6)
+    parser.add_shared()
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: Any) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print("njitnet", version("njitnet"))
+        except PackageNotFoundError:
+            print("njitnet, not installed")
+        sys.exit()
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number of a range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            end = "" if most is None else f" to {most}"
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {least}{end}, got {text!r}"
+            )
+        return number
+
+    return read
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number greater than 0, got {text!r}")
+    return number
+
+
+def _set_threads(count: int | None) -> None:
+    import numba
+
+    most = numba.config.NUMBA_NUM_THREADS
+    if count is not None and count > most:
+        raise ValueError(
+            f"argument --threads: expected a whole number from 1 to {most}, got '{count}'"
+        )
+    numba.set_num_threads(count or most)
+
+
+def _check_writable(file: Path) -> None:
+    """See that a file can be written, before any work is done for it; makes its folder."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"{file.parent}: expected a folder to write in, or the name for a new one "
+            f"({error.strerror})"
+        ) from error
+    if file.is_dir():
+        raise ValueError(f"{file}: expected a file to write, found a folder")
+
+
+# ------------------------------------------------------------------------------------------ train
+def _train(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from net import TwoLayerNet, load_mnist, train
+
+    if options.resume and options.checkpoint is None:
+        raise ValueError("argument --resume: expected --checkpoint FILE beside it, got none")
+    _set_threads(options.threads)
+    clock = _Clock()
+    clock.lap("import")
+    (x_train, t_train), (x_test, t_test) = load_mnist(path=options.data)
+    clock.lap("load")
+
+    if options.batch_size > len(x_train):
+        raise ValueError(
+            f"argument --batch-size: expected at most {len(x_train)}, the number of training "
+            f"images, got '{options.batch_size}'"
+        )
+    file, picture = options.output / "network.npz", options.output / "history.png"
+    for path in (file, picture, options.checkpoint):
+        if path is not None:
+            _check_writable(path)
+    reporter = _Reporter(options.iterations, options.checkpoint if options.resume else None)
+    rng = np.random.RandomState(options.seed)
+    sizes = x_train.shape[1], options.hidden_size, 1 + int(max(t_train.max(), t_test.max()))
+    network = TwoLayerNet(*sizes, dtype=options.dtype, rng=rng)
+
+    # One iteration of a throw-away network compiles all that the run needs, or loads it.
+    if _is_terminal(sys.stderr):
+        print("compiling, which takes a while the first time ...", file=sys.stderr)
+    train(
+        TwoLayerNet(*sizes, dtype=options.dtype, rng=0),
+        *(x_train[:1], t_train[:1], x_test[:1], t_test[:1]),
+        iterations=1,
+        batch_size=options.batch_size,
+        rng=0,
+    )
+    clock.lap("compile")
+
+    status = 0
+    reporter.start()
+    try:
+        with np.errstate(all="ignore"):  # a loss that is not finite is told at the end
+            reporter.history = train(
+                network,
+                *(x_train, t_train, x_test, t_test),
+                iterations=options.iterations,
+                batch_size=options.batch_size,
+                learning_rate=options.learning_rate,
+                rng=rng,
+                progress=_is_terminal(sys.stderr),
+                callback=reporter,
+                checkpoint=options.checkpoint,
+                resume=options.resume,
+            )
+    except KeyboardInterrupt:
+        done = len(reporter.history.train_loss_list)
+        if not done:
+            raise
+        status = _complain(f"interrupted after {done} of {options.iterations} iterations", 130)
+    rate = reporter.rate()
+    clock.lap("train")
+
+    network.save(file)
+    history = reporter.history
+    if not np.isfinite(history.train_loss_list[-1:]).all():
+        _complain("the loss is not finite; try a smaller --learning-rate", status)
+    _line("test accuracy", f"{network.accuracy(x_test, t_test):.4f}")
+    _line("iterations/s", f"{rate:.0f}")
+    for name, seconds in clock.seconds.items():
+        _line(name, f"{seconds:.2f} s")
+    _line("network", file)
+    if options.checkpoint is not None:
+        _line("checkpoint", options.checkpoint)
+    if not options.no_plot:
+        history.plot(picture)
+        _line("picture", picture)
+    return status
+
+
+class _Clock:
+    """How long each part of the work takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter() - _BEFORE
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name], self._last = now - self._last, now
+
+
+class _Reporter:
+    """Prints the accuracies of each epoch, and holds on to the history for after Ctrl-C."""
+
+    def __init__(self, iterations: int, checkpoint: Path | None):
+        from net import History, archive
+
+        saved = {} if checkpoint is None else archive.read(checkpoint)
+        names = saved.keys() & vars(History())  # if one is missing, `train` complains
+        self.history = History(**{name: saved[name].tolist() for name in names})
+        self._iterations = iterations
+        self._before = len(self.history.train_loss_list)
+
+    def start(self) -> None:
+        """Start to count time."""
+        self._started = time.perf_counter()
+
+    def rate(self) -> float:
+        """Return the iterations per second until now."""
+        done = len(self.history.train_loss_list) - self._before
+        return done / (time.perf_counter() - self._started)
+
+    def __call__(self, iteration: int, history: "History") -> None:
+        from tqdm import tqdm
+
+        self.history = history
+        if history.evaluated_at[-1:] != [iteration - 1]:
+            return  # called at the end of the run, which is no epoch
+        tqdm.write(f"{history.train_acc_list[-1]} {history.test_acc_list[-1]}")
+        if not _is_terminal(sys.stderr):
+            print(
+                f"iteration {iteration} of {self._iterations}: "
+                f"loss {history.train_loss_list[-1]:.4f}, {self.rate():.0f} iterations/s",
+                file=sys.stderr,
+            )
+
+
+# ---------------------------------------------------------------------------------------- predict
+def _predict(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from kernels import softmax
+    from net import TwoLayerNet, load_mnist
+    from net.predict import draw, read_images
+
+    if options.file is not None and options.data is not None:
+        raise ValueError("argument --data: expected this or FILE, got both")
+    if not options.network.exists():
+        raise ValueError(
+            f"{options.network}: expected a trained network, found no such file; "
+            "`njitnet` trains one"
+        )
+    _set_threads(options.threads)
+    network = TwoLayerNet.load(options.network)
+    size, classes = network.params["W1"].shape[0], network.params["b2"].size
+    if options.file is None:
+        images, labels = load_mnist(flatten=False, path=options.data)[1]
+        images = images[:, 0]
+    else:
+        images, labels = read_images(options.file, size)
+    height, width = images.shape[1:]
+    if height * width != size:
+        raise ValueError(
+            f"{options.network}: expected a network for images of {height} x {width} pixels, as "
+            f"given, found one for {size} pixels"
+        )
+    if labels is not None and labels.max() >= classes:
+        raise ValueError(
+            f"{options.network}: expected a network for labels up to {labels.max()}, as given, "
+            f"found one for labels up to {classes - 1}"
+        )
+    picture = options.output / "wrong.png"
+    if labels is not None and not options.no_plot:
+        _check_writable(picture)
+
+    y = softmax(network.predict(images))
+    digits, sure = y.argmax(axis=1), y.max(axis=1)
+
+    def caption(i: int, gap: str) -> str:
+        answer = f"{gap}is {labels[i]}" if labels is not None and digits[i] != labels[i] else ""
+        return f"{digits[i]}  {sure[i]:.1%}{answer}"
+
+    shown = range(min(options.count, len(images)))
+    if _is_terminal(sys.stdout):
+        columns = shutil.get_terminal_size().columns
+        print(draw(images[: len(shown)], [caption(i, "  ") for i in shown], columns), end="\n\n")
+    else:
+        for i in shown:
+            print(i, digits[i], f"{sure[i]:.4f}", *([] if labels is None else [labels[i]]))
+    if labels is None:
+        return 0
+
+    wrong = np.flatnonzero(digits != labels)
+    _line("test accuracy", f"{1 - wrong.size / len(images):.4f}")
+    _line("wrong", f"{wrong.size} of {len(images)}")
+    if wrong.size and not options.no_plot:
+        from net.plot import plot_digits
+
+        worst = wrong[np.argsort(-sure[wrong], kind="stable")][:_IN_PICTURE]
+        plot_digits(
+            images[worst],
+            [caption(i, "\n") for i in worst],
+            picture,
+            f"{wrong.size} of {len(images)} predicted wrong"
+            + (f"; the {worst.size} it was surest of" if wrong.size > worst.size else ""),
+        )
+        _line("picture", picture)
+    return 0
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _line(name: str, value: object) -> None:
+    """Print a result."""
+    print(f"{name:<15}{value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Images for a trained network to read: from pictures and IDX files, and as text in a terminal."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from net.mnist import _read_idx
+
+Images = NDArray[np.float32]
+
+_SHADES = np.array(list(" .:-=+*#%@"))  # from 0 to 1
+_MARGIN = 2  # columns between images
+
+
+def read_images(file: Path, size: int) -> tuple[Images, NDArray[np.uint8] | None]:
+    """Read the images of an IDX file, or the one of a picture in any form that Pillow reads.
+
+    Parameters
+    ----------
+    file : Path
+    size : int
+        The number of pixels that the network takes, and to which a picture is scaled.
+
+    Returns
+    -------
+    images : ndarray of float32, shape (N, height, width)
+        From 0, the background, to 1.
+    labels : ndarray of uint8, shape (N,), or None
+        From the file beside an IDX file whose name says ``labels-idx1`` for ``images-idx3``.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If it is neither, or not whole, or the network's images are not square.
+
+    Notes
+    -----
+    A picture is made grey, and white where it is transparent. If the median of its edge is lighter
+    than mid-grey it is ink on paper, and turned into light on dark as MNIST is. If it has not the
+    network's size, it is padded to a square, scaled, and stretched from 0 where it is as dark as
+    the median of its edge to 1 where it is brightest.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(3)
+    if start[:2] != b"\x1f\x8b" and start != b"\0\0\x08":
+        return _read_picture(file, size)[np.newaxis], None
+    images = _read_idx(file, 3)
+    beside = file.with_name(file.name.replace("images", "labels").replace("idx3", "idx1"))
+    labels = _read_idx(beside, 1) if beside != file and beside.is_file() else None
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(
+            f"{beside}: expected {len(images)} labels, one for each image in {file.name}, "
+            f"found {len(labels)}"
+        )
+    return images / np.float32(255), labels
+
+
+def _read_picture(file: Path, size: int) -> Images:
+    """Read one picture as light on dark, of the network's size."""
+    from PIL import Image
+
+    side = math.isqrt(size)
+    if side * side != size:
+        raise ValueError(f"{file}: expected a network for square images, found one for {size} pixels")
+    try:
+        with Image.open(file) as picture:
+            grey = _grey(picture)
+    except Exception as error:  # Pillow's decoders raise whatever they meet in a damaged file
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise ValueError(
+            f"{file}: expected a picture or an IDX file of images, found another or a damaged file "
+            f"({error})"
+        ) from error
+    edge = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
+    if edge > 0.5:
+        grey, edge = 1 - grey, 1 - edge
+    height, width = grey.shape
+    if height == width == side:
+        return grey
+    square = np.zeros((max(height, width),) * 2, np.float32)
+    top, left = (len(square) - height) // 2, (len(square) - width) // 2
+    square[top : top + height, left : left + width] = grey - edge
+    scaled = Image.fromarray(square).resize((side, side), Image.Resampling.LANCZOS)
+    ink = np.maximum(np.asarray(scaled), 0)
+    return ink / (ink.max() or np.float32(1))
+
+
+def _grey(picture: Any) -> Images:
+    """Return a Pillow picture as grey from 0, black, to 1."""
+    from PIL import Image, ImageOps
+
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        return np.asarray(picture, np.float32) / 65535
+    solid = ImageOps.exif_transpose(picture).convert("RGBA")
+    paper = Image.new("RGBA", solid.size, "white")
+    return np.asarray(Image.alpha_composite(paper, solid).convert("L"), np.float32) / 255
+
+
+def draw(images: Images, captions: list[str], columns: int) -> str:
+    """Draw images in characters, without their common margin, as many side by side as fit.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, height, width)
+        From 0 to 1.
+    captions : list of str
+        One for each image, to stand under it.
+    columns : int
+        Of the terminal.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(draw(np.stack([np.eye(4), np.eye(4)[::-1]]), ["down", "up"], 80))
+    ++      ++
+      ++  ++
+    down  up
+    """
+    ink = (images > 0.1).any(axis=0)
+    rows, across = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    if rows.size:
+        images = images[:, rows[0] : rows[-1] + 1, across[0] : across[-1] + 1]
+    step = -(-images.shape[2] // columns)
+    blocks = [
+        [*_shade(image[::step, ::step]), caption]
+        for image, caption in zip(images, captions, strict=True)
+    ]
+    widest = max(len(line) for block in blocks for line in block)
+    count = max(1, (columns + _MARGIN) // (widest + _MARGIN))
+    return "\n\n".join(
+        "\n".join(
+            (" " * _MARGIN).join(part.ljust(widest) for part in parts).rstrip()
+            for parts in zip(*blocks[first : first + count], strict=True)
+        )
+        for first in range(0, len(blocks), count)
+    )
+
+
+def _shade(image: Images) -> list[str]:
+    """Return an image as lines; a character is twice as high as it is wide: two rows make one."""
+    image = np.pad(image, ((0, image.shape[0] % 2), (0, 0)))
+    levels = (image[::2] + image[1::2]) / 2 * (len(_SHADES) - 1)
+    return ["".join(_SHADES[row]) for row in levels.round().astype(int)]
