@@ -8,7 +8,8 @@ PYTHON ?= python3
 ARGS ?=
 
 VENV = .venv
-RUN = $(VENV)/bin/python -m
+# asv and the tests find the programs of the environment first, as if it had been activated.
+RUN = PATH="$$PWD/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m
 INSTALL = $(RUN) pip --disable-pip-version-check install --editable
 
 .PHONY: help train test lint bench clean

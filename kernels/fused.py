@@ -14,6 +14,7 @@ gradients of this batch; the update; with the new weights the shares of this bat
 more and those of the next batch's.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +22,10 @@ import numpy as np
 from kernels._cache import njit
 from kernels.affine import engine
 from kernels.edge import UINT8, Array, floats, widened
-from kernels.softmax import backward_part, softmax_part
-from kernels.sparse import PANEL, compact, density, gather, prefetch, scatter
-from kernels.threads import Team, meet
+from kernels.exp import exp
+from kernels.softmax import total
+from kernels.sparse import compact, density, gather, panel_units, prefetch, scatter
+from kernels.threads import Team, meet, span
 from kernels.tile import panel, place
 
 DENSE_FROM = 0.5
@@ -50,20 +52,19 @@ class State(NamedTuple):
     """Parameters in panels, and the buffers of a batch. ``P`` panels of ``U`` hidden units."""
 
     W1: Array  # (P, D + 2, U): weights, bias, a row that only fills up
-    W2: Array  # (P, U, C)
-    W2T: Array  # (P, C, U): the same, transposed
+    W2: Array  # (P, U, C): a copy of the next, transposed
+    W2T: Array  # (P, C, U)
     b2: Array  # (P, C): each panel has all of it, and updates it alike
     batch: Array  # (3, B, D): the last, this and the next batch; (3, 0, 0) if not dense
     hidden: Array  # (2, P, B, U): of this batch with the old weights, and with the new ones
     before: Array  # (2, P, B, C): shares of the logits with the old weights, by parity
     after: Array  # (2, P, B, C): with the new weights
-    logits: Array  # (P, B, C): each panel's own sum of the shares, then probabilities
-    delta: Array  # (P, B, C): change of the logits, -rate * dlogits
+    logits: Array  # (P, C, B): each panel's own sum of the shares, then exponentials
+    delta: Array  # (P, C, B): change of the logits, -rate * dlogits
+    peaks: Array  # (P, B): the largest logit of each example
+    totals: Array  # (P, B): the sum of its exponentials
     change: Array  # (P, B, U): change of the hidden activations
     zeros: Array
-    no_labels: Array
-    no_targets: Array
-    no_losses: Array
 
 
 def prepare(x: Array, dtype: np.dtype[Any], team: Team, sparse: bool | None = None) -> Data:
@@ -83,7 +84,7 @@ def prepare(x: Array, dtype: np.dtype[Any], team: Team, sparse: bool | None = No
     -------
     Data
     """
-    fits = x.shape[1] < 2**31 // PANEL - 2  # offsets have 32 bits
+    fits = x.shape[1] < 2**31 // panel_units(dtype) - 2  # offsets have 32 bits
     if fits and (density(x) < DENSE_FROM if sparse is None else sparse):
         x = widened(x, dtype, "x") if x.dtype == UINT8 else floats(x, "x")
         return Data(*compact(x, dtype, team), np.empty((0, 0), dtype))
@@ -114,35 +115,41 @@ class Fused:
     ):
         W1, _, W2, _ = self.parameters = parameters
         dtype, (d, h), c = W1.dtype, W1.shape, W2.shape[1]
-        p, b = -(-h // PANEL), batch_size
+        units = panel_units(dtype)
+        p, b = -(-h // units), batch_size
         dense = data.dense
         self.data, self.team = data, team
         self.engines = engine(dense.dtype, dtype), engine(dtype, dtype)
         self.state = State(
-            W1=aligned((p, d + 2, PANEL), dtype),
-            W2=aligned((p, PANEL, c), dtype),
-            W2T=aligned((p, c, PANEL), dtype),
+            W1=aligned((p, d + 2, units), dtype),
+            W2=aligned((p, units, c), dtype),
+            W2T=aligned((p, c, units), dtype),
             b2=aligned((p, c), dtype),
             batch=aligned((3, b, d) if dense.size else (3, 0, 0), dense.dtype),
-            hidden=aligned((2, p, b, PANEL), dtype),
+            hidden=aligned((2, p, b, units), dtype),
             before=aligned((2, p, b, c), dtype),
             after=aligned((2, p, b, c), dtype),
-            logits=aligned((p, b, c), dtype),
-            delta=aligned((p, b, c), dtype),
-            change=aligned((p, b, PANEL), dtype),
-            zeros=aligned((max(c, PANEL),), dtype),
-            no_labels=np.empty(0, np.int64),
-            no_targets=np.empty((0, 0), dtype),
-            no_losses=np.empty(0),
+            logits=aligned((p, c, b), dtype),
+            delta=aligned((p, c, b), dtype),
+            peaks=aligned((p, b), dtype),
+            totals=aligned((p, b), dtype),
+            change=aligned((p, b, units), dtype),
+            zeros=aligned((max(c, units),), dtype),
         )
+        self.panels = p
         self.load()
+
+    def _units(self, hidden_size: int) -> Iterator[tuple[int, slice]]:
+        """Each panel, and the hidden units in it."""
+        panels, _, units = self.state.W1.shape
+        for p in range(panels):
+            yield p, slice(p * units, min(hidden_size, (p + 1) * units))
 
     def load(self) -> None:
         """Take the parameters from their arrays."""
         W1, b1, W2, b2 = self.parameters
         s, (d, h) = self.state, W1.shape
-        for p in range(s.W1.shape[0]):
-            units = slice(p * PANEL, min(h, (p + 1) * PANEL))
+        for p, units in self._units(h):
             n = units.stop - units.start
             s.W1[p, :d, :n], s.W1[p, d, :n] = W1[:, units], b1[units]
             s.W2[p, :n], s.W2T[p, :, :n] = W2[units], W2[units].T
@@ -152,8 +159,7 @@ class Fused:
         """Put the parameters back into their arrays."""
         W1, b1, W2, b2 = self.parameters
         s, (d, h) = self.state, W1.shape
-        for p in range(s.W1.shape[0]):
-            units = slice(p * PANEL, min(h, (p + 1) * PANEL))
+        for p, units in self._units(h):
             n = units.stop - units.start
             W1[:, units], b1[units] = s.W1[p, :d, :n], s.W1[p, d, :n]
             W2[units] = s.W2[p, :n]
@@ -168,9 +174,9 @@ class Fused:
         ----------
         indices : ndarray of int64, shape (n, B)
             The examples of each batch.
-        labels : ndarray of int64, shape (n, B), or empty
+        labels : ndarray of int64, shape (n, B), or (1, 0)
             Their classes.
-        targets : ndarray, shape (n, B, C), or empty
+        targets : ndarray, shape (n, B, C), or (1, 0, 0)
             Their target distributions; the one of the two that there is.
         rate : float
             Learning rate.
@@ -184,7 +190,7 @@ class Fused:
         """
         losses = np.empty(indices.shape)
         args = (self.state, self.data, self.engines, indices, labels, targets, rate, losses)
-        self.team.run(_train, *args, threads=min(threads, self.state.W1.shape[0]))
+        self.team.run(_train, *args, threads=min(threads, self.panels))
         return losses.mean(axis=1)
 
     def accuracy(self, data: Data, labels: Array) -> float:
@@ -226,7 +232,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 @njit(nogil=True)
 def _hidden(state, p, data, engines, examples, at, which):
     """Activations of a panel's hidden units for a batch, and their share of its logits."""
-    batch, units, classes = state.hidden.shape[2], PANEL, state.W2.shape[2]
+    batch, units, classes = state.hidden.shape[2], state.W1.shape[2], state.W2.shape[2]
     inputs = state.W1.shape[1] - 2
     stride = state.W1[0].size
     out = state.hidden[which, p]
@@ -249,35 +255,95 @@ def _hidden(state, p, data, engines, examples, at, which):
 
 
 @njit(nogil=True)
-def _sum_shares(shares, bias, out, start, stop):
-    """Logits of some rows: the bias and the shares of all panels, in their order."""
+def _logits(shares, bias, z, peaks, start, stop):
+    """Logits of some examples less their largest, class by class: ``z = x - max x``.
+
+    With the classes as rows, the loops along the batch fill the vectors.
+    """
+    classes = z.shape[0]
     for r in range(start, stop):
-        for c in range(out.shape[1]):
-            out[r, c] = bias[c]
-    for q in range(shares.shape[0]):
+        for c in range(classes):
+            s = bias[c]
+            for q in range(shares.shape[0]):
+                s += shares[q, r, c]
+            z[c, r] = s
+    for r in range(start, stop):
+        peaks[r] = z[0, r]
+    for c in range(1, classes):
         for r in range(start, stop):
-            for c in range(out.shape[1]):
-                out[r, c] += shares[q, r, c]
+            peaks[r] = z[c, r] if z[c, r] > peaks[r] else peaks[r]
+    for c in range(classes):
+        for r in range(start, stop):
+            z[c, r] -= peaks[r]
+
+
+@njit(nogil=True)
+def _exponentiate(z, totals, start, stop):
+    """``z = exp z``, and its sums over the classes."""
+    for r in range(start, stop):
+        totals[r] = 0
+    for c in range(z.shape[0]):
+        for r in range(start, stop):
+            z[c, r] = exp(z[c, r])
+        for r in range(start, stop):
+            totals[r] += z[c, r]
+
+
+@njit(nogil=True)
+def _losses(z, totals, labels, targets, losses, start, stop):
+    """Cross-entropy of some examples: ``log sum exp z - sum t z``."""
+    for r in range(start, stop):
+        if labels.size:
+            losses[r] = -z[labels[r], r]
+        else:
+            losses[r] = 0
+            for c in range(z.shape[0]):
+                if targets[r, c] != 0:
+                    losses[r] -= np.float64(targets[r, c]) * z[c, r]
+    _exponentiate(z, totals, start, stop)
+    for r in range(start, stop):
+        weight = 1.0
+        if not labels.size:
+            weight = 0.0
+            for c in range(z.shape[0]):
+                weight += targets[r, c]
+        losses[r] += weight * np.log(np.float64(totals[r]))
+
+
+@njit(nogil=True, error_model="numpy")
+def _change_of_logits(z, totals, labels, targets, scale, delta):
+    """``delta = scale * (softmax - t)``."""
+    classes, batch = z.shape
+    _exponentiate(z, totals, np.int64(0), batch)
+    for r in range(batch):
+        totals[r] = scale / totals[r]
+    for c in range(classes):
+        for r in range(batch):
+            delta[c, r] = z[c, r] * totals[r]
+    for r in range(batch):
+        if labels.size:
+            delta[labels[r], r] -= scale
+        else:
+            for c in range(classes):
+                delta[c, r] -= scale * targets[r, c]
 
 
 @njit(nogil=True)
 def _update(state, p, data, engines, examples, at):
     """Change a panel's parameters by its gradients, given the change of the logits."""
-    batch, units, classes = state.hidden.shape[2], PANEL, state.W2.shape[2]
+    batch, units, classes = state.hidden.shape[2], state.W1.shape[2], state.W2.shape[2]
     inputs = state.W1.shape[1] - 2
     stride = state.W1[0].size
     delta, hidden, change = state.delta[p], state.hidden[0, p], state.change[p]
-    panel(engines[1], place(delta, 0), classes, 1, place(state.W2T, p * classes * units), units,
-        classes, place(state.zeros, 0), 0, place(change, 0), units, batch, units)  # fmt: skip
-    W2 = place(state.W2, p * units * classes)
-    panel(engines[1], place(hidden, 0), 1, units, place(delta, 0), classes, batch,
-        W2, classes, W2, classes, units, classes)  # fmt: skip
-    for r in range(batch):
-        for c in range(classes):
-            state.b2[p, c] += delta[r, c]
-    for u in range(units):
-        for c in range(classes):
-            state.W2T[p, c, u] = state.W2[p, u, c]
+    W2T = place(state.W2T, p * classes * units)
+    panel(engines[1], place(delta, 0), 1, batch, W2T, units, classes,
+        place(state.zeros, 0), 0, place(change, 0), units, batch, units)  # fmt: skip
+    panel(engines[1], place(delta, 0), batch, 1, place(hidden, 0), units, batch,
+        W2T, units, W2T, units, classes, units)  # fmt: skip
+    for c in range(classes):
+        state.b2[p, c] += total(delta[c])
+        for u in range(units):
+            state.W2[p, u, c] = state.W2T[p, c, u]
     for r in range(batch):
         for u in range(units):
             change[r, u] = 0 if hidden[r, u] == 0 else change[r, u]
@@ -301,24 +367,21 @@ def _region(state, p, i, data, engines, indices, labels, targets, rate, losses):
     """What one panel does between two meetings of the threads, around iteration `i`."""
     count, batch = indices.shape
     panels = state.W1.shape[0]
-    first, last = batch * p // panels, batch * (p + 1) // panels  # a panel's part of the rows
-    logits = state.logits[p]
+    first, last = span(batch, p, panels)  # a panel's part of the rows
+    zero, one = np.int64(0), np.int64(1)  # literals would compile the callees once more
+    z, peaks, totals = state.logits[p], state.peaks[p], state.totals[p]
     if i > 0:
-        _sum_shares(state.after[(i - 1) % 2], state.b2[p], logits, first, last)
-        t = targets[i - 1] if targets.size else state.no_targets
-        k = labels[i - 1] if labels.size else state.no_labels
-        softmax_part(logits, logits, t, k, losses[i - 1], first, last)
+        _logits(state.after[(i - 1) % 2], state.b2[p], z, peaks, first, last)
+        t, k = targets[(i - 1) % len(targets)], labels[(i - 1) % len(labels)]
+        _losses(z, totals, k, t, losses[i - 1], first, last)
     if 0 <= i < count:
-        _sum_shares(state.before[i % 2], state.b2[p], logits, 0, batch)
-        softmax_part(logits, logits, state.no_targets, state.no_labels, state.no_losses, 0, batch)
-        t = targets[i] if targets.size else state.no_targets
-        k = labels[i] if labels.size else state.no_labels
-        scale = logits.dtype.type(-rate / batch)
-        backward_part(logits, t, k, scale, state.delta[p], 0, batch)
+        _logits(state.before[i % 2], state.b2[p], z, peaks, zero, batch)
+        t, k = targets[i % len(targets)], labels[i % len(labels)]
+        _change_of_logits(z, totals, k, t, z.dtype.type(-rate / batch), state.delta[p])
         _update(state, p, data, engines, indices[i], i)
-        _hidden(state, p, data, engines, indices[i], i, 1)
+        _hidden(state, p, data, engines, indices[i], i, one)
     if 0 <= i + 1 < count:
-        _hidden(state, p, data, engines, indices[i + 1], i + 1, 0)
+        _hidden(state, p, data, engines, indices[i + 1], i + 1, zero)
     if i + 2 < count:
         if data.dense.size:
             for r in range(first, last):
@@ -334,8 +397,9 @@ def _region(state, p, i, data, engines, indices, labels, targets, rate, losses):
 @njit(nogil=True)
 def _train(state, data, engines, indices, labels, targets, rate, losses, part, parts, meetings):
     panels = state.W1.shape[0]
+    first, last = span(panels, part, parts)
     for i in range(-2, indices.shape[0] + 1):
-        for p in range(panels * part // parts, panels * (part + 1) // parts):
+        for p in range(first, last):
             _region(state, p, i, data, engines, indices, labels, targets, rate, losses)
         if not meet(meetings, (i + 3) * parts):
             return
@@ -349,24 +413,24 @@ BLOCK = 64
 def _correct_part(W1, W2, b2, data, engines, labels, start, stop, hidden, logits):
     """How many of at most `BLOCK` examples are classified correctly."""
     panels, stride, classes = W1.shape[0], W1[0].size, W2.shape[2]
-    inputs, n = W1.shape[1] - 2, stop - start
+    inputs, units, n = W1.shape[1] - 2, W1.shape[2], stop - start
     for p in range(panels):
         if data.dense.size:
             panel(engines[0], place(data.dense, start * inputs), inputs, 1,
-                place(W1, p * stride), PANEL, inputs,
-                place(W1, p * stride + inputs * PANEL), 0,
-                place(hidden, 0), PANEL, n, PANEL)  # fmt: skip
+                place(W1, p * stride), units, inputs,
+                place(W1, p * stride + inputs * units), 0,
+                place(hidden, 0), units, n, units)  # fmt: skip
         else:
             for r in range(n):
                 at = data.starts[start + r]
                 gather(data.inputs, at, data.values, at, W1, p * stride,
-                    hidden, r * PANEL, data.starts[start + r + 1] - at)  # fmt: skip
+                    hidden, r * units, data.starts[start + r + 1] - at)  # fmt: skip
         for r in range(n):
-            for u in range(PANEL):
+            for u in range(units):
                 hidden[r, u] = 0 if hidden[r, u] <= 0 else hidden[r, u]
         init, init_row = (place(logits, 0), classes) if p else (place(b2, 0), 0)
-        panel(engines[1], place(hidden, 0), PANEL, 1, place(W2, p * PANEL * classes), classes,
-            PANEL, init, init_row, place(logits, 0), classes, n, classes)  # fmt: skip
+        panel(engines[1], place(hidden, 0), units, 1, place(W2, p * units * classes), classes,
+            units, init, init_row, place(logits, 0), classes, n, classes)  # fmt: skip
     correct = 0
     for r in range(n):
         best = 0
@@ -381,9 +445,13 @@ def _correct_part(W1, W2, b2, data, engines, labels, start, stop, hidden, logits
 @njit(nogil=True)
 def _correct(W1, W2, b2, data, engines, labels, part, parts, _):
     blocks = (labels.size + BLOCK - 1) // BLOCK
-    hidden, logits = np.empty((BLOCK, PANEL), W1.dtype), np.empty((BLOCK, W2.shape[2]), W1.dtype)
+    hidden, logits = (
+        np.empty((BLOCK, W1.shape[2]), W1.dtype),
+        np.empty((BLOCK, W2.shape[2]), W1.dtype),
+    )
     count = 0
-    for i in range(blocks * part // parts, blocks * (part + 1) // parts):
+    first, last = span(blocks, part, parts)
+    for i in range(first, last):
         stop = min((i + 1) * BLOCK, labels.size)
         count += _correct_part(W1, W2, b2, data, engines, labels, i * BLOCK, stop, hidden, logits)
     return count

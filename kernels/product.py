@@ -7,7 +7,7 @@ import numpy as np
 from numba import prange
 
 from kernels._cache import njit
-from kernels.threads import thread_count
+from kernels.threads import span, thread_count
 from kernels.tile import ACROSS, ROWS, VECTOR_BYTES, panel, place
 
 DEPTH = 256
@@ -49,10 +49,9 @@ def _grid(engine, a, a_t, b, b_t, bias, out, down, across):
     n, m = out.shape
     lanes = VECTOR_BYTES // out.itemsize
     for part in prange(across * down):
-        i, j = part // across, part % across
-        c0 = m * j // across // lanes * lanes
-        c1 = m if j + 1 == across else m * (j + 1) // across // lanes * lanes
-        _block(engine, a, a_t, b, b_t, bias, out, n * i // down, n * (i + 1) // down, c0, c1)
+        c0, c1 = span((m + lanes - 1) // lanes, part % across, across)
+        r0, r1 = span(n, part // across, down)
+        _block(engine, a, a_t, b, b_t, bias, out, r0, r1, c0 * lanes, min(m, c1 * lanes))
 
 
 @njit(nogil=True)
@@ -61,7 +60,8 @@ def product(engine, a, a_t, b, b_t, bias, out):
     k = a.shape[0] if a_t else a.shape[1]
     threads = thread_count()
     if threads == 1 or 2.0 * n * m * k < SERIAL_FLOPS:
-        _block(engine, a, a_t, b, b_t, bias, out, 0, n, 0, m)
+        zero = np.int64(0)  # a literal would compile `_block` once more
+        _block(engine, a, a_t, b, b_t, bias, out, zero, n, zero, m)
     else:
         across = max(1, min(threads, m // (ACROSS * (VECTOR_BYTES // out.itemsize))))
         _grid(engine, a, a_t, b, b_t, bias, out, threads // across, across)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kernels._cache import njit
 from kernels.edge import Array, compiled_ready, describe, floats, ready, real
-from kernels.threads import parts
+from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
 
 def relu_forward(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -98,12 +98,12 @@ def _forward_part(x, out, mask, start, stop):
 
 @njit(parallel=True, nogil=True)
 def _forward(x, out, mask):
-    n, count = x.size, parts(x.size)
+    n, count = x.size, thread_count() if x.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        _forward_part(x, out, mask, 0, n)
+        _forward_part(x, out, mask, np.int64(0), n)
     else:
         for p in prange(count):
-            _forward_part(x, out, mask, n * p // count, n * (p + 1) // count)
+            _forward_part(x, out, mask, *span(n, p, count))
 
 
 @njit(nogil=True)
@@ -114,12 +114,12 @@ def _backward_part(dout, mask, dx, start, stop):
 
 @njit(parallel=True, nogil=True)
 def _backward(dout, mask, dx):
-    n, count = dx.size, parts(dx.size)
+    n, count = dx.size, thread_count() if dx.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        _backward_part(dout, mask, dx, 0, n)
+        _backward_part(dout, mask, dx, np.int64(0), n)
     else:
         for p in prange(count):
-            _backward_part(dout, mask, dx, n * p // count, n * (p + 1) // count)
+            _backward_part(dout, mask, dx, *span(n, p, count))
 
 
 @overload(relu_forward)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from kernels._cache import njit
 from kernels.edge import Array, compiled_ready, describe, float_type, floats, ready, real
 from kernels.exp import exp
-from kernels.threads import parts
+from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
 
 def sigmoid_forward(x: ArrayLike) -> Array:
@@ -97,12 +97,12 @@ def _forward_part(x, out, start, stop):
 
 @njit(parallel=True, nogil=True)
 def _forward(x, out):
-    n, count = x.size, parts(8 * x.size)
+    n, count = x.size, thread_count() if 8 * x.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        _forward_part(x, out, 0, n)
+        _forward_part(x, out, np.int64(0), n)
     else:
         for p in prange(count):
-            _forward_part(x, out, n * p // count, n * (p + 1) // count)
+            _forward_part(x, out, *span(n, p, count))
 
 
 @njit(nogil=True)
@@ -114,12 +114,12 @@ def _backward_part(dout, out, dx, start, stop):
 
 @njit(parallel=True, nogil=True)
 def _backward(dout, out, dx):
-    n, count = dx.size, parts(dx.size)
+    n, count = dx.size, thread_count() if dx.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        _backward_part(dout, out, dx, 0, n)
+        _backward_part(dout, out, dx, np.int64(0), n)
     else:
         for p in prange(count):
-            _backward_part(dout, out, dx, n * p // count, n * (p + 1) // count)
+            _backward_part(dout, out, dx, *span(n, p, count))
 
 
 @overload(sigmoid_forward)

@@ -17,7 +17,7 @@ from kernels.edge import (
     require_ndim,
 )
 from kernels.exp import exp
-from kernels.threads import parts
+from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
 
 def softmax(x: ArrayLike) -> Array:
@@ -220,7 +220,7 @@ def _largest(row):
 
 
 @njit(nogil=True)
-def _total(row):
+def total(row):
     # Four sums side by side: one chain of additions would wait for each before the next.
     a = b = c = d = row.dtype.type(0)
     whole = row.size // 4 * 4
@@ -256,7 +256,7 @@ def softmax_part(x, y, targets, labels, losses, start, stop):
         for k in range(first * classes, last * classes):
             flat[k] = exp(flat[k])
         for i in range(first, last):
-            s = _total(y[i])
+            s = total(y[i])
             if labels.size:
                 losses[i] += np.log(np.float64(s))
             elif losses.size:
@@ -271,12 +271,12 @@ def softmax_part(x, y, targets, labels, losses, start, stop):
 
 @njit(parallel=True, nogil=True)
 def _softmax(x, y, targets, labels, losses):
-    n, count = x.shape[0], parts(8 * x.size)
+    n, count = x.shape[0], thread_count() if 8 * x.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        softmax_part(x, y, targets, labels, losses, 0, n)
+        softmax_part(x, y, targets, labels, losses, np.int64(0), n)
     else:
         for p in prange(count):
-            softmax_part(x, y, targets, labels, losses, n * p // count, n * (p + 1) // count)
+            softmax_part(x, y, targets, labels, losses, *span(n, p, count))
 
 
 @njit(nogil=True)
@@ -301,13 +301,13 @@ def backward_part(y, targets, labels, scale, dx, start, stop):
 
 @njit(parallel=True, nogil=True)
 def _backward(y, targets, labels, dout, dx):
-    n, count = y.shape[0], parts(y.size)
+    n, count = y.shape[0], thread_count() if y.size >= SERIAL_ELEMENTS else 1
     scale = y.dtype.type(dout / max(n, 1))
     if count == 1:
-        backward_part(y, targets, labels, scale, dx, 0, n)
+        backward_part(y, targets, labels, scale, dx, np.int64(0), n)
     else:
         for p in prange(count):
-            backward_part(y, targets, labels, scale, dx, n * p // count, n * (p + 1) // count)
+            backward_part(y, targets, labels, scale, dx, *span(n, p, count))
 
 
 @register_jitable

@@ -5,9 +5,9 @@ always 1 stands in front of each row, so that the bias is one more row of weight
 of its own, and each row is filled up to a multiple of `STEP` with zeros times a row of weights
 that nobody else uses.
 
-Weights stand in panels of `PANEL` hidden units, ``(panels, inputs + 2, PANEL)``: what one input
-contributes to a panel are a few whole cache lines, and a thread that owns a panel shares no
-weight with another one.
+Weights stand in panels of a few hidden units, ``(panels, inputs + 2, units)``: what one input
+contributes to a panel are two whole cache lines, and a thread that owns a panel shares no weight
+with another one.
 """
 
 from typing import Any
@@ -20,14 +20,29 @@ from numba.extending import intrinsic
 
 from kernels._cache import njit
 from kernels.edge import Array
-from kernels.threads import Team
+from kernels.threads import Team, span
 from kernels.tile import VECTOR_BYTES, element_type, splat
 
-PANEL = 32
-"""Hidden units in a panel."""
+PANEL_BYTES = 128
+"""Of one row of a panel. Shorter rows cost more instructions, longer ones leave the first cache."""
 
 STEP = 4
 """Rows are filled up to a multiple of this."""
+
+
+def panel_units(dtype: np.dtype[Any]) -> int:
+    """Return the number of hidden units in a panel.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the weights.
+
+    Returns
+    -------
+    int
+    """
+    return PANEL_BYTES // dtype.itemsize
 
 
 def density(x: Array) -> float:
@@ -61,7 +76,7 @@ def compact(x: Array, dtype: np.dtype[Any], team: Team) -> tuple[Array, Array, A
     starts : ndarray of int64, shape (N + 1,)
         Where each row begins in the other two.
     inputs : ndarray of int32
-        Offsets of the inputs' weights in a panel: the input's number times `PANEL`.
+        Offsets of the inputs' weights in a panel: the input's number times the units in a panel.
     values : ndarray
     """
     starts = np.zeros(x.shape[0] + 1, np.int64)
@@ -75,7 +90,8 @@ def compact(x: Array, dtype: np.dtype[Any], team: Team) -> tuple[Array, Array, A
 @njit(nogil=True)
 def _count(x, counts, part, parts, _):
     n = x.shape[0]
-    for i in range(n * part // parts, n * (part + 1) // parts):
+    first, last = span(n, part, parts)
+    for i in range(first, last):
         filled = 1
         for j in range(x.shape[1]):
             filled += x[i, j] != 0
@@ -85,18 +101,20 @@ def _count(x, counts, part, parts, _):
 @njit(nogil=True)
 def _fill(x, starts, inputs, values, part, parts, _):
     n, size = x.shape
-    for i in range(n * part // parts, n * (part + 1) // parts):
+    units = PANEL_BYTES // values.itemsize
+    first, last = span(n, part, parts)
+    for i in range(first, last):
         at = starts[i]
-        inputs[at] = size * PANEL
+        inputs[at] = size * units
         values[at] = 1
         at += 1
         for j in range(size):
             # Written always, and overwritten if it was zero: there is no branch to mispredict.
-            inputs[at] = j * PANEL
+            inputs[at] = j * units
             values[at] = x[i, j]
             at += x[i, j] != 0
         for k in range(at, starts[i + 1]):
-            inputs[k] = (size + 1) * PANEL
+            inputs[k] = (size + 1) * units
             values[k] = 0
 
 
@@ -106,9 +124,9 @@ class _Emitter:
     def __init__(self, builder: ir.IRBuilder, kind: types.Float):
         self.builder = builder
         element = element_type(kind)
-        self.vector = ir.VectorType(element, PANEL)
         self.size = kind.bitwidth // 8
-        name = f"llvm.fmuladd.v{PANEL}f{kind.bitwidth}"
+        self.vector = ir.VectorType(element, PANEL_BYTES // self.size)
+        name = f"llvm.fmuladd.v{self.vector.count}f{kind.bitwidth}"
         function = ir.FunctionType(self.vector, [self.vector] * 3)
         self.fma = cgutils.get_or_insert_function(builder.module, function, name)
 
@@ -126,7 +144,7 @@ class _Emitter:
         """Return the value of non-zero `k` in every lane, and the place of its weights."""
         b = self.builder
         offset = b.sext(b.load(b.gep(inputs, [k])), ir.IntType(64))
-        value = splat(b, b.load(b.gep(values, [k])), PANEL)
+        value = splat(b, b.load(b.gep(values, [k])), self.vector.count)
         return value, b.gep(weights, [offset])
 
 
@@ -148,7 +166,7 @@ def _gather(context, inputs, inputs0, values, values0, weights, weights0, out, o
         e = _Emitter(builder, values.dtype)
         # Several sums side by side, in half of the vector registers: one chain of additions would
         # wait for each before the next.
-        sums = max(1, min(STEP, 8 * VECTOR_BYTES // (PANEL * e.size)))
+        sums = max(1, min(STEP, 8 * VECTOR_BYTES // PANEL_BYTES))
         places = [cgutils.alloca_once(builder, e.vector) for _ in range(sums)]
         for place in places:
             builder.store(ir.Constant(e.vector, None), place)
@@ -213,18 +231,20 @@ def _prefetch(context, inputs, values, start, count):
 @njit(nogil=True)
 def _plain_gather(inputs, inputs0, values, values0, weights, weights0, out, out0, count):
     weights, out = weights.reshape(-1), out.reshape(-1)
-    out[out0 : out0 + PANEL] = 0
+    units = PANEL_BYTES // out.itemsize
+    out[out0 : out0 + units] = 0
     for k in range(count):
         at = weights0 + inputs[inputs0 + k]
-        out[out0 : out0 + PANEL] += values[values0 + k] * weights[at : at + PANEL]
+        out[out0 : out0 + units] += values[values0 + k] * weights[at : at + units]
 
 
 @njit(nogil=True)
 def _plain_scatter(inputs, inputs0, values, values0, weights, weights0, change, change0, count):
     weights, change = weights.reshape(-1), change.reshape(-1)
+    units = PANEL_BYTES // change.itemsize
     for k in range(count):
         at = weights0 + inputs[inputs0 + k]
-        weights[at : at + PANEL] += values[values0 + k] * change[change0 : change0 + PANEL]
+        weights[at : at + units] += values[values0 + k] * change[change0 : change0 + units]
 
 
 def _plain_prefetch(inputs, values, start, count):

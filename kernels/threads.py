@@ -34,13 +34,11 @@ def _one() -> int:
 
 
 thread_count = _one if config.DISABLE_JIT else _thread_count
-"""Threads that ``numba.set_num_threads`` allows; called in functions with a parallel region."""
+"""Threads that ``numba.set_num_threads`` allows.
 
-
-@njit(nogil=True)
-def parts(elements):
-    """Into how many parts to cut an array that is gone through once, one for each thread."""
-    return 1 if elements < SERIAL_ELEMENTS else thread_count()
+To be called only where there is a parallel region, in the function itself or one it calls: the
+region is what has Numba load the library that knows.
+"""
 
 
 _MEETINGS, _ABANDONED = 0, 8  # places in `Team.meetings`, on cache lines of their own
@@ -104,6 +102,13 @@ class Team:
             meetings[_ABANDONED] = 1
             raise
         return [first, *(other.result() for other in others)]
+
+
+@njit(nogil=True)
+def span(n, part, count):
+    """Where one of `count` parts of `n` items begins and ends."""
+    # As int64: a parallel loop's own counter is unsigned, and would compile its callees anew.
+    return n * np.int64(part) // count, n * (np.int64(part) + 1) // count
 
 
 @intrinsic

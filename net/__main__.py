@@ -5,6 +5,7 @@ import io
 import math
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         del words[0]
     if isinstance(sys.stdout, io.TextIOWrapper):  # each line at once, and any file's name
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    # It may be ignored instead, as in a background job, or the caller's own.
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, _give_up)
     try:
         return command(parser().parse_args(words))
     except KeyboardInterrupt:
@@ -55,8 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = f"{os.fsdecode(error.filename)}: {error.strerror}"
         return _complain(f"error: {message}", 2)
     finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         _let_go(sys.stdout)
         _let_go(sys.stderr)
+
+
+def _give_up(*_: Any) -> NoReturn:
+    """End the process on Ctrl-C as long as there is nothing to keep.
+
+    A KeyboardInterrupt would be lost where LLVM calls Python as it compiles.
+    """
+    os.write(2, b"njitnet: interrupted\n")
+    os._exit(130)
 
 
 def _complain(message: str, status: int) -> int:
@@ -79,18 +95,15 @@ class _Parser(argparse.ArgumentParser):
     """A parser that raises its errors, and knows what both commands share."""
 
     def __init__(self, **texts: Any):
-        super().__init__(
-            allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **texts
-        )
+        super().__init__(allow_abbrev=False, **texts)
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
     def option(self, name: str, help: str, metavar: str | None = None, **options: Any) -> None:
-        """Add an option; one without a default is None, and its help says what that means."""
-        if options.get("default") is None:
-            options["default"] = argparse.SUPPRESS  # keeps "(default: None)" out of the help
-            self.set_defaults(**{name.strip("-").replace("-", "_"): None})
+        """Add an option whose help tells its default."""
+        if "default" in options:
+            help += " (default: %(default)s)"
         if metavar is not None:
             options["metavar"] = metavar
         self.add_argument(name, help=help, **options)
@@ -218,14 +231,16 @@ def _positive(text: str) -> float:
 
 
 def _set_threads(count: int | None) -> None:
+    if count is None:
+        return
     import numba
 
     most = numba.config.NUMBA_NUM_THREADS
-    if count is not None and count > most:
+    if count > most:
         raise ValueError(
             f"argument --threads: expected a whole number from 1 to {most}, got '{count}'"
         )
-    numba.set_num_threads(count or most)
+    numba.set_num_threads(count)
 
 
 def _check_writable(file: Path) -> None:
@@ -261,14 +276,14 @@ def _train(options: argparse.Namespace) -> int:
             f"argument --batch-size: expected at most {len(x_train)}, the number of training "
             f"images, got '{options.batch_size}'"
         )
-    file, picture = options.output / "network.npz", options.output / "history.png"
-    for path in (file, picture, options.checkpoint):
-        if path is not None:
-            _check_writable(path)
     reporter = _Reporter(options.iterations, options.checkpoint if options.resume else None)
     rng = np.random.RandomState(options.seed)
     sizes = x_train.shape[1], options.hidden_size, 1 + int(max(t_train.max(), t_test.max()))
     network = TwoLayerNet(*sizes, dtype=options.dtype, rng=rng)
+    file, picture = options.output / "network.npz", options.output / "history.png"
+    for path in (file, picture, options.checkpoint):
+        if path is not None:
+            _check_writable(path)
 
     # One iteration of a throw-away network compiles all that the run needs, or loads it.
     if _is_terminal(sys.stderr):
@@ -285,6 +300,8 @@ def _train(options: argparse.Namespace) -> int:
     status = 0
     reporter.start()
     try:
+        if signal.getsignal(signal.SIGINT) is _give_up:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with np.errstate(all="ignore"):  # a loss that is not finite is told at the end
             reporter.history = train(
                 network,
@@ -427,7 +444,7 @@ def _predict(options: argparse.Namespace) -> int:
         return 0
 
     wrong = np.flatnonzero(digits != labels)
-    _line("test accuracy", f"{1 - wrong.size / len(images):.4f}")
+    _line("accuracy", f"{1 - wrong.size / len(images):.4f}")
     _line("wrong", f"{wrong.size} of {len(images)}")
     if wrong.size and not options.no_plot:
         from net.plot import plot_digits

@@ -36,7 +36,7 @@ def write(
         If the folder is missing or not writable, or the disk is full.
     """
     state = {"settings": settings, "random": _state(random)}
-    lists = {name: np.array(values) for name, values in vars(history).items()}
+    lists = {name: np.array(values) for name, values in _lists(history).items()}
     text = np.array(json.dumps(state, default=lambda a: a.tolist()))
     archive.write(path, {**network.params, **lists, "state": text})
 
@@ -80,7 +80,7 @@ def restore(
             )
     try:
         state = json.loads(str(arrays["state"][()]))
-        lists = {name: arrays[name].tolist() for name in vars(history)}
+        lists = {name: arrays[name].tolist() for name in _lists(history)}
         done = len(lists["train_loss_list"])
         found, random_state = state["settings"], state["random"]
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -101,6 +101,10 @@ def restore(
     network.params.update(saved.params)
     vars(history).update(lists)
     return done
+
+
+def _lists(history: "History") -> dict[str, list[Any]]:
+    return {name: values for name, values in vars(history).items() if isinstance(values, list)}
 
 
 def _state(random: Any) -> Any:

@@ -31,19 +31,24 @@ def plot_history(history: "History", path: str | os.PathLike[str]) -> None:
     above, below = figure.subplots(2, 1, sharex=True)
     loss = np.array(history.train_loss_list)
     above.plot(loss, color="0.8", linewidth=0.5, label="each batch")
-    window = max(1, loss.size // 100)
-    if loss.size >= window > 1:
+    window = loss.size // 100
+    if window > 1:
         smooth = np.convolve(loss, np.full(window, 1 / window), mode="valid")
-        above.plot(np.arange(smooth.size) + window - 1, smooth, label=f"mean of {window} batches")
+        middle = np.arange(smooth.size) + (window - 1) / 2
+        above.plot(middle, smooth, label=f"mean of {window} batches")
     above.set_ylabel("loss")
     above.legend()
-    curves = (("training set", "o-", history.train_acc_list), ("test set", "s--", history.test_acc_list))
-    for label, style, accuracies in curves:
-        if accuracies:  # one less than evaluations if Ctrl-C came amid the last
-            below.plot(history.evaluated_at[: len(accuracies)], accuracies, style, label=label)
+    for name, style, accuracies in (
+        ("training set", "o-", history.train_acc_list),
+        ("test set", "s--", history.test_acc_list),
+    ):
+        if accuracies:  # there is one less than evaluations if Ctrl-C came amid the last
+            at = history.evaluated_at[: len(accuracies)]
+            label = f"{name}, {accuracies[-1]:.4f} at last"
+            below.plot(at, accuracies, style, markersize=4, label=label)
+            below.legend(loc="lower right")
     below.set_xlabel("iteration")
     below.set_ylabel("accuracy")
-    below.legend(loc="lower right")
     for axes in (above, below):
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
@@ -72,12 +77,12 @@ def plot_digits(
     """
     columns = min(10, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(1.3 * columns, 1.6 * rows), layout="constrained")
+    figure = Figure(figsize=(max(6, 1.3 * columns), 1.6 * rows), layout="constrained")
     figure.suptitle(heading)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for place in axes:
         place.axis("off")
     for place, image, title in zip(axes, images, titles, strict=False):
         place.imshow(image, cmap="gray_r")
-        place.set_title(title, fontsize=9)
+        place.set_title(title, fontsize=9, pad=1)
     figure.savefig(path, dpi=120)

@@ -66,7 +66,9 @@ def _read_picture(file: Path, size: int) -> Images:
 
     side = math.isqrt(size)
     if side * side != size:
-        raise ValueError(f"{file}: expected a network for square images, found one for {size} pixels")
+        raise ValueError(
+            f"{file}: expected a network for square images, found one for {size} pixels"
+        )
     try:
         with Image.open(file) as picture:
             grey = _grey(picture)

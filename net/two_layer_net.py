@@ -59,6 +59,10 @@ class Parameters(MutableMapping[str, Array]):
     def __len__(self) -> int:
         return len(_PLACES)
 
+    def copy(self) -> dict[str, Array]:
+        """Return a plain dictionary of the layers' arrays, as ``dict.copy`` would."""
+        return dict(self)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({dict(self)!r})"
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("kernels", "net")
-COMES_WITH = {"llvmlite": "numba"}
+COMES_WITH = {"llvmlite": "numba", "PIL": "matplotlib"}  # docs/dependencies.md
 
 pytestmark = pytest.mark.timeout(240)
 
