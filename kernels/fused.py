@@ -97,7 +97,7 @@ class Fused:
 
     Parameters
     ----------
-    parameters : tuple of ndarray
+    parameters : list of ndarray
         ``W1 (D, H), b1 (H,), W2 (H, C), b2 (C,)`` of one dtype. Read here and written by `store`.
     batch_size : int
     data : Data
@@ -108,7 +108,7 @@ class Fused:
 
     def __init__(
         self,
-        parameters: tuple[Array, Array, Array, Array],
+        parameters: list[Array],
         batch_size: int,
         data: Data,
         team: Team,
@@ -191,7 +191,8 @@ class Fused:
         losses = np.empty(indices.shape)
         args = (self.state, self.data, self.engines, indices, labels, targets, rate, losses)
         self.team.run(_train, *args, threads=min(threads, self.panels))
-        return losses.mean(axis=1)
+        mean: Array = losses.mean(axis=1)
+        return mean
 
     def accuracy(self, data: Data, labels: Array) -> float:
         """Return the share of examples whose largest logit is that of their class.

@@ -83,9 +83,10 @@ def _complain(message: str, status: int) -> int:
 
 def _let_go(stream: TextIO | None) -> None:
     """Write what a stream still holds, or drop it, so that Python does not fail to as it ends."""
+    if stream is None:
+        return
     try:
-        if stream is not None:
-            stream.flush()
+        stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -172,9 +173,10 @@ def _predict_parser() -> _Parser:
         "number, the prediction, the probability and the right answer if that is known. Where the "
         "right answers are known, also shows the accuracy and draws a picture of the digits it "
         "got wrong.",
-        epilog="A picture is of one digit, amid some room, light on dark or dark on light: its "
-        "edge tells which. It is scaled to the network's size. The right answers to an IDX file "
-        "are looked for beside it, under its name with labels-idx1 for images-idx3.",
+        epilog="A picture shows one digit, light on dark or dark on light: its edge tells which. "
+        "The digit is cut out, scaled and centred as MNIST's were, unless the picture has the "
+        "network's size already. The right answers to an IDX file are looked for beside it, under "
+        "its name with labels-idx1 for images-idx3.",
     )
     parser.option(
         "file",
@@ -285,12 +287,13 @@ def _train(options: argparse.Namespace) -> int:
         if path is not None:
             _check_writable(path)
 
-    # One iteration of a throw-away network compiles all that the run needs, or loads it.
+    # A throw-away network compiles all that the run needs, or loads it. There are enough images
+    # for `train` to choose the same way of working.
     if _is_terminal(sys.stderr):
         print("compiling, which takes a while the first time ...", file=sys.stderr)
     train(
         TwoLayerNet(*sizes, dtype=options.dtype, rng=0),
-        *(x_train[:1], t_train[:1], x_test[:1], t_test[:1]),
+        *(array[:1000] for array in (x_train, t_train, x_test, t_test)),
         iterations=1,
         batch_size=options.batch_size,
         rng=0,
@@ -393,8 +396,8 @@ def _predict(options: argparse.Namespace) -> int:
     import numpy as np
 
     from kernels import softmax
-    from net import TwoLayerNet, load_mnist
-    from net.predict import draw, read_images
+    from net import TwoLayerNet
+    from net.predict import draw, read_images, read_test_set
 
     if options.file is not None and options.data is not None:
         raise ValueError("argument --data: expected this or FILE, got both")
@@ -407,8 +410,7 @@ def _predict(options: argparse.Namespace) -> int:
     network = TwoLayerNet.load(options.network)
     size, classes = network.params["W1"].shape[0], network.params["b2"].size
     if options.file is None:
-        images, labels = load_mnist(flatten=False, path=options.data)[1]
-        images = images[:, 0]
+        images, labels = read_test_set(options.data)
     else:
         images, labels = read_images(options.file, size)
     height, width = images.shape[1:]

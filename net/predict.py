@@ -6,16 +6,41 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
-from net.mnist import _read_idx
+from net.mnist import _read_idx, load_mnist
 
-Images = NDArray[np.float32]
+Images = NDArray[Any]  # float32
+Labels = NDArray[np.uint8] | None
 
 _SHADES = np.array(list(" .:-=+*#%@"))  # from 0 to 1
+_SHARE = 20 / 28  # of the side of MNIST's squares, for the longer side of the digit
 _MARGIN = 2  # columns between images
 
 
-def read_images(file: Path, size: int) -> tuple[Images, NDArray[np.uint8] | None]:
+def read_test_set(folder: Path | None) -> tuple[Images, Labels]:
+    """Read the test set of a folder, or MNIST's.
+
+    Parameters
+    ----------
+    folder : Path or None
+
+    Returns
+    -------
+    images : ndarray of float32, shape (N, height, width)
+        From 0 to 1.
+    labels : ndarray of uint8, shape (N,)
+
+    Raises
+    ------
+    OSError, ValueError
+        As `load_mnist`.
+    """
+    _, (images, labels) = load_mnist(flatten=False, path=folder)
+    return images[:, 0], labels
+
+
+def read_images(file: Path, size: int) -> tuple[Images, Labels]:
     """Read the images of an IDX file, or the one of a picture in any form that Pillow reads.
 
     Parameters
@@ -41,9 +66,11 @@ def read_images(file: Path, size: int) -> tuple[Images, NDArray[np.uint8] | None
     Notes
     -----
     A picture is made grey, and white where it is transparent. If the median of its edge is lighter
-    than mid-grey it is ink on paper, and turned into light on dark as MNIST is. If it has not the
-    network's size, it is padded to a square, scaled, and stretched from 0 where it is as dark as
-    the median of its edge to 1 where it is brightest.
+    than mid-grey it is ink on paper, and turned into light on dark as MNIST is. If it has the
+    network's size, that is all. Otherwise the digit is treated as MNIST's were: cut out, scaled so
+    that its longer side is 20/28 of the network's, stretched from 0, as dark as that median, to 1
+    where it is brightest, and placed with its centre of mass in the middle (Y. LeCun et al.,
+    "Gradient-based learning applied to document recognition", 1998).
     """
     with file.open("rb") as stream:
         start = stream.read(3)
@@ -62,8 +89,6 @@ def read_images(file: Path, size: int) -> tuple[Images, NDArray[np.uint8] | None
 
 def _read_picture(file: Path, size: int) -> Images:
     """Read one picture as light on dark, of the network's size."""
-    from PIL import Image
-
     side = math.isqrt(size)
     if side * side != size:
         raise ValueError(
@@ -82,21 +107,32 @@ def _read_picture(file: Path, size: int) -> Images:
     edge = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
     if edge > 0.5:
         grey, edge = 1 - grey, 1 - edge
-    height, width = grey.shape
-    if height == width == side:
+    if grey.shape == (side, side):
         return grey
-    square = np.zeros((max(height, width),) * 2, np.float32)
-    top, left = (len(square) - height) // 2, (len(square) - width) // 2
-    square[top : top + height, left : left + width] = grey - edge
-    scaled = Image.fromarray(square).resize((side, side), Image.Resampling.LANCZOS)
-    ink = np.maximum(np.asarray(scaled), 0)
-    return ink / (ink.max() or np.float32(1))
+    return _as_in_mnist(np.maximum(grey - edge, 0), side)
+
+
+def _as_in_mnist(ink: Images, side: int) -> Images:
+    """Cut a digit out and give it the size and place in a square that MNIST's have."""
+    square = np.zeros((side, side), np.float32)
+    if not ink.any():
+        return square
+    rows, columns = (np.flatnonzero(ink.max(axis) > 0.3 * ink.max()) for axis in (1, 0))
+    digit = Image.fromarray(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    scale = side * _SHARE / max(digit.size)
+    size = [max(1, round(scale * length)) for length in digit.size]
+    small = np.asarray(digit.resize(size, Image.Resampling.BILINEAR))
+    corner = [
+        round((side - 1) / 2 - np.average(np.arange(length), weights=small.sum(axis=1 - axis)))
+        for axis, length in enumerate(small.shape)
+    ]
+    top, left = np.clip(corner, 0, np.subtract(square.shape, small.shape))
+    square[top : top + small.shape[0], left : left + small.shape[1]] = small / small.max()
+    return square
 
 
 def _grey(picture: Any) -> Images:
     """Return a Pillow picture as grey from 0, black, to 1."""
-    from PIL import Image, ImageOps
-
     if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
         return np.asarray(picture, np.float32) / 65535
     solid = ImageOps.exif_transpose(picture).convert("RGBA")
@@ -124,11 +160,11 @@ def draw(images: Images, captions: list[str], columns: int) -> str:
     --------
     >>> import numpy as np
     >>> print(draw(np.stack([np.eye(4), np.eye(4)[::-1]]), ["down", "up"], 80))
-    ++      ++
-      ++  ++
+    ==      ==
+      ==  ==
     down  up
     """
-    ink = (images > 0.1).any(axis=0)
+    ink: NDArray[np.bool_] = np.any(images > 0.1, axis=0)
     rows, across = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     if rows.size:
         images = images[:, rows[0] : rows[-1] + 1, across[0] : across[-1] + 1]

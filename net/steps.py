@@ -21,7 +21,9 @@ STRETCH = 100
 class Steps(Protocol):
     """Iterations of one training run."""
 
-    threads: dict[int, int]
+    @property
+    def threads(self) -> dict[int, int]:
+        """How many iterations ran on how many threads."""
 
     def advance(self, count: int) -> Iterator[list[float]]:
         """Do some iterations, and give their losses as they come."""
@@ -60,35 +62,9 @@ def choose(
     -------
     Steps
     """
-    if is_plain(network):
+    if network.is_plain():
         return FusedSteps(network, sets, batch_size, rate, random, team, sparse)
     return LayerSteps(network, sets, batch_size, rate, random)
-
-
-def is_plain(network: TwoLayerNet) -> bool:
-    """Tell whether a network is what its constructor made, but for its parameters' values.
-
-    Parameters
-    ----------
-    network : TwoLayerNet
-
-    Returns
-    -------
-    bool
-    """
-    fresh = TwoLayerNet(1, 1, 1, rng=0)
-    parts = [network, network.lastLayer, *network.layers.values()]
-    likes = [fresh, fresh.lastLayer, *fresh.layers.values()]
-    return (
-        list(network.layers) == list(fresh.layers)
-        # of the same types, and with no method replaced
-        and all(
-            type(a) is type(b) and vars(a).keys() == vars(b).keys()
-            for a, b in zip(parts, likes, strict=True)
-        )
-        and all(a.flags.writeable for a in network.params.values())
-        and len({a.dtype for a in network.params.values()}) == 1
-    )
 
 
 class LayerSteps:
@@ -153,8 +129,7 @@ class FusedSteps:
         if self.targets.ndim == 2:
             self.targets = self.targets.astype(dtype, copy=False)
         self.classes = [(t if t.ndim == 1 else t.argmax(axis=1)).astype(np.int64) for _, t in sets]
-        parameters = tuple(network.params[key] for key in ("W1", "b1", "W2", "b2"))
-        self.fused = Fused(parameters, batch_size, self.inputs[0], team)
+        self.fused = Fused(list(network.params.values()), batch_size, self.inputs[0], team)
         self.pace = Pace(min(team.size, self.fused.panels))
 
     @property

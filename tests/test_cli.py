@@ -200,7 +200,8 @@ def test_shows_a_bar_in_a_terminal(data, tmp_path):
 
 
 def test_tells_of_a_loss_that_is_not_finite(data, tmp_path):
-    _, err = run("--data", data, "--iterations", 20, "--learning-rate", "1e30", cwd=tmp_path)
+    words = ("--data", data, "--iterations", 20, "--learning-rate", "1e30", "--threads", 1)
+    _, err = run(*words, cwd=tmp_path)
     assert err.splitlines()[-1].startswith("njitnet: the loss is not finite")
     assert_picture(tmp_path / "runs/history.png")
 
@@ -294,13 +295,14 @@ def test_predicts_an_idx_file_with_the_answers_beside_it(network, tmp_path, caps
 def test_predicts_pictures(network, tmp_path, capsys, kind):
     images, labels = figures(np.random.default_rng(2), 20)
     image = Image.fromarray(images[labels == kind][0]).resize((120, 120))
-    wide = image.crop((0, 10, 120, 110)).point(lambda p: 30 + p * 0.6)
+    aside = Image.new("L", (700, 300), 30)
+    aside.paste(image.point(lambda p: 30 + p * 0.6), (500, 10))
     clear = Image.new("RGBA", image.size, (0, 0, 0, 0))
     clear.putalpha(image)
     forms = {
         "light-on-dark.png": image,
         "dark-on-light.jpg": image.point(lambda p: 255 - p),
-        "wide-and-pale.png": wide,
+        "aside-and-pale.png": aside,
         "black-on-nothing.png": clear,
         "sixteen-bits.png": Image.fromarray(np.asarray(image, np.uint16) * 257),
         "palette.gif": image.convert("P"),
@@ -321,6 +323,23 @@ def test_a_picture_of_the_networks_size_is_taken_as_it_is(tmp_path):
         assert labels is None
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, image[np.newaxis] / 255, atol=1e-6)
+
+
+def test_a_digit_is_cut_out_scaled_and_centred(tmp_path):
+    paper = np.full((300, 200), 250, np.uint8)
+    paper[20:160, 110:180] = 40  # 140 x 70: to be 20 x 10
+    Image.fromarray(paper).save(tmp_path / "box.png")
+    found, _ = read_images(tmp_path / "box.png", 28 * 28)
+    box = np.zeros((28, 28))
+    box[4:24, 9:19] = 1
+    np.testing.assert_allclose(found[0], box, atol=1e-6)
+
+    paper[20:160, 110:180] = 250
+    paper[2, 3] = paper[290, 190] = 0  # two specks, far apart
+    Image.fromarray(paper).save(tmp_path / "specks.png")
+    found, _ = read_images(tmp_path / "specks.png", 28 * 28)
+    assert found.max() == 1
+    assert 1 < np.count_nonzero(found) < 9
 
 
 def test_a_picture_of_one_colour(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DEVELOP = ["pip", "install", "-e", ".[dev]"]  # as the Makefile does
 EXAMPLES = [code for language, code in FENCE.findall(TEXT) if language == "python"]
 
 
@@ -44,28 +45,38 @@ def test_example(code, tmp_path, monkeypatch, capsys):
     assert [line for line in printed if line in expected] == expected
 
 
+def check_options(arguments, shown):
+    for word in arguments:
+        if re.match(r"--[a-z]|predict$", word):
+            assert re.search(rf"(?<![\w-]){word}(?![\w-])", shown), word
+
+
 def test_commands_are_there():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    shown = "".join(
+        subprocess.check_output(
+            [sys.executable, "-m", "net", *which, "--help"], cwd=ROOT, text=True
+        )
+        for which in ([], ["predict"])
+    )
     kinds = set()
     for command, *arguments in commands():
         program = Path(command).name
         kinds.add(program)
         if program == "make":
-            for target in arguments:
-                assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+            for word in arguments:
+                if word.startswith("ARGS="):
+                    check_options(word.removeprefix("ARGS=").split(), shown)
+                else:
+                    assert re.search(rf"^{word}:", makefile, re.MULTILINE), word
         elif program == "njitnet":
-            asked = [word for word in arguments if re.match(r"--?[a-z]|predict$", word)]
-            shown = subprocess.run(
-                [sys.executable, "-m", "net", "--help"], cwd=ROOT, capture_output=True, text=True
-            ).stdout
-            for word in asked:
-                assert re.search(rf"(?<![\w-]){word}\b", shown), word
+            check_options(arguments, shown)
         elif program.startswith("python"):
             assert arguments[0] == "-m"
             assert importlib.util.find_spec(arguments[1]), arguments[1]
         else:
-            assert [program, *arguments] == ["pip", "install", "."]
-    assert kinds == {"make", "njitnet", "pip", "python3"}
+            assert [program, *arguments] in (["pip", "install", "."], DEVELOP)
+    assert kinds == {"make", "njitnet", "pip", "python", "python3"}
 
 
 def test_links_lead_somewhere():
