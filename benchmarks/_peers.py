@@ -105,14 +105,14 @@ def seconds_a_call(call: Callable[[], Any], duration: float) -> float:
     float
     """
     clock = time.perf_counter
+    call()  # this one may compile
     begin, calls = clock(), 0
     while not calls or clock() - begin < duration / 4:
-        latest = clock()
         call()
-        latest = clock() - latest
         calls += 1
-    samples = max(1, min(5, int(duration / latest)))
-    number = max(1, int(duration / samples / latest))
+    one = (clock() - begin) / calls
+    samples = max(1, min(5, int(duration / one)))
+    number = max(1, int(duration / samples / one))
     taken = []
     for _ in range(samples):
         begin = clock()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -322,7 +322,7 @@ def peak_flops(dtype: str, threads: int, duration: float = 0.02) -> float:
     count = max(1, int(count * duration / on_threads(1, lambda i: fma_chains(count, half, half))))
     return max(
         threads * once * count / on_threads(threads, lambda i: fma_chains(count, half, half))
-        for _ in range(3)
+        for _ in range(5)
     )
 
 
@@ -347,7 +347,7 @@ def copy_speed(threads: int, megabytes: int = 64) -> float:
     return threads * 16 * size / seconds
 
 
-# ----------------------------------------------------------------------------------------- measuring
+# ---------------------------------------------------------------------------------------- measuring
 @dataclass
 class Row:
     """One operation on one shape, and how long each contestant took in each round.
@@ -526,7 +526,7 @@ def measure(
     return contestants, limits
 
 
-# -------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 def _figures(
     row: Row, columns: Sequence[tuple[str, int]], figure: Callable[[float], float]
 ) -> list[str]:

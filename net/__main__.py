@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, OverflowError, MemoryError) as error:
         message = str(error) or "not enough memory"
         if isinstance(error, OSError) and error.filename is not None:
-            message = f"{os.fsdecode(error.filename)}: {error.strerror}"
+            message = f"{error.filename}: {error.strerror}"
         return _complain(f"error: {message}", 2)
     finally:
         if ours:

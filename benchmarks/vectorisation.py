@@ -1,0 +1,124 @@
+"""What LLVM makes of the kernels: ``python -m benchmarks.vectorisation``.
+
+Counts the floating-point instructions of each compiled kernel by the width that they work on, and
+compares the register-tiled micro-kernel with the best plain loop for the same product.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numba
+import numpy as np
+
+import kernels
+from kernels import affine, relu, sigmoid, tile
+from kernels.product import product
+
+ARITHMETIC = re.compile(
+    r"^\s+v?(?:add|sub|mul|div|max|min|fn?m(?:add|sub)\d*|cmp\w*|blendm)([ps][sd])\b(.*)$"
+)
+
+
+def widths(assembly: str) -> Counter[str]:
+    """Count the arithmetic instructions of a listing by the registers they use.
+
+    Parameters
+    ----------
+    assembly : str
+        As ``inspect_asm`` gives it, for x86.
+
+    Returns
+    -------
+    Counter
+        With the keys ``scalar``, ``128``, ``256`` and ``512`` bits.
+    """
+    found: Counter[str] = Counter()
+    for line in assembly.splitlines():
+        match = ARITHMETIC.match(line)
+        if match:
+            kind, registers = match.groups()
+            size = next((b for r, b in (("zmm", "512"), ("ymm", "256")) if r in registers), "128")
+            found["scalar" if kind.startswith("s") else size] += 1
+    return found
+
+
+@numba.njit(nogil=True)
+def plain_product(x, W, b, out):  # type: ignore[no-untyped-def]
+    """``x W + b`` in plain loops: four rows at a time, along the rows of `W`."""
+    n, m = out.shape
+    for i in range(0, n - 3, 4):
+        for j in range(m):
+            out[i, j] = out[i + 1, j] = out[i + 2, j] = out[i + 3, j] = b[j]
+        for k in range(x.shape[1]):
+            x0, x1, x2, x3 = x[i, k], x[i + 1, k], x[i + 2, k], x[i + 3, k]
+            for j in range(m):
+                w = W[k, j]
+                out[i, j] += x0 * w
+                out[i + 1, j] += x1 * w
+                out[i + 2, j] += x2 * w
+                out[i + 3, j] += x3 * w
+
+
+def best(call: Callable[[], Any], rounds: int = 200) -> float:
+    """Return the shortest time of several calls, in seconds."""
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def main() -> None:
+    """Print both tables."""
+    rng = np.random.default_rng(0)
+    print(
+        f"vectors of {8 * tile.VECTOR_BYTES} bits, tiles of {tile.ROWS[0]} x {tile.ACROSS} vectors"
+    )
+    x, W, b = (rng.random(s, np.float32) for s in ((100, 784), (784, 50), 50))
+    t = rng.integers(0, 10, 100)
+    out = kernels.affine_forward(x, W, b)
+    _, mask = kernels.relu_forward(out)
+    kernels.relu_backward(out, mask)
+    kernels.sigmoid_backward(out, kernels.sigmoid_forward(out))
+    _, y = kernels.softmax_cross_entropy_forward(out[:, :10], t)
+    kernels.softmax_cross_entropy_backward(y, t)
+    softmax = import_module("kernels.softmax")  # the package has a function of that name
+    bodies = {
+        "micro-kernel": affine.panel_address,
+        "relu forward": relu._forward_part,
+        "relu backward": relu._backward_part,
+        "sigmoid forward": sigmoid._forward_part,
+        "sigmoid backward": sigmoid._backward_part,
+        "softmax forward": softmax.softmax_part,
+        "softmax backward": softmax.backward_part,
+    }
+    print("\narithmetic instructions   512-bit   256-bit   128-bit    scalar")
+    for name, body in bodies.items():
+        body.recompile()  # what comes from the cache cannot be inspected
+        assembly = "\n".join(body.inspect_asm(s) for s in body.signatures)
+        found = widths(assembly)
+        print(
+            f"{name[:24]:24}" + "".join(f"{found[k]:10}" for k in ("512", "256", "128", "scalar"))
+        )
+
+    flops = 2 * x.shape[0] * W.size
+    numba.set_num_threads(1)
+    engine = affine.engine(x.dtype, x.dtype)
+    plain_product(x, W, b, out)
+    times = {
+        "micro-kernel": best(lambda: product(engine, x, False, W, False, b, out)),
+        "plain loops": best(lambda: plain_product(x, W, b, out)),
+        "NumPy": best(lambda: np.add(np.matmul(x, W, out=out), b, out=out)),
+    }
+    print("\n(100, 784) x (784, 50), float32, one thread (NumPy: its own setting), GFLOP/s")
+    for name, seconds in times.items():
+        print(f"{name:24}{flops / seconds / 1e9:10.0f}")
+
+
+if __name__ == "__main__":
+    main()
