@@ -88,23 +88,22 @@ def main() -> None:
     _, y = kernels.softmax_cross_entropy_forward(out[:, :10], t)
     kernels.softmax_cross_entropy_backward(y, t)
     softmax = import_module("kernels.softmax")  # the package has a function of that name
-    bodies = {
-        "micro-kernel": affine.panel_address,
-        "relu forward": relu._forward_part,
-        "relu backward": relu._backward_part,
-        "sigmoid forward": sigmoid._forward_part,
-        "sigmoid backward": sigmoid._backward_part,
-        "softmax forward": softmax.softmax_part,
-        "softmax backward": softmax.backward_part,
+    rooms = {
+        "micro-kernel": (affine.panel_address, affine.panel_address),
+        "relu forward": (relu._forward, relu._forward_part),
+        "relu backward": (relu._backward, relu._backward_part),
+        "sigmoid forward": (sigmoid._forward, sigmoid._forward_part),
+        "sigmoid backward": (sigmoid._backward, sigmoid._backward_part),
+        "softmax forward": (softmax._softmax, softmax._softmax_block),
+        "softmax backward": (softmax._backward, softmax._backward_part),
     }
     print("\narithmetic instructions   512-bit   256-bit   128-bit    scalar")
-    for name, body in bodies.items():
-        body.recompile()  # what comes from the cache cannot be inspected
-        assembly = "\n".join(body.inspect_asm(s) for s in body.signatures)
-        found = widths(assembly)
-        print(
-            f"{name[:24]:24}" + "".join(f"{found[k]:10}" for k in ("512", "256", "128", "scalar"))
-        )
+    for name, (driver, body) in rooms.items():
+        for compiled in (driver, body):
+            compiled.recompile()  # what comes from the cache cannot be inspected
+        found = widths("\n".join(body.inspect_asm(s) for s in body.signatures))
+        counts = "".join(f"{found[k]:10}" for k in ("512", "256", "128", "scalar"))
+        print(f"{name:24}{counts}")
 
     flops = 2 * x.shape[0] * W.size
     numba.set_num_threads(1)

@@ -256,57 +256,59 @@ def _hidden(state, p, data, engines, examples, at, which):
 
 
 @njit(nogil=True)
-def _logits(shares, bias, z, peaks, start, stop):
+def _logits(shares, start, bias, z, peaks):
     """Logits of some examples less their largest, class by class: ``z = x - max x``.
 
     With the classes as rows, the loops along the batch fill the vectors.
     """
-    classes = z.shape[0]
-    for r in range(start, stop):
+    classes, n = z.shape
+    for r in range(n):
         for c in range(classes):
             s = bias[c]
             for q in range(shares.shape[0]):
-                s += shares[q, r, c]
+                s += shares[q, start + r, c]
             z[c, r] = s
-    for r in range(start, stop):
+    for r in range(n):
         peaks[r] = z[0, r]
     for c in range(1, classes):
-        for r in range(start, stop):
+        for r in range(n):
             peaks[r] = z[c, r] if z[c, r] > peaks[r] else peaks[r]
     for c in range(classes):
-        for r in range(start, stop):
+        for r in range(n):
             z[c, r] -= peaks[r]
 
 
 @njit(nogil=True)
-def _exponentiate(z, totals, start, stop):
+def _exponentiate(z, totals):
     """``z = exp z``, and its sums over the classes."""
-    for r in range(start, stop):
+    classes, n = z.shape
+    for r in range(n):
         totals[r] = 0
-    for c in range(z.shape[0]):
-        for r in range(start, stop):
+    for c in range(classes):
+        for r in range(n):
             z[c, r] = exp(z[c, r])
-        for r in range(start, stop):
+        for r in range(n):
             totals[r] += z[c, r]
 
 
 @njit(nogil=True)
-def _losses(z, totals, labels, targets, losses, start, stop):
+def _losses(z, totals, labels, targets, losses):
     """Cross-entropy of some examples: ``log sum exp z - sum t z``."""
-    for r in range(start, stop):
+    classes, n = z.shape
+    for r in range(n):
         if labels.size:
             losses[r] = -z[labels[r], r]
         else:
             losses[r] = 0
-            for c in range(z.shape[0]):
+            for c in range(classes):
                 if targets[r, c] != 0:
                     losses[r] -= np.float64(targets[r, c]) * z[c, r]
-    _exponentiate(z, totals, start, stop)
-    for r in range(start, stop):
+    _exponentiate(z, totals)
+    for r in range(n):
         weight = 1.0
         if not labels.size:
             weight = 0.0
-            for c in range(z.shape[0]):
+            for c in range(classes):
                 weight += targets[r, c]
         losses[r] += weight * np.log(np.float64(totals[r]))
 
@@ -315,7 +317,7 @@ def _losses(z, totals, labels, targets, losses, start, stop):
 def _change_of_logits(z, totals, labels, targets, scale, delta):
     """``delta = scale * (softmax - t)``."""
     classes, batch = z.shape
-    _exponentiate(z, totals, np.int64(0), batch)
+    _exponentiate(z, totals)
     for r in range(batch):
         totals[r] = scale / totals[r]
     for c in range(classes):
@@ -372,11 +374,13 @@ def _region(state, p, i, data, engines, indices, labels, targets, rate, losses):
     zero, one = np.int64(0), np.int64(1)  # literals would compile the callees once more
     z, peaks, totals = state.logits[p], state.peaks[p], state.totals[p]
     if i > 0:
-        _logits(state.after[(i - 1) % 2], state.b2[p], z, peaks, first, last)
+        # Of the rows that are this panel's part, packed together:
+        part = z.reshape(-1)[: z.shape[0] * (last - first)].reshape(z.shape[0], last - first)
+        _logits(state.after[(i - 1) % 2], first, state.b2[p], part, peaks)
         t, k = targets[(i - 1) % len(targets)], labels[(i - 1) % len(labels)]
-        _losses(z, totals, k, t, losses[i - 1], first, last)
+        _losses(part, totals, k[first:last], t[first:last], losses[i - 1, first:last])
     if 0 <= i < count:
-        _logits(state.before[i % 2], state.b2[p], z, peaks, zero, batch)
+        _logits(state.before[i % 2], zero, state.b2[p], z, peaks)
         t, k = targets[i % len(targets)], labels[i % len(labels)]
         _change_of_logits(z, totals, k, t, z.dtype.type(-rate / batch), state.delta[p])
         _update(state, p, data, engines, indices[i], i)

@@ -90,8 +90,8 @@ def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
 
 
 @njit(nogil=True)
-def _forward_part(x, out, mask, start, stop):
-    for i in range(start, stop):
+def _forward_part(x, out, mask):
+    for i in range(x.size):
         mask[i] = x[i] <= 0
         out[i] = 0 if x[i] <= 0 else x[i]
 
@@ -100,15 +100,16 @@ def _forward_part(x, out, mask, start, stop):
 def _forward(x, out, mask):
     n, count = x.size, thread_count() if x.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        _forward_part(x, out, mask, np.int64(0), n)
+        _forward_part(x, out, mask)
     else:
         for p in prange(count):
-            _forward_part(x, out, mask, *span(n, p, count))
+            a, b = span(n, p, count)
+            _forward_part(x[a:b], out[a:b], mask[a:b])
 
 
 @njit(nogil=True)
-def _backward_part(dout, mask, dx, start, stop):
-    for i in range(start, stop):
+def _backward_part(dout, mask, dx):
+    for i in range(dx.size):
         dx[i] = 0 if mask[i] else dout[i]
 
 
@@ -116,10 +117,11 @@ def _backward_part(dout, mask, dx, start, stop):
 def _backward(dout, mask, dx):
     n, count = dx.size, thread_count() if dx.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        _backward_part(dout, mask, dx, np.int64(0), n)
+        _backward_part(dout, mask, dx)
     else:
         for p in prange(count):
-            _backward_part(dout, mask, dx, *span(n, p, count))
+            a, b = span(n, p, count)
+            _backward_part(dout[a:b], mask[a:b], dx[a:b])
 
 
 @overload(relu_forward)

@@ -88,9 +88,9 @@ def sigmoid_backward(dout: ArrayLike, out: ArrayLike) -> Array:
 
 
 @njit(nogil=True, error_model="numpy")
-def _forward_part(x, out, start, stop):
+def _forward_part(x, out):
     one = x.dtype.type(1)
-    for i in range(start, stop):
+    for i in range(x.size):
         e = exp(-abs(x[i]))
         out[i] = (one if x[i] >= 0 else e) / (one + e)
 
@@ -99,16 +99,17 @@ def _forward_part(x, out, start, stop):
 def _forward(x, out):
     n, count = x.size, thread_count() if 8 * x.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        _forward_part(x, out, np.int64(0), n)
+        _forward_part(x, out)
     else:
         for p in prange(count):
-            _forward_part(x, out, *span(n, p, count))
+            a, b = span(n, p, count)
+            _forward_part(x[a:b], out[a:b])
 
 
 @njit(nogil=True)
-def _backward_part(dout, out, dx, start, stop):
+def _backward_part(dout, out, dx):
     one = out.dtype.type(1)
-    for i in range(start, stop):
+    for i in range(dx.size):
         dx[i] = dout[i] * (one - out[i]) * out[i]
 
 
@@ -116,10 +117,11 @@ def _backward_part(dout, out, dx, start, stop):
 def _backward(dout, out, dx):
     n, count = dx.size, thread_count() if dx.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        _backward_part(dout, out, dx, np.int64(0), n)
+        _backward_part(dout, out, dx)
     else:
         for p in prange(count):
-            _backward_part(dout, out, dx, *span(n, p, count))
+            a, b = span(n, p, count)
+            _backward_part(dout[a:b], out[a:b], dx[a:b])
 
 
 @overload(sigmoid_forward)

@@ -235,48 +235,61 @@ def total(row):
 
 
 @njit(nogil=True, error_model="numpy")
-def softmax_part(x, y, targets, labels, losses, start, stop):
+def _softmax_part(x, y, targets, labels, losses):
     classes = x.shape[1]
-    flat = y.reshape(-1)
     rows = max(1, 4096 // classes)  # whose y stays in the first cache over the three passes
-    for first in range(start, stop, rows):
-        last = min(stop, first + rows)
-        for i in range(first, last):
-            m = _largest(x[i])
+    for first in range(0, x.shape[0], rows):
+        last = first + rows
+        _softmax_block(
+            x[first:last],
+            y[first:last],
+            targets[first:last],
+            labels[first:last],
+            losses[first:last],
+        )
+
+
+@njit(nogil=True, error_model="numpy")
+def _softmax_block(x, y, targets, labels, losses):
+    n, classes = x.shape
+    for i in range(n):
+        m = _largest(x[i])
+        for j in range(classes):
+            y[i, j] = x[i, j] - m
+        if labels.size:
+            losses[i] = -y[i, labels[i]]
+        elif losses.size:
+            losses[i] = 0
             for j in range(classes):
-                y[i, j] = x[i, j] - m
-            if labels.size:
-                losses[i] = -y[i, labels[i]]
-            elif losses.size:
-                losses[i] = 0
-                for j in range(classes):
-                    if targets[i, j] != 0:
-                        losses[i] -= np.float64(targets[i, j]) * y[i, j]
-        # One long loop: rows of ten classes would leave the vectors half empty.
-        for k in range(first * classes, last * classes):
-            flat[k] = exp(flat[k])
-        for i in range(first, last):
-            s = total(y[i])
-            if labels.size:
-                losses[i] += np.log(np.float64(s))
-            elif losses.size:
-                weight = 0.0
-                for j in range(classes):
-                    weight += targets[i, j]
-                losses[i] += weight * np.log(np.float64(s))
-            scale = y.dtype.type(1) / s
+                if targets[i, j] != 0:
+                    losses[i] -= np.float64(targets[i, j]) * y[i, j]
+    # One long loop: rows of ten classes would leave the vectors half empty.
+    flat = y.reshape(-1)
+    for k in range(flat.size):
+        flat[k] = exp(flat[k])
+    for i in range(n):
+        s = total(y[i])
+        if labels.size:
+            losses[i] += np.log(np.float64(s))
+        elif losses.size:
+            weight = 0.0
             for j in range(classes):
-                y[i, j] *= scale
+                weight += targets[i, j]
+            losses[i] += weight * np.log(np.float64(s))
+        scale = y.dtype.type(1) / s
+        for j in range(classes):
+            y[i, j] *= scale
 
 
 @njit(parallel=True, nogil=True)
 def _softmax(x, y, targets, labels, losses):
     n, count = x.shape[0], thread_count() if 8 * x.size >= SERIAL_ELEMENTS else 1
     if count == 1:
-        softmax_part(x, y, targets, labels, losses, np.int64(0), n)
+        _softmax_part(x, y, targets, labels, losses)
     else:
         for p in prange(count):
-            softmax_part(x, y, targets, labels, losses, *span(n, p, count))
+            a, b = span(n, p, count)
+            _softmax_part(x[a:b], y[a:b], targets[a:b], labels[a:b], losses[a:b])
 
 
 @njit(nogil=True)
@@ -288,8 +301,8 @@ def _mean(a):
 
 
 @njit(nogil=True)
-def backward_part(y, targets, labels, scale, dx, start, stop):
-    for i in range(start, stop):
+def _backward_part(y, targets, labels, scale, dx):
+    for i in range(y.shape[0]):
         if labels.size:
             for j in range(y.shape[1]):
                 dx[i, j] = scale * y[i, j]
@@ -304,10 +317,11 @@ def _backward(y, targets, labels, dout, dx):
     n, count = y.shape[0], thread_count() if y.size >= SERIAL_ELEMENTS else 1
     scale = y.dtype.type(dout / max(n, 1))
     if count == 1:
-        backward_part(y, targets, labels, scale, dx, np.int64(0), n)
+        _backward_part(y, targets, labels, scale, dx)
     else:
         for p in prange(count):
-            backward_part(y, targets, labels, scale, dx, *span(n, p, count))
+            a, b = span(n, p, count)
+            _backward_part(y[a:b], targets[a:b], labels[a:b], scale, dx[a:b])
 
 
 @register_jitable

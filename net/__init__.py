@@ -1,10 +1,20 @@
-"""The lecture's layers and network, on compiled kernels."""
+"""The lecture's layers and network, on compiled kernels.
 
-from net.gradient import numerical_gradient
-from net.layers import Add, Affine, Mul, Relu, Sigmoid, SoftmaxWithLoss
-from net.mnist import load_mnist
-from net.training import History, train
-from net.two_layer_net import TwoLayerNet
+What is asked for is imported when it is asked for: the command line's ``--help`` does not wait for
+Numba, and who wants the layers does not wait for the progress bar.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from net.gradient import numerical_gradient
+    from net.layers import Add, Affine, Mul, Relu, Sigmoid, SoftmaxWithLoss
+    from net.mnist import load_mnist
+    from net.training import History, train
+    from net.two_layer_net import TwoLayerNet
 
 __all__ = [
     "Add",
@@ -19,3 +29,38 @@ __all__ = [
     "numerical_gradient",
     "train",
 ]
+
+_ROOMS = {
+    "layers": ("Add", "Affine", "Mul", "Relu", "Sigmoid", "SoftmaxWithLoss"),
+    "two_layer_net": ("TwoLayerNet",),
+    "gradient": ("numerical_gradient",),
+    "mnist": ("load_mnist",),
+    "training": ("History", "train"),
+}
+
+
+def _check_kernels() -> None:
+    """Say plainly when the `kernels` to be imported is not the one that belongs here."""
+    spec = find_spec("kernels")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    if not any((Path(folder) / "affine.py").is_file() for folder in folders):
+        raise ImportError(
+            "net: expected the package 'kernels' of njitnet beside it, got "
+            + (f"another one, in {folders or spec}" if spec else "none")
+            + "; the distribution 'kernels' of Hugging Face has the same import name: use an "
+            "environment without it, and install njitnet again"
+        )
+
+
+_check_kernels()
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f"net.{room}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -332,6 +332,9 @@ def _train(options: argparse.Namespace) -> int:
         _complain("the loss is not finite; try a smaller --learning-rate", status)
     _line("test accuracy", f"{network.accuracy(x_test, t_test):.4f}")
     _line("iterations/s", f"{rate:.0f}")
+    if history.threads:
+        most = max(history.threads, key=history.threads.__getitem__)
+        _line("threads", f"{most} for {history.threads[most]} of {sum(history.threads.values())}")
     for name, seconds in clock.seconds.items():
         _line(name, f"{seconds:.2f} s")
     _line("network", file)

@@ -234,7 +234,6 @@ class TwoLayerNet:
         TypeError, ValueError
             As `loss`.
         """
-
         if self.is_plain():
             x = real(x, "x")
             batch = x.reshape(x.shape[0], -1) if x.ndim > 2 else x

@@ -133,10 +133,10 @@ def test_learns_mnist(tmp_path):
 
     told = summary(out)
     assert list(told) == [
-        *("test accuracy", "iterations/s", "import", "load", "compile", "train"),
+        *("test accuracy", "iterations/s", "threads", "import", "load", "compile", "train"),
         *("network", "picture"),
     ]
-    assert all(0 < float(told[k].removesuffix(" s")) < TIMEOUT for k in list(told)[2:6])
+    assert all(0 < float(told[k].removesuffix(" s")) < TIMEOUT for k in list(told)[3:7])
     assert told["network"] == str(Path("runs", "network.npz"))
     trained = TwoLayerNet.load(tmp_path / told["network"])
     assert {key: (a.shape, a.dtype) for key, a in trained.params.items()} == {
