@@ -301,14 +301,14 @@ def on_threads(threads: int, work: Callable[[int], Any]) -> float:
     return max(ends) - min(begins)
 
 
-def peak_flops(dtype: str, threads: int, duration: float = 0.02) -> float:
+def peak_flops(dtype: str, threads: int, duration: float = 0.01) -> float:
     """Return the multiplications and additions a second that the processor can do.
 
     Parameters
     ----------
     dtype : {"float32", "float64"}
     threads : int
-    duration : float, default 0.02
+    duration : float, default 0.01
         About how many seconds to measure.
 
     Returns
@@ -322,7 +322,7 @@ def peak_flops(dtype: str, threads: int, duration: float = 0.02) -> float:
     count = max(1, int(count * duration / on_threads(1, lambda i: fma_chains(count, half, half))))
     return max(
         threads * once * count / on_threads(threads, lambda i: fma_chains(count, half, half))
-        for _ in range(5)
+        for _ in range(10)
     )
 
 
@@ -658,17 +658,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--threads", nargs="+", type=int, default=sorted({1, all_threads()}), help="default: 1, all"
     )
+    parser.add_argument(
+        "--shape",
+        nargs=3,
+        type=int,
+        action="append",
+        metavar=("N", "D", "M"),
+        help="only the affine kernels, and on this shape",
+    )
     options = parser.parse_args(arguments)
     for n in options.threads:
         if not 1 <= n <= all_threads():
             parser.error(f"argument --threads: expected 1 to {all_threads()}, got {n}")
     shapes, rounds, duration = (QUICK_SHAPES, 2, 0.01) if options.quick else (SHAPES, 4, 0.04)
-    rows = [Row(name, d, shape) for name in PASSES for d in options.dtype for shape in shapes]
-    rows += [
+    work = {name: [tuple(shape) for shape in options.shape or shapes] for name in PASSES}
+    if not options.shape:
+        work |= {name: s[:1] if options.quick else s for name, s in ELEMENTWISE.items()}
+    rows = [
         Row(name, dtype, shape)
+        for name, shapes in work.items()
         for dtype in options.dtype
-        for name, shapes in ELEMENTWISE.items()
-        for shape in (shapes[:1] if options.quick else shapes)
+        for shape in shapes
     ]
     _, limits = measure(rows, options.threads, rounds, duration)
     print(_peers.machine())

@@ -517,7 +517,7 @@ def start(job: Job, cache: str) -> Result:
     ----------
     job : Job
     cache : str
-        The folder of Numba's compiled code.
+        The folder of Numba's compiled code; empty for the usual one.
 
     Returns
     -------
@@ -578,8 +578,8 @@ class Tables:
 
     def ours(self, dtype: str) -> Entry | None:
         """Return the entry of `net.train` as a user has it."""
-        job = next((e for e in self.main if e.job.who == "train" and e.job.dtype == dtype), None)
-        return job
+        wanted = ("train", dtype)
+        return next((e for e in self.main if (e.job.who, e.job.dtype) == wanted), None)
 
 
 def main_jobs(iterations: int, quick: bool) -> list[Job]:
@@ -599,16 +599,20 @@ def main_jobs(iterations: int, quick: bool) -> list[Job]:
     jobs = []
     for dtype in dtypes:
         whole = Job("train", dtype, iterations=iterations, of=iterations)
-        jobs += [replace(whole, threads=n) for n in (counts[:1] if quick else counts)]
-        if not quick:
-            jobs.append(replace(whole, who="dense"))
-        jobs.append(replace(whole, who="layers"))
-        for who in ["numpy", "torch"] if quick else ["numpy", "lean", "torch"]:
-            jobs += [Job(who, dtype, n, some, iterations) for n in counts]
-        if dtype == "float32" or not quick:
-            jobs.append(Job("jax", dtype, iterations=some, of=iterations))
-        if dtype == "float32":
-            jobs += [Job("sklearn", dtype, n, some, iterations) for n in counts]
+        part = Job("numpy", dtype, iterations=some, of=iterations)
+        if quick:
+            jobs += [whole, *(replace(part, threads=n) for n in counts)]
+            if dtype == "float32":
+                jobs += [replace(whole, who="layers"), replace(part, who="jax")]
+                jobs += [
+                    replace(part, who=w, threads=n) for w in ("torch", "sklearn") for n in counts
+                ]
+            continue
+        jobs += [replace(whole, threads=n) for n in counts]
+        jobs += [replace(whole, who="dense"), replace(whole, who="layers")]
+        for who in ("numpy", "lean", "torch", "sklearn"):
+            jobs += [replace(part, who=who, threads=n) for n in counts]
+        jobs.append(replace(part, who="jax"))
     return [job for job in jobs if _peers.installed([CONTESTANTS[job.who].module])]
 
 
@@ -642,38 +646,48 @@ def size_jobs(iterations: int, quick: bool) -> list[Job]:
     return jobs
 
 
-def measure(iterations: int, quick: bool) -> Tables:
+def measure(
+    main: Sequence[Job], sizes: Sequence[Job], rounds: int, cache: str | None = None
+) -> Tables:
     """Run all jobs.
 
     Parameters
     ----------
-    iterations : int
-        Of the whole job.
-    quick : bool
+    main, sizes : sequence of Job
+        The second are run once only.
+    rounds : int
+    cache : str, optional
+        The folder of Numba's compiled code. By default a new one, and then the jobs of `net.train`
+        that come first are run once more before all others, to see what compiling costs.
 
     Returns
     -------
     Tables
     """
-    rounds = 1 if quick else 3
-    main = [Entry(job) for job in main_jobs(iterations, quick)]
-    sizes = [Entry(job) for job in size_jobs(iterations, quick)]
-    first = {e.job.dtype: e.job for e in reversed(main) if e.job.who == "train"}
-    cold = {}
+    tables = Tables([Entry(job) for job in main], {}, [Entry(job) for job in sizes])
+    first: dict[str, Job] = {}
+    if cache is None:
+        for job in main:
+            if job.who == "train":
+                first.setdefault(job.dtype, job)
+    total = len(first) + rounds * len(main) + len(sizes)
     with (
-        tempfile.TemporaryDirectory() as cache,
-        tqdm(total=rounds * len(main) + len(sizes) + len(first), unit="job", disable=None) as bar,
+        tempfile.TemporaryDirectory() as empty,
+        tqdm(total=total, unit="job", disable=None) as bar,
     ):
-        folders = {dtype: os.path.join(cache, dtype) for dtype in ("float32", "float64")}
-        for dtype in sorted(first):
-            # Not the one with fewer threads, which is the last of this dtype.
-            cold[dtype] = start(replace(first[dtype], threads=CORES), folders[dtype])
+
+        def run(job: Job) -> Result:
+            # One for each dtype, so that the second one too begins with nothing.
+            folder = os.path.join(empty, job.dtype) if cache is None else cache
+            result = start(job, folder)
             bar.update()
-        for entries in [*[main] * rounds, sizes]:
+            return result
+
+        tables.cold |= {dtype: run(job) for dtype, job in first.items()}
+        for entries in [*[tables.main] * rounds, tables.sizes]:
             for entry in entries:
-                entry.results.append(start(entry.job, folders[entry.job.dtype]))
-                bar.update()
-    return Tables(main, cold, sizes)
+                entry.results.append(run(entry.job))
+    return tables
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -690,7 +704,8 @@ def as_text(tables: Tables) -> str:
     """
     ours = {dtype: tables.ours(dtype) for dtype in ("float32", "float64")}
     header = ["", "dtype", "threads", "measured", "seconds", "us/iteration"]
-    header += ["to train f32", "to train f64", "accuracy", "start s", "peak MB", "spread"]
+    header += ["to train f32", "to train f64", "accuracy", "import", "load", "compile"]
+    header += ["peak MB", "spread"]
     lines = []
     for entry in tables.main:
         job, best = entry.job, entry.best()
@@ -703,15 +718,16 @@ def as_text(tables: Tables) -> str:
                 *_times(best.seconds, job),
                 *(f"{best.seconds / o.seconds():.2f}" if o else "-" for o in ours.values()),
                 "-" if best.accuracy is None else f"{best.accuracy:.4f}",
-                *_costs(best),
+                *map(_peers.number, best.start.values()),
+                f"{best.memory:.0f}",
                 f"{entry.spread():.2f}",
             ]
         )
     job = tables.main[0].job
     blocks = [
         f"{job.of} iterations of 784-50-10, batches of 100, and {job.evaluations(job.of)} "
-        "evaluations. Measured: iterations done, scaled to all. Start: import, data, and what is "
-        "compiled or warmed up, not in the seconds.",
+        "evaluations. Measured: iterations done, scaled to all. Import, load, compile or warm up: "
+        "seconds before the first iteration.",
         _peers.plain(header, lines),
     ]
     blocks += [
@@ -742,11 +758,6 @@ def as_text(tables: Tables) -> str:
 def _times(seconds: float, job: Job) -> list[str]:
     """Return the seconds of a whole job, and the microseconds of an iteration."""
     return [_peers.number(seconds), _peers.number(seconds / job.of * 1e6)]
-
-
-def _costs(result: Result) -> list[str]:
-    """Return the seconds before the first iteration, and the peak memory."""
-    return [_peers.number(sum(result.start.values())), f"{result.memory:.0f}"]
 
 
 def size_pairs(tables: Tables) -> list[tuple[Job, float, float]]:
@@ -789,7 +800,8 @@ def as_markdown(tables: Tables) -> str:
                 dtype,
                 *_times(result.seconds, entry.job),
                 f"{result.seconds / mine.seconds():.1f}" if mine else "-",
-                *_costs(result),
+                _peers.number(sum(result.start.values())),
+                f"{result.memory:.0f}",
             ]
         )
     header = ["", "dtype", "seconds", "µs an iteration", "ratio to `net.train`"]
@@ -844,7 +856,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.job:
         print(json.dumps(asdict(do(Job(**json.loads(options.job))))))
         return
-    tables = measure(options.iterations, options.quick)
+    tables = measure(
+        main_jobs(options.iterations, options.quick),
+        size_jobs(options.iterations, options.quick),
+        rounds=1 if options.quick else 3,
+    )
     print(_peers.machine())
     print()
     print(as_text(tables))

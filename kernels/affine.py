@@ -16,7 +16,7 @@ from kernels.edge import (
     require_ndim,
     widened,
 )
-from kernels.product import product
+from kernels.product import SQUARE, product
 from kernels.tile import panel_address
 
 
@@ -107,7 +107,7 @@ def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
     """
     dout, x, W = _backward_operands("affine_backward", dout, x, W)
     dx, dtype = np.empty(x.shape, W.dtype), W.dtype
-    product(engine(dtype, dtype), dout, False, W, True, np.zeros(x.shape[1], dtype), dx)
+    _input_gradient(engine(dtype, dtype), dout, W, dx)
     return dx, *_gradient(dout, x)
 
 
@@ -189,6 +189,25 @@ def _fit_forward(x, W, b):
 @register_jitable
 def _fit_backward(dout, x, W):
     return dout.shape == (x.shape[0], W.shape[1]) and x.shape[1] == W.shape[0]
+
+
+def _input_gradient(address: int, dout: Array, W: Array, dx: Array) -> None:
+    """``dx = dout W^T``: one operand or the result has to be transposed, whichever is smaller."""
+    n, d = dx.shape
+    if n * (d + W.shape[1]) < W.size:
+        transposed = np.empty((d, n), dx.dtype)
+        product(address, W, False, dout, True, np.zeros(n, dx.dtype), transposed)
+        _transpose(transposed, dx)
+    else:
+        product(address, dout, False, W, True, np.zeros(d, dx.dtype), dx)
+
+
+@njit(nogil=True)
+def _transpose(a, out):
+    for j0 in range(0, a.shape[1], SQUARE):
+        for i in range(a.shape[0]):
+            for j in range(j0, min(a.shape[1], j0 + SQUARE)):
+                out[j, i] = a[i, j]
 
 
 @njit(nogil=True)

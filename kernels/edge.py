@@ -23,7 +23,7 @@ _WIDENED = {(UINT8, FLOAT32), (UINT8, FLOAT64), (FLOAT32, FLOAT64)}
 
 
 def real(a: ArrayLike, name: str) -> Array:
-    """Return ``a`` as an array of floats (not float16), integers or booleans, or say what is wrong."""
+    """Return ``a`` as an array of floats (not float16), integers or booleans, or raise."""
     if isinstance(a, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected an array without a mask, got a masked array; "

@@ -211,6 +211,25 @@ class Fused:
         return int(sum(counts)) / labels.size
 
 
+def accuracy(parameters: list[Array], x: Array, labels: Array) -> float:
+    """Return the share of examples whose largest logit is that of their class.
+
+    Parameters
+    ----------
+    parameters : list of ndarray
+        ``W1 (D, H), b1 (H,), W2 (H, C), b2 (C,)`` of one dtype.
+    x : ndarray, shape (N, D)
+    labels : ndarray of int64, shape (N,)
+
+    Returns
+    -------
+    float
+    """
+    with Team(None if x.size > 1_000_000 else 1) as team:
+        data = prepare(x, parameters[0].dtype, team, sparse=False)
+        return Fused(parameters, 1, data, team).accuracy(data, labels)
+
+
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return zeros that begin with a cache line, so that no vector straddles two of them.
 

@@ -10,15 +10,22 @@ from kernels._cache import njit
 from kernels.threads import span, thread_count
 from kernels.tile import ACROSS, ROWS, VECTOR_BYTES, panel, place
 
-DEPTH = 256
 SERIAL_FLOPS = 1_000_000
+"""Products of fewer operations take one thread less time than two take to meet."""
+
+# Steps along the sum that are done for all tiles before the next ones, so that what they read
+# stays in a cache: of `b` packed, of `a` read across its rows, or else of `b` as it is.
+DEPTH_PACKED, DEPTH_ACROSS, DEPTH = 384, 256, 1024
+SQUARE = 16
+"""Side of the squares in which `b` is transposed: their lines stay in the first cache."""
 
 
 @njit(nogil=True)
 def _block(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1):
     m, width = out.shape[1], ACROSS * (VECTOR_BYTES // out.itemsize)
+    # Rows of `b` longer than a strip lie on as many pages: a copy pays if it is read often.
     pack = b_t or (m > width and r1 - r0 >= 4 * ROWS[0])
-    packed = np.empty((DEPTH, width) if pack else (1, 1), out.dtype)
+    packed = np.empty((DEPTH_PACKED, width) if pack else (1, 1), out.dtype)
     _strips(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, packed)
 
 
@@ -27,21 +34,38 @@ def _strips(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, packed):
     n, m = out.shape
     k = a.shape[0] if a_t else a.shape[1]
     a_row, a_k = (1, n) if a_t else (k, 1)
-    width = packed.shape[1] if packed.size > 1 else max(1, c1 - c0)
-    for k0 in range(0, max(k, 1), DEPTH):
-        depth = min(DEPTH, k - k0)
+    pack = packed.size > 1
+    width = packed.shape[1] if pack else max(1, c1 - c0)
+    limit = min(DEPTH_PACKED if pack else DEPTH, DEPTH_ACROSS if a_t else DEPTH)
+    blocks = max(1, (k + limit - 1) // limit)
+    for block in range(blocks):
+        k0 = k * block // blocks
+        depth = k * (block + 1) // blocks - k0
         for j in range(c0, c1, width):
             w = min(width, c1 - j)
             b_at, b_row = place(b, k0 * m + j), m
-            if packed.size > 1:
-                for kk in range(depth):
-                    for jj in range(w):
-                        packed[kk, jj] = b[j + jj, k0 + kk] if b_t else b[k0 + kk, j + jj]
+            if pack:
+                _pack(b, b_t, k0, j, packed[:depth, :w])
                 b_at, b_row = place(packed, 0), width
             at = place(out, r0 * m + j)
-            init, init_row = (at, m) if k0 else (place(bias, j), 0)
+            init, init_row = (at, m) if block else (place(bias, j), 0)
             panel(engine, place(a, r0 * a_row + k0 * a_k), a_row, a_k, b_at, b_row, depth,
                 init, init_row, at, m, r1 - r0, w)  # fmt: skip
+
+
+@njit(nogil=True)
+def _pack(b, b_t, k0, j0, packed):
+    """Copy a strip of ``op(b)``."""
+    depth, width = packed.shape
+    if not b_t:
+        for k in range(depth):
+            for j in range(width):
+                packed[k, j] = b[k0 + k, j0 + j]
+        return
+    for first in range(0, depth, SQUARE):
+        for j in range(width):
+            for k in range(first, min(depth, first + SQUARE)):
+                packed[k, j] = b[j0 + j, k0 + k]
 
 
 @njit(parallel=True, nogil=True)
@@ -56,6 +80,18 @@ def _grid(engine, a, a_t, b, b_t, bias, out, down, across):
 
 @njit(nogil=True)
 def product(engine, a, a_t, b, b_t, bias, out):
+    """``out = op(a) op(b) + bias``, where ``op`` transposes if the flag beside it is set.
+
+    Parameters
+    ----------
+    engine : int
+        Address of the micro-kernel for the two element types, from `kernels.affine.engine`.
+    a : ndarray, shape (n, k), or (k, n) if `a_t`
+    b : ndarray, shape (k, m), or (m, k) if `b_t`
+    bias : ndarray, shape (m,)
+    out : ndarray, shape (n, m)
+        All C-contiguous, and `b`, `bias` and `out` of one dtype.
+    """
     n, m = out.shape
     k = a.shape[0] if a_t else a.shape[1]
     threads = thread_count()

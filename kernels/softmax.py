@@ -221,6 +221,7 @@ def _largest(row):
 
 @njit(nogil=True)
 def total(row):
+    """Sum of a row, in a fixed order."""
     # Four sums side by side: one chain of additions would wait for each before the next.
     a = b = c = d = row.dtype.type(0)
     whole = row.size // 4 * 4

@@ -1,5 +1,6 @@
 """How many threads a kernel uses, and teams of threads that stay together over many steps."""
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -131,12 +132,32 @@ def _read(context, meetings, index):
     return types.int64(meetings, types.intp), emit
 
 
+@intrinsic
+def _step_aside(context):
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if sys.platform != "win32":
+            kind = ir.FunctionType(ir.IntType(32), [])
+            yield_ = cgutils.get_or_insert_function(builder.module, kind, "sched_yield")
+            builder.call(yield_, [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+SPINS = 2000
+"""Looks at the others' progress, a few us, before a waiting thread lets another process run."""
+
+
 @njit(nogil=True)
 def _wait(meetings, goal):
     _arrive(meetings)
+    spins = 0
     while _read(meetings, _MEETINGS) < goal:
         if _read(meetings, _ABANDONED):
             return False
+        spins += 1
+        if spins % SPINS == 0:
+            _step_aside()
     return True
 
 

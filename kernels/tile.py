@@ -1,18 +1,18 @@
 """The micro-kernel: a block of a matrix product held in vector registers.
 
-``panel`` cuts the columns into strips of a few vectors, and walks down the rows of each in tiles of ``ROWS[0]`` (then the smaller ones for what is left); a tile keeps
-rows x vectors of sums in registers, and for each ``k`` loads one row of ``b``, broadcasts
-one element of ``a`` for each of its rows, and multiplies and adds whole vectors.  Columns
-that do not fill a vector are loaded and stored under a mask, so nothing outside the block is
-touched.  Every element is the same chain of fused multiply-adds over ``k`` in whichever tile
-it falls: how a product is cut up never changes its bits.
+`panel` cuts the columns into strips of a few vectors, and walks down the rows of each in tiles of
+``ROWS[0]``, then the smaller ones for what is left. A tile keeps rows x vectors of sums in
+registers; for each ``k`` it loads one row of ``b``, broadcasts one element of ``a`` for each of
+its rows, and multiplies and adds whole vectors. Columns that do not fill a vector are loaded and
+stored under a mask, so nothing outside the block is touched. Every element is the same chain of
+multiply-adds over ``k`` in whichever tile it falls: how a product is cut up never changes its bits.
 
-LLVM's vectorisers do not find this shape in plain loops (``docs/vectorisation.md`` has the
-comparison), so it is written as LLVM instructions.  ``plain_panel`` says the same in Python; it
-runs where compilation is off.
+LLVM's vectorisers do not find this shape in plain loops (``docs/vectorisation.md`` compares), so
+it is written as LLVM instructions. `_plain_panel` says the same in Python, and runs where
+compilation is off.
 
 The shape is that of BLIS: F. Van Zee and R. van de Geijn, "BLIS: A Framework for Rapidly
-Instantiating BLAS Functionality", ACM TOMS 41 (2015).
+Instantiating BLAS Functionality", ACM Transactions on Mathematical Software 41 (2015).
 """
 
 from collections.abc import Iterator
@@ -230,12 +230,14 @@ def _constant(value: int) -> ir.Constant:
 
 
 def element_type(kind: types.Number) -> ir.Type:
+    """Return LLVM's type for an element type of Numba's."""
     if isinstance(kind, types.Float):
         return ir.FloatType() if kind.bitwidth == 32 else ir.DoubleType()
     return ir.IntType(kind.bitwidth)
 
 
 def splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
+    """Return a vector of `n` times the same value."""
     empty = ir.Constant(ir.VectorType(x.type, n), ir.Undefined)
     one = b.insert_element(empty, x, ir.Constant(_LANE, 0))
     return b.shuffle_vector(one, empty, ir.Constant(ir.VectorType(_LANE, n), [0] * n))

@@ -50,7 +50,7 @@ class Affine:
         self.b = _parameter(b, "b", 1, self.W.dtype)
         if self.b.shape[0] != self.W.shape[1]:
             raise ValueError(
-                f"b: expected shape ({self.W.shape[1]},) beside W {self.W.shape}, got {self.b.shape}"
+                f"b: expected shape {self.W.shape[1:]} beside W {self.W.shape}, got {self.b.shape}"
             )
         self.x: Array | None = None
         self.dW: Array | None = None

@@ -177,11 +177,11 @@ class Pace:
         The largest number of threads to try.
     """
 
-    PROBE, AGAIN = 20, 25  # iterations of a trial; stretches between two trials
+    PROBE, AGAIN = 20, 10  # iterations of a trial; stretches between two trials
 
     def __init__(self, most: int):
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
-        self.seconds: dict[int, float] = {}  # for one iteration, at the last look
+        self.seconds: dict[int, float] = {}  # for one iteration, lately
         self.counts: dict[int, int] = {}
         self.turn = 0
 
@@ -198,6 +198,8 @@ class Pace:
         return best, STRETCH
 
     def note(self, threads: int, iterations: int, seconds: float) -> None:
-        """Remember how long a stretch took."""
-        self.seconds[threads] = seconds / iterations
+        """Remember how long a stretch took, a single slow one not too well."""
+        now = seconds / iterations
+        before = self.seconds.get(threads, now)
+        self.seconds[threads] = 0.7 * before + 0.3 * min(now, 2 * before)
         self.counts[threads] = self.counts.get(threads, 0) + iterations

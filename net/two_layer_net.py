@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kernels.edge import real
 from kernels.finite import two_layer_numerical_gradient
+from kernels.fused import accuracy
 from net import archive
 from net.gradient import STEP, numerical_gradient
 from net.layers import Affine, Relu, SoftmaxWithLoss
@@ -203,14 +204,24 @@ class TwoLayerNet:
         TypeError, ValueError
             If `x` or `t` does not fit the network or the other, or the batch is empty.
         """
+        x, t = real(x, "x"), real(t, "t")
+        if self.is_plain() and self._fits(x, t):
+            classes = t if t.ndim == 1 else t.argmax(axis=1)
+            batch = x.reshape(x.shape[0], -1)
+            return accuracy(list(self.params.values()), batch, classes.astype(np.int64))
         y = self.predict(x)
-        t = real(t, "t")
         if y.shape[0] == 0 or t.shape not in (y.shape, y.shape[:1]):
             raise ValueError(
                 f"t: expected shape {y.shape[:1]} or {y.shape}, not empty, got {t.shape}"
             )
         classes = t if t.ndim == 1 else t.argmax(axis=1)
         return float(np.mean(y.argmax(axis=1) == classes))
+
+    def _fits(self, x: Array, t: Array) -> bool:
+        """Tell whether a batch and its targets have the network's sizes, and are not empty."""
+        n, c = x.shape[:1], self.params["b2"].shape
+        size = self.params["W1"].shape[0]
+        return x.size > 0 and x.size == x.shape[0] * size and t.shape in (n, n + c) and x.ndim > 1
 
     def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of the loss by central differences, to check `gradient` with.

@@ -21,15 +21,12 @@ PACKAGES = sorted({str(Path(module.__file__).parents[1]) for module in (np, pyte
 PROJECT = {
     "pyproject.toml": """
 [build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
+requires = ["hatchling"]
+build-backend = "hatchling.build"
 
 [project]
 name = "probe"
 version = "1.0"
-
-[tool.setuptools]
-packages = ["probe"]
 """,
     "probe/__init__.py": "",
     "probe/_cache.py": Path(_cache.__file__).read_text(),
