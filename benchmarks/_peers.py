@@ -63,7 +63,7 @@ def machine() -> str:
 
 
 # ------------------------------------------------------------------------------------------ turns
-def settle(pause: float = 0.02, longest: float = 0.5) -> float:
+def settle(pause: float = 0.01, longest: float = 0.5) -> float:
     """Wait until no thread of this process runs any more.
 
     Threads that have nothing to do go on spinning for a while in case more work comes: those of
@@ -72,7 +72,7 @@ def settle(pause: float = 0.02, longest: float = 0.5) -> float:
 
     Parameters
     ----------
-    pause : float, default 0.02
+    pause : float, default 0.01
         Seconds between two looks at the clock of the process's own processor time.
     longest : float, default 0.5
         Seconds after which the wait is given up.

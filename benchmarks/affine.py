@@ -12,7 +12,7 @@ else in vector registers, and so is the speed of a large copy in memory.
 import argparse
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -483,11 +483,12 @@ def take_turns(
             for library in contestants:
                 if n not in library.settings(row.operation, threads):
                     continue
-                with library.limit(n), ExitStack() as after:
+                with library.limit(n):
                     converted = [library.convert(a) for a in arrays]
                     call = library.operations[row.operation](*converted)
-                    if n > 1:
-                        after.callback(_peers.settle)
+                    # Also where one thread did the last block: OpenBLAS's begin to spin when they
+                    # are given back what they were.
+                    _peers.settle()
                     took = _peers.seconds_a_call(call, duration)
                 row.seconds.setdefault((library.name, n), []).append(took)
 

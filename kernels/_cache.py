@@ -96,7 +96,12 @@ class _StampedResult(CompileResultCacheImpl):
             return None  # as if it were not there
         if hashlib.sha256(code).digest() != checksum:
             raise ValueError("a wrong checksum")
-        return super().rebuild(target_context, pickle.loads(code))
+        loaded = super().rebuild(target_context, pickle.loads(code))
+        # Whoever calls a function with a parallel region has, when it comes from the cache itself,
+        # to start the threads first. Numba tells the caller so through the callee's library, but
+        # forgets it where the callee was loaded: the caller would then jump to address 0.
+        loaded.library._reload_init.update(loaded.reload_init)
+        return loaded
 
 
 class _KernelCache(FunctionCache):

@@ -334,3 +334,24 @@ def test_every_kernel_is_kept_under_the_stamp():
     }
     assert found
     assert {name: kind for name, kind in found.items() if kind == "FunctionCache"} == {}
+
+
+def test_loaded_callee_with_a_parallel_region(tmp_path):
+    """A caller compiled when its parallel callee came from the cache starts the threads, too."""
+    root = Path(kernels.__file__).parent.parent
+    script = "import numpy as np, kernels; kernels.affine_forward(np.ones((2, 3)), *W)"
+    script = script.replace("*W", "np.ones((3, 2)), np.ones(2)")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def run():
+        command = [sys.executable, "-W", "error", "-c", script]
+        subprocess.run(command, cwd=root, env=environment, check=True, timeout=120)
+
+    run()
+    callers = list(tmp_path.rglob("product.product-*"))
+    assert callers
+    for file in callers:
+        file.unlink()
+    run()  # compiles the caller beside the loaded callee
+    assert list(tmp_path.rglob("product.product-*"))
+    run()  # loads both
