@@ -94,7 +94,7 @@ def main() -> None:
         "relu backward": (relu._backward, relu._backward_part),
         "sigmoid forward": (sigmoid._forward, sigmoid._forward_part),
         "sigmoid backward": (sigmoid._backward, sigmoid._backward_part),
-        "softmax forward": (softmax._softmax, softmax._softmax_block),
+        "softmax forward": (softmax._softmax, softmax._softmax_part),
         "softmax backward": (softmax._backward, softmax._backward_part),
     }
     print("\narithmetic instructions   512-bit   256-bit   128-bit    scalar")
