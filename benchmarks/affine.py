@@ -486,8 +486,6 @@ def take_turns(
                 with library.limit(n):
                     converted = [library.convert(a) for a in arrays]
                     call = library.operations[row.operation](*converted)
-                    # Also where one thread did the last block: OpenBLAS's begin to spin when they
-                    # are given back what they were.
                     _peers.settle()
                     took = _peers.seconds_a_call(call, duration)
                 row.seconds.setdefault((library.name, n), []).append(took)
@@ -655,6 +653,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.affine", description=_summary())
     parser.add_argument("--readme", action="store_true", help="put a short table into README.md")
     parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds")
+    parser.add_argument("--rounds", type=int, help="default: 4, or 2 if quick")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument(
         "--threads", nargs="+", type=int, default=sorted({1, all_threads()}), help="default: 1, all"
@@ -671,6 +670,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for n in options.threads:
         if not 1 <= n <= all_threads():
             parser.error(f"argument --threads: expected 1 to {all_threads()}, got {n}")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error(f"argument --rounds: expected 1 or more, got {options.rounds}")
     shapes, rounds, duration = (QUICK_SHAPES, 2, 0.01) if options.quick else (SHAPES, 4, 0.04)
     work = {name: [tuple(shape) for shape in options.shape or shapes] for name in PASSES}
     if not options.shape:
@@ -681,12 +682,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for dtype in options.dtype
         for shape in shapes
     ]
+    rounds = options.rounds or rounds
+    neighbours = _peers.Neighbours()
     _, limits = measure(rows, options.threads, rounds, duration)
     print(_peers.machine())
     print(
         f"Behind each library's name, its number of threads. The best of {rounds} rounds; ratio: "
         "of ours to the best other one, each on its best number of threads; spread: the median of "
-        "our rounds by the best."
+        f"our rounds by the best. {neighbours.report()}"
     )
     print()
     print(as_text(rows, limits))

@@ -849,19 +849,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--readme", action="store_true", help="put a short table into README.md")
     parser.add_argument("--quick", action="store_true", help="fewer contestants, one round")
     parser.add_argument("--iterations", type=int, default=10_000, help="of the whole job")
+    parser.add_argument("--rounds", type=int, help="default: 3, or 1 if quick")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.iterations < 1:
-        parser.error(f"argument --iterations: expected 1 or more, got {options.iterations}")
+    for name in ("iterations", "rounds"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"argument --{name}: expected 1 or more, got {value}")
     if options.job:
         print(json.dumps(asdict(do(Job(**json.loads(options.job))))))
         return
+    neighbours = _peers.Neighbours()
     tables = measure(
         main_jobs(options.iterations, options.quick),
         size_jobs(options.iterations, options.quick),
-        rounds=1 if options.quick else 3,
+        options.rounds or (1 if options.quick else 3),
     )
     print(_peers.machine())
+    print(f"The best of each one's rounds; spread: their median by the best. {neighbours.report()}")
     print()
     print(as_text(tables))
     if options.readme:
