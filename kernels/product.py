@@ -22,9 +22,10 @@ SQUARE = 16
 
 @njit(nogil=True)
 def _block(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1):
-    m, width = out.shape[1], ACROSS * (VECTOR_BYTES // out.itemsize)
-    # Rows of `b` longer than a strip lie on as many pages: a copy pays if it is read often.
-    pack = b_t or (m > width and r1 - r0 >= 4 * ROWS[0])
+    (n, m), width = out.shape, ACROSS * (VECTOR_BYTES // out.itemsize)
+    # Rows of `b` longer than a strip lie on as many pages: a copy pays if it is read often. Asked
+    # of the whole product and not of this part of it, for the order of the sums depends on it.
+    pack = b_t or (m > width and n >= 4 * ROWS[0])
     packed = np.empty((DEPTH_PACKED, width) if pack else (1, 1), out.dtype)
     _strips(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, packed)
 
