@@ -206,7 +206,7 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
 
 
-def fill(name: str, text: str, path: Path = README) -> None:
+def fill(name: str, text: str, path: Path | None = None) -> None:
     """Put text between ``<!-- table:name -->`` and the next ``<!-- end -->`` of a file.
 
     Parameters
@@ -221,6 +221,7 @@ def fill(name: str, text: str, path: Path = README) -> None:
     ValueError
         If the file has no such place; it is not changed then.
     """
+    path = path or README
     before = path.read_text(encoding="utf-8")
     begin, end = f"<!-- table:{name} -->", "<!-- end -->"
     pattern = f"({re.escape(begin)}\n).*?({re.escape(end)})"

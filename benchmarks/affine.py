@@ -5,7 +5,7 @@ calls begins when no thread of the one before is still spinning, and with calls 
 Those of PyTorch and JAX that are not installed are left out. The best block of all rounds counts:
 what else runs on the machine makes blocks slower, never faster.
 
-The others' elementwise operations are their own: PyTorch's ReLU makes no mask, and its cross-entropy
+The others' elementwise operations are their own: PyTorch's ReLU makes no mask, its cross-entropy
 gives no probabilities.
 
 The peak that a processor's multiply-add units can reach is measured beside it, by a loop of nothing

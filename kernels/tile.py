@@ -66,6 +66,7 @@ class _Emitter:
         self.size = c_type.bitwidth // 8
         self.element = ir.FloatType() if self.size == 4 else ir.DoubleType()
         self.lanes = VECTOR_BYTES // self.size
+        self.narrow = max(1, self.lanes // 4)
 
     def panel(self) -> ir.Function:
         """Cut the columns into strips, and pick the variant for each: whole vectors, and a rest."""
@@ -83,16 +84,14 @@ class _Emitter:
             wide = b.select(b.icmp_signed("<", left, width), left, width)
             whole, rest = b.udiv(wide, lanes), b.urem(wide, lanes)
             # A few columns more than whole vectors need no whole vector: a quarter does.
-            few = b.icmp_unsigned("<=", rest, _constant(self.lanes // 4))
+            few = b.icmp_unsigned("<=", rest, _constant(self.narrow))
             kind = b.select(few, _constant(1), _constant(2))
             kind = b.select(b.icmp_unsigned("==", rest, _constant(0)), _constant(0), kind)
             moved = [a, a_row, a_k, b.gep(bs, [j]), b_row, k, b.gep(init, [j]), init_row,
                 b.gep(c, [j]), c_row, rows, rest]  # fmt: skip
             done = b.append_basic_block("done")
             switch = b.switch(b.add(b.mul(whole, _constant(3)), kind), done)
-            for case, tail in product(
-                range(ACROSS + 1), enumerate((0, self.lanes // 4, self.lanes))
-            ):
+            for case, tail in product(range(ACROSS + 1), enumerate((0, self.narrow, self.lanes))):
                 if (case, tail[1]) == (0, 0) or (case == ACROSS and tail[1]):
                     continue
                 block = b.append_basic_block()

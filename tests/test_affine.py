@@ -1,6 +1,11 @@
 """``kernels.affine`` against plain NumPy."""
 
 import itertools
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import naive
@@ -10,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernels import tile
 from kernels.affine import affine_backward, affine_forward
 
 SMALL_SHAPES = [(0, 5, 3), (1, 1, 1), (3, 0, 2), (3, 5, 0), (7, 5, 3), (1, 5, 10)]
@@ -314,3 +320,39 @@ def test_any_shape(operands):
     x, W, b, dout = operands
     check_forward(affine_forward(x, W, b), x, W, b)
     check_backward(affine_backward(dout, x, W), dout, x, W)
+
+
+OTHER = """
+import numpy as np
+from kernels import affine_backward, affine_forward
+from kernels.tile import VECTOR_BYTES
+assert VECTOR_BYTES == {bytes}
+rng = np.random.default_rng(0)
+for dtype in (np.float32, np.float64):
+    for n, d, m in ((1, 7, 1), (13, 40, 50), (9, 3, 65), (30, 300, 11)):
+        x, W, b, dout = (rng.random(s).astype(dtype) for s in ((n, d), (d, m), m, (n, m)))
+        for ours, expected in zip(
+            (affine_forward(x, W, b), *affine_backward(dout, x, W)),
+            (x @ W + b, dout @ W.T, x.T @ dout, dout.sum(0)),
+        ):
+            np.testing.assert_allclose(ours, expected, rtol=1e-4)
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for older x86 processors")
+@pytest.mark.parametrize(
+    ("vector_bytes", "settings"),
+    [
+        (16, {"NUMBA_CPU_NAME": "generic"}),
+        (32, {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2"}),
+    ],
+    ids=["SSE2", "AVX2"],
+)
+def test_narrower_vectors(tmp_path, vector_bytes, settings):
+    if vector_bytes == 32 and tile.VECTOR_BYTES < 32:
+        settings = {"NUMBA_CPU_NAME": "generic"}  # this processor has no AVX2 to run it on
+        vector_bytes = 16
+    environment = {**os.environ, **settings, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", OTHER.format(bytes=vector_bytes)]
+    root = Path(tile.__file__).parent.parent
+    subprocess.run(command, cwd=root, env=environment, check=True, timeout=200)
