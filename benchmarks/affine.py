@@ -15,7 +15,7 @@ else in vector registers, and so is the speed of a large copy in memory.
 import argparse
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -121,9 +121,14 @@ def _ours() -> Library:
 
 
 def _numpy() -> Library:
-    from threadpoolctl import ThreadpoolController
+    limitable = bool(_peers.installed(["threadpoolctl"]))
+    if limitable:
+        from threadpoolctl import ThreadpoolController
 
-    controller = ThreadpoolController()
+        controller = ThreadpoolController()
+
+    def limit(threads: int) -> AbstractContextManager[Any]:
+        return controller.limit(limits=threads, user_api="blas") if limitable else nullcontext()
 
     def cross_entropy(x: Array, t: Array) -> Call:
         rows = np.arange(len(x))
@@ -161,9 +166,10 @@ def _numpy() -> Library:
     return Library(
         "numpy",
         lambda a: a,
-        lambda threads: controller.limit(limits=threads, user_api="blas"),
+        limit,
         operations,
         one_thread=frozenset(ELEMENTWISE),
+        all_threads=not limitable,
     )
 
 
@@ -223,15 +229,13 @@ def _jax() -> Library:
     def backward(dout: Any, x: Any, W: Any) -> Any:
         return dout @ W.T, x.T @ dout, dout.sum(0)
 
-    @contextmanager
-    def limit(threads: int) -> Iterator[None]:
-        yield
-
     def waiting(function: Callable[..., Any]) -> Callable[..., Call]:
         return lambda *arrays: lambda: jax.block_until_ready(function(*arrays))
 
     operations = {"affine_forward": waiting(forward), "affine_backward": waiting(backward)}
-    return Library("jax", jax.numpy.asarray, limit, operations, all_threads=True)
+    return Library(
+        "jax", jax.numpy.asarray, lambda threads: nullcontext(), operations, all_threads=True
+    )
 
 
 def libraries() -> list[Library]:

@@ -97,7 +97,7 @@ def _forward_part(x, out):
 
 @njit(parallel=True, nogil=True)
 def _forward(x, out):
-    n, count = x.size, thread_count() if 8 * x.size >= SERIAL_ELEMENTS else 1
+    n, count = x.size, thread_count() if 4 * x.size >= SERIAL_ELEMENTS else 1
     if count == 1:
         _forward_part(x, out)
     else:

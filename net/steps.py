@@ -199,7 +199,9 @@ class Pace:
 
     def note(self, threads: int, iterations: int, seconds: float) -> None:
         """Remember how long a stretch took, a single slow one not too well."""
+        self.counts[threads] = self.counts.get(threads, 0) + iterations
+        if iterations < self.PROBE:  # a cold start, such as the one before the first evaluation
+            return
         now = seconds / iterations
         before = self.seconds.get(threads, now)
         self.seconds[threads] = 0.7 * before + 0.3 * min(now, 2 * before)
-        self.counts[threads] = self.counts.get(threads, 0) + iterations
