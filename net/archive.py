@@ -34,6 +34,7 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
+            # NumPy's types let the names in `arrays` collide with an option, which ours do not.
             np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
@@ -76,6 +77,7 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
                 info.filename.removesuffix(".npy"): _member(archive, info, size)
                 for info in archive.infolist()
             }
+    # Whatever zipfile and NumPy raise for a file that is something else or was damaged:
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError,
             SyntaxError, TypeError, ValueError) as error:  # fmt: skip
         raise ValueError(

@@ -229,6 +229,7 @@ class SoftmaxWithLoss:
     def backward(self, dout: float = 1) -> Array:
         """Return the gradient with respect to the logits: ``dout * (y - t) / N``."""
         y = _kept(self, "y")
+        # `forward` sets `t` together with `y`, so it is not None here.
         return kernels.softmax_cross_entropy_backward(y, self.t, dout)  # type: ignore[arg-type]
 
 

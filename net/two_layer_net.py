@@ -228,7 +228,7 @@ class TwoLayerNet:
 
         The loss is evaluated at every shifted parameter. For the network as constructed this is
         done in compiled code and float64, computing anew what the parameter reaches; otherwise by
-        `net.numerical_gradient`, which takes minutes for MNIST.
+        `net.numerical_gradient`, which calls `loss` twice for each parameter.
 
         Parameters
         ----------
