@@ -10,9 +10,8 @@ from kernels.edge import (
     compiled_ready,
     compiled_widened,
     describe,
-    float_type,
+    floats,
     ready,
-    real,
     require_ndim,
     widened,
 )
@@ -56,10 +55,10 @@ def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
     >>> affine_forward(np.array([[1.0, 2.0]]), np.eye(2), np.array([3.0, 4.0]))
     array([[4., 6.]])
     """
-    W = real(W, "W")
-    dtype = float_type(W)
-    x, W, b = widened(x, dtype, "x"), ready(W, dtype), ready(real(b, "b"), dtype)
-    if not (x.ndim == 2 == W.ndim and b.ndim == 1 and _fit_forward(x, W, b)):
+    W = floats(W, "W")
+    dtype = W.dtype
+    x, b = widened(x, dtype, "x"), ready(b, dtype, "b")
+    if not (b.ndim == 1 and W.shape[1:] == b.shape and x.shape[1:] == W.shape[:1]):
         raise ValueError(
             f"affine_forward: expected x (N, D), W (D, M) and b (M,), got {describe(x=x, W=W, b=b)}"
         )
@@ -106,9 +105,8 @@ def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
     (array([[17.]]), array([[3., 6.]]), array([1., 2.]))
     """
     dout, x, W = _backward_operands("affine_backward", dout, x, W)
-    dx, dtype = np.empty(x.shape, W.dtype), W.dtype
-    _input_gradient(engine(dtype, dtype), dout, W, dx)
-    return dx, *_gradient(dout, x)
+    dx = np.empty(x.shape, W.dtype)
+    return dx, *_run_backward(dout, x, W, dx)
 
 
 def affine_gradient(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array, Array]:
@@ -145,15 +143,14 @@ def affine_gradient(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
     (array([[3., 6.]]), array([1., 2.]))
     """
     dout, x, W = _backward_operands("affine_gradient", dout, x, W)
-    return _gradient(dout, x)
+    return _run_backward(dout, x, W, np.empty((0, 0), W.dtype))
 
 
 def _backward_operands(
     name: str, dout: ArrayLike, x: ArrayLike, W: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    W = real(W, "W")
-    dtype = float_type(W)
-    dout, x, W = ready(real(dout, "dout"), dtype), widened(x, dtype, "x"), ready(W, dtype)
+    W = floats(W, "W")
+    dout, x = ready(dout, W.dtype, "dout"), widened(x, W.dtype, "x")
     if not (dout.ndim == x.ndim == W.ndim == 2 and _fit_backward(dout, x, W)):
         raise ValueError(
             f"{name}: expected dout (N, M), x (N, D) and W (D, M), got "
@@ -162,11 +159,10 @@ def _backward_operands(
     return dout, x, W
 
 
-def _gradient(dout: Array, x: Array) -> tuple[Array, Array]:
-    m, dtype = dout.shape[1], dout.dtype
-    dW, db = np.empty((x.shape[1], m), dtype), np.zeros(m, dtype)
-    product(engine(x.dtype, dtype), x, True, dout, False, db, dW)  # while db still holds zeros
-    _column_sums(dout, db)
+def _run_backward(dout: Array, x: Array, W: Array, dx: Array) -> tuple[Array, Array]:
+    dtype = W.dtype
+    dW, db = np.empty(W.shape, dtype), np.empty(W.shape[1], dtype)
+    _backward(engine(x.dtype, dtype), engine(dtype, dtype), dout, x, W, dx, dW, db)
     return dW, db
 
 
@@ -191,15 +187,21 @@ def _fit_backward(dout, x, W):
     return dout.shape == (x.shape[0], W.shape[1]) and x.shape[1] == W.shape[0]
 
 
-def _input_gradient(address: int, dout: Array, W: Array, dx: Array) -> None:
-    """``dx = dout W^T``: one operand or the result has to be transposed, whichever is smaller."""
+@njit(nogil=True)
+def _backward(x_engine, engine, dout, x, W, dx, dW, db):
+    """Fill ``dW`` and ``db``, and ``dx`` where it has elements."""
+    db[:] = 0
+    product(x_engine, x, True, dout, False, db, dW)  # while db still holds zeros
+    _column_sums(dout, db)
     n, d = dx.shape
-    if n * (d + W.shape[1]) < W.size:
+    if not dx.size:
+        return
+    if n * (d + W.shape[1]) < W.size:  # cheaper to transpose `dout` and the result than `W`
         transposed = np.empty((d, n), dx.dtype)
-        product(address, W, False, dout, True, np.zeros(n, dx.dtype), transposed)
+        product(engine, W, False, dout, True, np.zeros(n, dx.dtype), transposed)
         _transpose(transposed, dx)
     else:
-        product(address, dout, False, W, True, np.zeros(d, dx.dtype), dx)
+        product(engine, dout, False, W, True, np.zeros(d, dx.dtype), dx)
 
 
 @njit(nogil=True)
@@ -238,12 +240,8 @@ def _compiled_affine_backward(dout, x, W):
     require_ndim("affine_backward", (dout, 2), (x, 2), (W, 2))
 
     def backward(dout, x, W):
-        dW, db = affine_gradient(dout, x, W)
-        weights = compiled_ready(W, W)
-        upper = compiled_ready(dout, weights)
-        dx = np.empty(x.shape, weights.dtype)
-        zeros = np.zeros(x.shape[1], weights.dtype)
-        product(panel_address(upper, dx), upper, False, weights, True, zeros, dx)
+        dx = np.empty(x.shape, compiled_ready(W, W).dtype)
+        dW, db = _compiled_backward(dout, x, W, dx)
         return dx, dW, db
 
     return backward
@@ -254,14 +252,18 @@ def _compiled_affine_gradient(dout, x, W):
     require_ndim("affine_gradient", (dout, 2), (x, 2), (W, 2))
 
     def gradient(dout, x, W):
-        if not _fit_backward(dout, x, W):
-            raise ValueError("expected dout (N, M), x (N, D) and W (D, M), got others")
-        upper = compiled_ready(dout, W)
-        batch = compiled_widened(x, upper)
-        dW = np.empty(W.shape, upper.dtype)
-        db = np.zeros(W.shape[1], upper.dtype)
-        product(panel_address(batch, dW), batch, True, upper, False, db, dW)
-        _column_sums(upper, db)
-        return dW, db
+        return _compiled_backward(dout, x, W, np.empty((0, 0), compiled_ready(W, W).dtype))
 
     return gradient
+
+
+@register_jitable
+def _compiled_backward(dout, x, W, dx):
+    if not _fit_backward(dout, x, W):
+        raise ValueError("expected dout (N, M), x (N, D) and W (D, M), got others")
+    weights = compiled_ready(W, W)
+    upper, batch = compiled_ready(dout, weights), compiled_widened(x, weights)
+    dW, db = np.empty(W.shape, weights.dtype), np.empty(W.shape[1], weights.dtype)
+    address = panel_address(batch, dW), panel_address(upper, dW)
+    _backward(address[0], address[1], upper, batch, weights, dx, dW, db)
+    return dW, db

@@ -12,13 +12,15 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 from numba.np.numpy_support import as_dtype, from_dtype
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 UINT8 = np.dtype(np.uint8)
+INT64 = np.dtype(np.int64)
+BOOL = np.dtype(np.bool_)
 _WIDENED = {(UINT8, FLOAT32), (UINT8, FLOAT64), (FLOAT32, FLOAT64)}
 
 
@@ -38,27 +40,40 @@ def real(a: ArrayLike, name: str) -> Array:
     )
 
 
-def floats(a: ArrayLike, name: str) -> Array:
-    """Return ``a`` ready for a kernel, float32 if it is that and float64 otherwise."""
-    a = real(a, name)
-    return ready(a, float_type(a))
-
-
 def float_type(a: Array) -> np.dtype[Any]:
     """Return the dtype in which an operation on ``a`` computes."""
     return FLOAT32 if a.dtype == FLOAT32 else FLOAT64
 
 
+# The next three take the usual case first, by identity: NumPy keeps one object for each native
+# dtype, and to compare a dtype with it by value takes longer than a small kernel computes.
+
+
+def floats(a: ArrayLike, name: str) -> Array:
+    """Return ``a`` ready for a kernel, float32 if it is that and float64 otherwise, or raise."""
+    if type(a) is np.ndarray and (a.dtype is FLOAT32 or a.dtype is FLOAT64) and a.flags.carray:
+        return a
+    a = real(a, name)
+    return _brought(a, float_type(a))
+
+
+def ready(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
+    """Return ``a`` ready for a kernel that computes in ``dtype``, or raise."""
+    if type(a) is np.ndarray and a.dtype is dtype and a.flags.carray:
+        return a
+    return _brought(real(a, name), dtype)
+
+
 def widened(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
     """Return ``a`` ready for a kernel that computes in ``dtype`` and widens narrower elements."""
-    a = real(a, name)
-    return ready(a, a.dtype if (a.dtype, dtype) in _WIDENED else dtype)
-
-
-def ready(a: Array, dtype: DTypeLike) -> Array:
-    """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
-    if a.dtype == dtype and a.flags.carray:
+    if type(a) is np.ndarray and a.dtype is dtype and a.flags.carray:
         return a
+    a = real(a, name)
+    return _brought(a, a.dtype if (a.dtype, dtype) in _WIDENED else dtype)
+
+
+def _brought(a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
     a = np.require(a, dtype, ["C", "A"])
     return a if a.flags.writeable else np.asarray(_Unlocked(a))
 

@@ -6,7 +6,7 @@ from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
 from kernels._cache import njit
-from kernels.edge import Array, compiled_ready, describe, floats, ready, real
+from kernels.edge import BOOL, Array, compiled_ready, describe, floats, ready
 from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
 
@@ -77,15 +77,16 @@ def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
     >>> relu_backward(np.array([1.0, 2.0, 3.0]), np.array([True, True, False]))
     array([0., 0., 3.])
     """
-    dout, mask = floats(dout, "dout"), real(mask, "mask")
-    if mask.dtype != np.bool_:
+    dout, mask = floats(dout, "dout"), np.asanyarray(mask)
+    if mask.dtype != BOOL:
         raise TypeError(f"mask: expected booleans from relu_forward, got dtype {mask.dtype}")
+    mask = ready(mask, BOOL, "mask")
     if dout.shape != mask.shape:
         raise ValueError(
             f"relu_backward: expected equal shapes, got {describe(dout=dout, mask=mask)}"
         )
     dx = np.empty(dout.shape, dout.dtype)
-    _backward(dout.reshape(-1), ready(mask, np.bool_).reshape(-1), dx.reshape(-1))
+    _backward(dout.reshape(-1), mask.reshape(-1), dx.reshape(-1))
     return dx
 
 

@@ -6,7 +6,7 @@ from numba.extending import overload
 from numpy.typing import ArrayLike
 
 from kernels._cache import njit
-from kernels.edge import Array, compiled_ready, describe, float_type, floats, ready, real
+from kernels.edge import Array, compiled_ready, describe, floats, ready
 from kernels.exp import exp
 from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
@@ -77,7 +77,7 @@ def sigmoid_backward(dout: ArrayLike, out: ArrayLike) -> Array:
     array([0.25, 0.  ])
     """
     out = floats(out, "out")
-    dout = ready(real(dout, "dout"), float_type(out))
+    dout = ready(dout, out.dtype, "dout")
     if dout.shape != out.shape:
         raise ValueError(
             f"sigmoid_backward: expected equal shapes, got {describe(dout=dout, out=out)}"

@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike
 
 from kernels._cache import njit
 from kernels.edge import (
+    FLOAT32,
+    FLOAT64,
+    INT64,
     Array,
     compiled_ready,
     describe,
@@ -58,7 +61,7 @@ def softmax(x: ArrayLike) -> Array:
         raise ValueError(f"softmax: expected x (..., C) with C at least 1, got {describe(x=x)}")
     y = np.empty(x.shape, x.dtype)
     flat = (x.size // x.shape[-1], x.shape[-1])
-    _softmax(x.reshape(flat), y.reshape(flat), np.empty((0, 0), x.dtype), _NO_LABELS, _NO_LOSSES)
+    _softmax(x.reshape(flat), y.reshape(flat), _NO_TARGETS[x.dtype], _NO_LABELS, _NO_LOSSES)
     return y
 
 
@@ -109,8 +112,7 @@ def softmax_cross_entropy_forward(x: ArrayLike, t: ArrayLike) -> tuple[float, Ar
         )
     labels, targets = check_targets(t, x.shape, x.dtype)
     y, losses = np.empty(x.shape, x.dtype), np.empty(x.shape[0])
-    _softmax(x, y, targets, labels, losses)
-    return float(_mean(losses)), y
+    return _softmax(x, y, targets, labels, losses), y
 
 
 def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0) -> Array:
@@ -161,6 +163,9 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
 
 
 _NO_LABELS, _NO_LOSSES = np.empty(0, np.int64), np.empty(0)
+_NO_TARGETS: dict[np.dtype[np.generic], Array] = {
+    dtype: np.empty((0, 0), dtype) for dtype in (FLOAT32, FLOAT64)
+}
 
 
 def check_targets(
@@ -187,11 +192,11 @@ def check_targets(
     ValueError
         If `t` does not fit the logits, or holds what is no target.
     """
-    t = real(t, "t")
+    t = t if type(t) is np.ndarray else real(t, "t")
     n, c = shape
-    if t.shape == (n, c):
-        targets = ready(t, dtype)
-        if not np.isfinite(targets).all():
+    if t.shape == shape:
+        targets = ready(t, dtype, "t")
+        if not _all_finite(targets.reshape(-1)):
             raise ValueError("t: expected finite targets, got NaN or infinity")
         return _NO_LABELS, targets
     if t.shape != (n,):
@@ -204,11 +209,29 @@ def check_targets(
             f"t: expected integer class indices, got dtype {t.dtype}; "
             "convert with t.astype(np.int64)"
         )
-    wrong = (t < 0) | (t >= c)
-    if wrong.any():
-        row = int(wrong.argmax())
+    labels = ready(t, INT64, "t")  # uint64 above its range becomes negative: wrong all the same
+    row = _first_outside(labels, c)
+    if row < n:
         raise ValueError(f"t: expected class indices from 0 to {c - 1}, got {t[row]} in row {row}")
-    return ready(t, np.int64), np.empty((0, 0), dtype)
+    return labels, _NO_TARGETS[dtype]
+
+
+@njit(nogil=True)
+def _all_finite(a):
+    # Counted to the end, without a branch, so that the loop fills the vectors.
+    wrong = 0
+    for i in range(a.size):
+        wrong += a[i] - a[i] != 0
+    return wrong == 0
+
+
+@njit(nogil=True)
+def _first_outside(labels, classes):
+    """Return the first row whose label is no class, or the number of rows."""
+    for i in range(labels.size):
+        if labels[i] < 0 or labels[i] >= classes:
+            return i
+    return labels.size
 
 
 @njit(nogil=True)
@@ -284,6 +307,7 @@ def _softmax_block(x, y, targets, labels, losses):
 
 @njit(parallel=True, nogil=True)
 def _softmax(x, y, targets, labels, losses):
+    """Fill ``y``, and ``losses`` where there are any, and return their mean."""
     n, count = x.shape[0], thread_count() if 8 * x.size >= SERIAL_ELEMENTS else 1
     if count == 1:
         _softmax_part(x, y, targets, labels, losses)
@@ -291,14 +315,16 @@ def _softmax(x, y, targets, labels, losses):
         for p in prange(count):
             a, b = span(n, p, count)
             _softmax_part(x[a:b], y[a:b], targets[a:b], labels[a:b], losses[a:b])
+    return _sum(losses) / max(1, losses.size)
 
 
 @njit(nogil=True)
-def _mean(a):
+def _sum(a):
+    # In the order of the examples: Numba would cut `a.sum()` in a parallel function by threads.
     total = 0.0
     for i in range(a.size):
         total += a[i]
-    return total / a.size
+    return total
 
 
 @njit(nogil=True)
@@ -391,8 +417,7 @@ def _compiled_forward(x, t):
         a = compiled_ready(x, x)
         labels, targets = _compiled_targets(t, a)
         y, losses = np.empty(a.shape, a.dtype), np.empty(a.shape[0])
-        _softmax(a, y, targets, labels, losses)
-        return _mean(losses), y
+        return _softmax(a, y, targets, labels, losses), y
 
     return forward
 
