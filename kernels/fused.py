@@ -281,12 +281,13 @@ def _logits(shares, start, bias, z, peaks):
     With the classes as rows, the loops along the batch fill the vectors.
     """
     classes, n = z.shape
-    for r in range(n):
-        for c in range(classes):
-            s = bias[c]
-            for q in range(shares.shape[0]):
-                s += shares[q, start + r, c]
-            z[c, r] = s
+    for c in range(classes):
+        for r in range(n):
+            z[c, r] = bias[c]
+    for q in range(shares.shape[0]):
+        for r in range(n):
+            for c in range(classes):
+                z[c, r] += shares[q, start + r, c]
     for r in range(n):
         peaks[r] = z[0, r]
     for c in range(1, classes):
