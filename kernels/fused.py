@@ -28,8 +28,8 @@ from kernels.sparse import compact, density, gather, panel_units, prefetch, scat
 from kernels.threads import Team, meet, span
 from kernels.tile import panel, place
 
-DENSE_FROM = 0.5
-"""Share of non-zero inputs from which multiplying all of them is faster."""
+DENSE_FROM = 0.4
+"""Share of non-zeros from which multiplying all is faster: ``python -m benchmarks.density``."""
 
 
 class Data(NamedTuple):

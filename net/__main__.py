@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -270,6 +271,10 @@ def _train(options: argparse.Namespace) -> int:
     _set_threads(options.threads)
     clock = _Clock()
     clock.lap("import")
+    if _is_terminal(sys.stderr):
+        print("compiling, which takes a while the first time ...", file=sys.stderr)
+    pool = ThreadPoolExecutor(1)  # not in a `with`: an error in the data is told at once
+    compiled = pool.submit(_compile, options.dtype)
     (x_train, t_train), (x_test, t_test) = load_mnist(path=options.data)
     clock.lap("load")
 
@@ -287,17 +292,7 @@ def _train(options: argparse.Namespace) -> int:
         if path is not None:
             _check_writable(path)
 
-    # A throw-away network compiles all that the run needs, or loads it. There are enough images
-    # for `train` to choose the same way of working.
-    if _is_terminal(sys.stderr):
-        print("compiling, which takes a while the first time ...", file=sys.stderr)
-    train(
-        TwoLayerNet(*sizes, dtype=options.dtype, rng=0),
-        *(array[:1000] for array in (x_train, t_train, x_test, t_test)),
-        iterations=1,
-        batch_size=options.batch_size,
-        rng=0,
-    )
+    compiled.result()
     clock.lap("compile")
 
     status = 0
@@ -344,6 +339,17 @@ def _train(options: argparse.Namespace) -> int:
         history.plot(picture)
         _line("picture", picture)
     return status
+
+
+def _compile(dtype: str) -> None:
+    """Train a throw-away network on a few zeros and ones: compiles all that a run needs."""
+    import numpy as np
+
+    from net import TwoLayerNet, train
+
+    rng = np.random.default_rng(0)
+    x, t = (rng.random((1000, 8)) < 0.2).astype(np.float32), rng.integers(0, 2, 1000)
+    train(TwoLayerNet(8, 2, 2, dtype=dtype, rng=0), x, t, x, t, iterations=1, rng=0)
 
 
 class _Clock:
