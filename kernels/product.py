@@ -15,7 +15,7 @@ SERIAL_FLOPS = 1_000_000
 
 # Steps along the sum that are done for all tiles before the next ones, so that what they read
 # stays in a cache: of `b` packed, of `a` read across its rows, or else of `b` as it is.
-DEPTH_PACKED, DEPTH_ACROSS, DEPTH = 384, 256, 1024
+DEPTH_PACKED, DEPTH_ACROSS, DEPTH = 512, 256, 1024
 SQUARE = 16
 """Side of the squares in which `b` is transposed: their lines stay in the first cache."""
 
