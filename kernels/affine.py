@@ -206,10 +206,14 @@ def _backward(x_engine, engine, dout, x, W, dx, dW, db):
 
 @njit(nogil=True)
 def _transpose(a, out):
-    for j0 in range(0, a.shape[1], SQUARE):
-        for i in range(a.shape[0]):
-            for j in range(j0, min(a.shape[1], j0 + SQUARE)):
-                out[j, i] = a[i, j]
+    n, m = a.shape
+    for i0 in range(0, n, SQUARE):
+        height = min(SQUARE, n - i0)
+        for j0 in range(0, m, SQUARE):
+            for j in range(min(SQUARE, m - j0)):
+                row, column = out[j0 + j, i0 : i0 + height], a[i0 : i0 + height, j0 + j]
+                for i in range(height):
+                    row[i] = column[i]
 
 
 @njit(nogil=True)
