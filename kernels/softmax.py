@@ -221,7 +221,7 @@ def _all_finite(a):
     # Counted to the end, without a branch, so that the loop fills the vectors.
     wrong = 0
     for i in range(a.size):
-        wrong += a[i] - a[i] != 0
+        wrong += not np.isfinite(a[i])
     return wrong == 0
 
 
