@@ -18,21 +18,21 @@ PEERS = _peers.installed(["numpy", "torch", "jax"])
 # In a process of its own: PyTorch and JAX start threads, and other tests fork.
 AFFINE = """
 import numpy as np
-from benchmarks import _peers, affine
+from benchmarks import _libraries, _peers, affine
 
 _peers.settle = lambda: 0.0  # the times do not matter here
-operations = [*affine.PASSES, *affine.ELEMENTWISE]
+operations = [*_libraries.PASSES, *_libraries.ELEMENTWISE]
 rows = [
-    affine.Row(name, dtype, (6, 5, 4) if name in affine.PASSES else (6, 5))
+    affine.Row(name, dtype, (6, 5, 4) if name in _libraries.PASSES else (6, 5))
     for name in operations
     for dtype in affine.DTYPES
 ]
-threads = sorted({1, affine.all_threads()})
+threads = sorted({1, _libraries.all_threads()})
 contestants, limits = affine.measure(rows, threads, rounds=1, duration=1e-4)
 
 # They all compute the same: the first result, or the only one.
 for row in rows:
-    arrays = affine.arguments(row.operation, row.shape, row.dtype)
+    arrays = _libraries.arguments(row.operation, row.shape, row.dtype)
     results = {}
     for library in contestants:
         if row.operation in library.operations:
