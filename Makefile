@@ -12,7 +12,14 @@ VENV = .venv
 RUN = PATH="$$PWD/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m
 INSTALL = $(RUN) pip --disable-pip-version-check install --editable
 
-.PHONY: help train test lint bench clean
+# What the history measures of each commit: two minutes' worth of the suite.
+HISTORY = -b "bench_(affine|activations|softmax).*\((100|10000), 'float32', '1'" \
+	-b "bench_network.*\('float32'(, '1'|\))" -b "track_ratio\('numpy', 'float32'" \
+	-b "Correctness.*'float32'" -b bench_startup
+MACHINE = $$(uname -n)
+COMMITS = 12
+
+.PHONY: help train test lint bench bench-check bench-pages bench-history clean
 .NOTPARALLEL:
 
 help:
@@ -20,6 +27,9 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lint    check style and types"
 	@echo "make bench   measure this commit with airspeed velocity"
+	@echo "make bench-check     is the working tree slower than the last commit?"
+	@echo "make bench-history   measure the last commits that changed the product"
+	@echo "make bench-pages     pages of all that was measured, in .asv/html"
 	@echo "make clean   remove .venv and what was built"
 
 train: $(VENV)/.njitnet
@@ -36,6 +46,20 @@ lint: $(VENV)/.njitnet-dev
 bench: $(VENV)/.njitnet-dev
 	$(RUN) asv machine --yes
 	$(RUN) asv run $(ARGS) 'HEAD^!'
+
+bench-check: $(VENV)/.njitnet-dev
+	$(RUN) asv machine --yes
+	$(RUN) tracking.check $(ARGS)
+
+bench-history: $(VENV)/.njitnet-dev
+	$(RUN) asv machine --yes --machine $(MACHINE)
+	git log -$(COMMITS) --format=%H -- kernels net | $(RUN) asv run $(HISTORY) --machine $(MACHINE) $(ARGS) HASHFILE:-
+	$(RUN) tracking.history $(MACHINE)
+
+bench-pages: $(VENV)/.njitnet-dev
+	$(RUN) asv publish
+	$(RUN) tracking.pages
+	@echo "To look at them: $(VENV)/bin/asv preview"
 
 clean:
 	rm -rf $(VENV) build dist

@@ -1,34 +1,42 @@
 """ReLU and sigmoid on a hidden layer."""
 
-from benchmarks.bench_base import HIDDEN, KernelCall, normal
-from kernels import relu_backward, relu_forward, sigmoid_backward, sigmoid_forward
+from typing import Any
+
+import kernels
+from benchmarks.bench_base import HIDDEN, Kernel, normal
 
 
-class ReluForward(KernelCall):
+class ReluForward(Kernel):
     """The positive part, and the mask of the rest."""
 
-    def setup(self, batch: int, dtype: str) -> None:
-        self.prepare(relu_forward, normal(batch, HIDDEN, dtype=dtype))
+    kernel = staticmethod(kernels.relu_forward)
+
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]:
+        return (normal(batch, HIDDEN, dtype=dtype),)
 
 
-class ReluBackward(KernelCall):
+class ReluBackward(Kernel):
     """The gradient where the mask lets it through."""
 
-    def setup(self, batch: int, dtype: str) -> None:
-        x = normal(batch, HIDDEN, dtype=dtype)
-        self.prepare(relu_backward, x, x <= 0)
+    kernel = staticmethod(kernels.relu_backward)
+
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]:
+        dout = normal(batch, HIDDEN, dtype=dtype)
+        return dout, dout[::-1] <= 0
 
 
-class SigmoidForward(KernelCall):
+class SigmoidForward(Kernel):
     """One exponential an element."""
 
-    def setup(self, batch: int, dtype: str) -> None:
-        self.prepare(sigmoid_forward, normal(batch, HIDDEN, dtype=dtype))
+    kernel = staticmethod(kernels.sigmoid_forward)
+    arguments = ReluForward.arguments
 
 
-class SigmoidBackward(KernelCall):
+class SigmoidBackward(Kernel):
     """The gradient, from the output."""
 
-    def setup(self, batch: int, dtype: str) -> None:
+    kernel = staticmethod(kernels.sigmoid_backward)
+
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]:
         dout = normal(batch, HIDDEN, dtype=dtype)
-        self.prepare(sigmoid_backward, dout, 1 / (1 + abs(dout)))
+        return dout, 1 / (1 + abs(dout))

@@ -1,22 +1,33 @@
 """The affine kernels on the shapes of the first layer."""
 
-from benchmarks.bench_base import HIDDEN, PIXELS, KernelCall, normal
-from kernels import affine_backward, affine_forward
+from typing import Any
+
+import kernels
+from benchmarks.bench_base import HIDDEN, PIXELS, Kernel, normal
 
 
-class AffineForward(KernelCall):
+class AffineForward(Kernel):
     """``out = x W + b``."""
 
-    def setup(self, batch: int, dtype: str) -> None:
-        x, W, b = (normal(*s, dtype=dtype) for s in [(batch, PIXELS), (PIXELS, HIDDEN), (HIDDEN,)])
-        self.prepare(affine_forward, x, W, b)
+    kernel = staticmethod(kernels.affine_forward)
+
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]:
+        shapes = (batch, PIXELS), (PIXELS, HIDDEN), (HIDDEN,)
+        return tuple(normal(*shape, dtype=dtype) for shape in shapes)
 
 
-class AffineBackward(KernelCall):
+class AffineBackward(Kernel):
     """The gradients of input, weights and bias."""
 
-    def setup(self, batch: int, dtype: str) -> None:
-        dout, x, W = (
-            normal(*s, dtype=dtype) for s in [(batch, HIDDEN), (batch, PIXELS), (PIXELS, HIDDEN)]
-        )
-        self.prepare(affine_backward, dout, x, W)
+    kernel = staticmethod(kernels.affine_backward)
+
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]:
+        shapes = (batch, HIDDEN), (batch, PIXELS), (PIXELS, HIDDEN)
+        return tuple(normal(*shape, dtype=dtype) for shape in shapes)
+
+
+class AffineGradient(Kernel):
+    """The gradients of weights and bias alone."""
+
+    kernel = staticmethod(kernels.affine_gradient)
+    arguments = AffineBackward.arguments

@@ -1,4 +1,4 @@
-"""What the benchmarks share: random data made once, and how a call is timed."""
+"""What the benchmarks share: parameters, random data made once, and how a kernel is timed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import numpy as np
 
 BATCHES = [1, 100, 10_000]
 DTYPES = ["float32", "float64"]
+THREADS = ["1", "all"]
 PIXELS, HIDDEN, CLASSES = 784, 50, 10
 
 
@@ -39,33 +40,44 @@ def set_threads(threads: str) -> None:
     numba.set_num_threads(1 if threads == "1" else numba.config.NUMBA_NUM_THREADS)
 
 
-class Call(ABC):
-    """A benchmark of one function on arguments that `setup` hands to `prepare`.
+class Timed(ABC):
+    """A benchmark of one call, made by `make` from the parameters.
 
-    asv runs `setup` again before every timed call. That costs next to nothing, because the data
-    are kept, and it leaves code and data in the processor's caches.
+    asv runs `setup` again before every call that it times. Only the first does something: it makes
+    the call once, which compiles it or loads it from disk.
     """
 
-    @abstractmethod
-    def setup(self, *parameters: Any) -> None: ...
+    repeat = (5, 20, 1.0)
+    """Samples in a round: 20, or as many more than 5 as fit into a second."""
 
-    def prepare(self, function: Callable[..., Any], *arguments: Any, threads: str = "1") -> None:
-        """Take what is to be timed, and call it: this compiles it, or loads it from disk."""
-        set_threads(threads)
-        self.call = partial(function, *arguments)
+    @abstractmethod
+    def make(self, *parameters: Any) -> Callable[[], Any]: ...
+
+    def setup(self, *parameters: Any) -> None:
+        if hasattr(self, "call"):
+            return
+        self.call = self.make(*parameters)
         self.call()
-        if not hasattr(self, "number"):
-            start = perf_counter()
-            self.call()
-            # Calls in a sample: without a number asv makes just one where there is a setup.
-            self.number = min(1000, 1 + int(0.01 / (perf_counter() - start)))
+        begin = perf_counter()
+        self.call()
+        # Without a number asv makes samples of a single call where there is a setup.
+        self.number = min(1000, 1 + int(0.01 / (perf_counter() - begin)))
 
     def time_call(self, *parameters: Any) -> None:
         self.call()
 
 
-class KernelCall(Call):
-    """A kernel on one thread, where a busy neighbour disturbs least."""
+class Kernel(Timed):
+    """A kernel on the arrays that `arguments` makes."""
 
-    params = (BATCHES, DTYPES)
-    param_names = ("batch", "dtype")
+    params = (BATCHES, DTYPES, THREADS)
+    param_names = ("batch", "dtype", "threads")
+
+    kernel: Callable[..., Any]
+
+    @abstractmethod
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]: ...
+
+    def make(self, batch: int, dtype: str, threads: str) -> Callable[[], Any]:
+        set_threads(threads)
+        return partial(self.kernel, *self.arguments(batch, dtype))

@@ -1,30 +1,36 @@
 """Softmax and its cross-entropy on ten classes."""
 
+from typing import Any
+
 import numpy as np
 
-from benchmarks.bench_base import CLASSES, KernelCall, labels, normal
-from kernels import softmax, softmax_cross_entropy_backward, softmax_cross_entropy_forward
+import kernels
+from benchmarks.bench_base import CLASSES, Kernel, labels, normal
 
 
-class Softmax(KernelCall):
+class Softmax(Kernel):
     """Probabilities from logits."""
 
-    def setup(self, batch: int, dtype: str) -> None:
-        self.prepare(softmax, normal(batch, CLASSES, dtype=dtype))
+    kernel = staticmethod(kernels.softmax)
+
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]:
+        return (normal(batch, CLASSES, dtype=dtype),)
 
 
-class SoftmaxCrossEntropyForward(KernelCall):
+class SoftmaxCrossEntropyForward(Kernel):
     """The mean loss and the probabilities, from logits and class indices."""
 
-    def setup(self, batch: int, dtype: str) -> None:
-        self.prepare(
-            softmax_cross_entropy_forward, normal(batch, CLASSES, dtype=dtype), labels(batch)
-        )
+    kernel = staticmethod(kernels.softmax_cross_entropy_forward)
+
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]:
+        return normal(batch, CLASSES, dtype=dtype), labels(batch)
 
 
-class SoftmaxCrossEntropyBackward(KernelCall):
+class SoftmaxCrossEntropyBackward(Kernel):
     """The gradient of the logits."""
 
-    def setup(self, batch: int, dtype: str) -> None:
-        y = np.full((batch, CLASSES), 1 / CLASSES, dtype=dtype)
-        self.prepare(softmax_cross_entropy_backward, y, labels(batch))
+    kernel = staticmethod(kernels.softmax_cross_entropy_backward)
+
+    def arguments(self, batch: int, dtype: str) -> tuple[Any, ...]:
+        y = abs(normal(batch, CLASSES, dtype=dtype))
+        return np.divide(y, y.sum(axis=1, keepdims=True)), labels(batch)

@@ -1,0 +1,1 @@
+"""What becomes of measurements: gate, pages and history; see ``docs/benchmarks.md``."""

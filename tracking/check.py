@@ -1,0 +1,212 @@
+"""Is the working tree slower than the last commit? ``python -m tracking.check``.
+
+``asv continuous`` measures both, round after round in turn, on one thread. asv compares medians,
+which move with whatever else runs on the machine. The verdict here goes by the fastest sample of
+all rounds, which moves less: a row that is slower is measured once more, with the samples of both
+times together, before it counts.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+
+from asv.commands.compare import unroll_result
+from asv.commands.continuous import Continuous
+from asv.config import Config
+from asv.results import iter_results
+
+from benchmarks import _peers
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ".asv/check"
+FACTOR = 1.1
+ROWS = [
+    r"^bench_(affine|activations|softmax)\.\w+\.time_call\(10000, 'float32', '1'\)$",
+    r"^bench_(affine|softmax)\.\w+\.time_call\(100, 'float64', '1'\)$",
+    r"^bench_network\.(Gradient|Evaluation)\.time_call\('float32', '1'\)$",
+    r"^bench_network\.Train\.time_call\('float32', '1', 'sparse'\)$",
+]
+"""What is measured: of each kernel the row that shows its loops, and of some its overhead."""
+
+
+def git(*arguments: str, **environment: str) -> str:
+    """Return what a git command prints.
+
+    Parameters
+    ----------
+    *arguments : str
+    **environment : str
+        Variables that it gets besides those of this process.
+
+    Returns
+    -------
+    str
+    """
+    return subprocess.run(
+        ["git", *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+def working_tree() -> str:
+    """Return a commit of the working tree, new files included; the last one if nothing changed.
+
+    Neither the tree nor the index is touched, and no branch has the commit: git removes it in time.
+
+    Returns
+    -------
+    str
+    """
+    who = {
+        f"GIT_{who}_{what}": "check"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+        git("read-tree", "HEAD", **index)
+        git("add", "--all", **index)
+        tree = git("write-tree", **index)
+    if tree == git("rev-parse", "HEAD^{tree}"):
+        return git("rev-parse", "HEAD")
+    return git("commit-tree", tree, "-p", "HEAD", "-m", "Working tree", **who)
+
+
+def measure(base: str, head: str, rows: Sequence[str], rounds: int, append: bool = False) -> None:
+    """Measure two commits by ``asv continuous``, in turn.
+
+    Parameters
+    ----------
+    base, head : str
+    rows : sequence of str
+        Regular expressions.
+    rounds : int
+    append : bool, default False
+        Whether to keep the samples that there are.
+    """
+    settings = Config.load(str(ROOT / "asv.conf.json"))
+    settings.results_dir = RESULTS
+    Continuous.run(
+        settings,
+        base=base,
+        branch=head,
+        bench=list(rows),
+        attribute={"rounds": rounds},
+        factor=FACTOR,
+        record_samples=True,
+        append_samples=append,
+        interleave_rounds=True,
+    )
+
+
+def fastest(commit: str) -> dict[str, float]:
+    """Return the fastest sample of each row that did not fail.
+
+    Parameters
+    ----------
+    commit : str
+
+    Returns
+    -------
+    dict of str to float
+        Seconds.
+    """
+    found = {}
+    for result in iter_results(RESULTS):
+        if result.commit_hash == commit:
+            for name in result.get_all_result_keys():
+                params = result.get_result_params(name)
+                samples = result.get_result_samples(name, params)
+                found |= {row: min(s) for row, s in unroll_result(name, params, samples) if s}
+    return found
+
+
+def ratios(base: str, head: str) -> dict[str, float]:
+    """Return the fastest sample of `head` by that of `base`, infinite where `head` failed.
+
+    Parameters
+    ----------
+    base, head : str
+
+    Returns
+    -------
+    dict of str to float
+        By row, the largest first.
+    """
+    before, after = fastest(base), fastest(head)
+    found = {row: after.get(row, inf) / seconds for row, seconds in before.items()}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def slower(base: str, head: str, rounds: int) -> dict[str, float]:
+    """Measure two commits and return by how much some rows became slower.
+
+    Parameters
+    ----------
+    base, head : str
+    rounds : int
+
+    Returns
+    -------
+    dict of str to float
+
+    Raises
+    ------
+    RuntimeError
+        If nothing could be measured.
+    """
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    measure(base, head, ROWS, rounds)
+    found = ratios(base, head)
+    suspects = [f"^{re.escape(row)}$" for row, ratio in found.items() if FACTOR < ratio < inf]
+    if suspects:
+        measure(base, head, suspects, rounds, append=True)
+        found = ratios(base, head)
+    if not found:
+        raise RuntimeError(f"asv measured nothing of {base}: see its messages above")
+    print("\nThe fastest of all samples, after by before:")
+    lines = [[row, f"{ratio:.2f}"] for row, ratio in found.items()]
+    print(_peers.plain(["row", "ratio"], lines))
+    return {row: ratio for row, ratio in found.items() if ratio > FACTOR}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare, and end with exit code 1 if a row became slower.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the command line.
+    """
+    summary = str(__doc__).partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m tracking.check", description=summary)
+    parser.add_argument("--base", default="HEAD", help="compare with this commit (default: HEAD)")
+    parser.add_argument("--rounds", type=int, default=4, help="of each row, default: 4")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"argument --rounds: expected 1 or more, got {options.rounds}")
+    os.chdir(ROOT)
+    base, head = git("rev-parse", f"{options.base}^{{commit}}"), working_tree()
+    if base == head:
+        print(f"Nothing differs from {options.base}. Another commit: --base HEAD~1")
+        return
+    neighbours = _peers.Neighbours()
+    found = slower(base, head, options.rounds)
+    print(neighbours.report())
+    if found:
+        sys.exit(f"Slower by more than {FACTOR - 1:.0%}: {', '.join(found)}")
+    print(f"Nothing is slower by more than {FACTOR - 1:.0%}.")
+
+
+if __name__ == "__main__":
+    main()
