@@ -1,4 +1,4 @@
-"""airspeed velocity measures each commit's own code, and the suite is one that it can run."""
+"""airspeed velocity measures each commit's own code, shows it on pages, and runs the suite."""
 
 import json
 import os
@@ -6,16 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 
 from kernels import _cache
+from tracking import pages
 
 ROOT = Path(__file__).parents[1]
 
 pytest.importorskip("asv")
 pytest.importorskip("virtualenv")
 
+ASV = [sys.executable, "-m", "asv"]
 PACKAGES = sorted({str(Path(module.__file__).parents[1]) for module in (np, pytest)})
 
 PROJECT = {
@@ -59,16 +62,22 @@ def track_result_of_another_process():
 }
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Run a program in a project of its own, with nothing to be had from a network."""
-    borrowed = tmp_path / "borrowed"  # asv asks for `wheel`, which nothing here needs
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the project of its own is."""
+    return tmp_path_factory.mktemp("project")
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """Run a program there, with nothing to be had from a network."""
+    borrowed = folder / "borrowed"  # asv asks for `wheel`, which nothing here needs
     (borrowed / "wheel-1.0.dist-info").mkdir(parents=True)
     (borrowed / "wheel-1.0.dist-info" / "METADATA").write_text("Name: wheel\nVersion: 1.0\n")
     unwanted = ("NUMBA_", "GIT_", "PIP_", "ASV_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)} | {
-        "HOME": str(tmp_path),  # asv and git keep settings there
-        "USERPROFILE": str(tmp_path),
+        "HOME": str(folder),  # asv and git keep settings there
+        "USERPROFILE": str(folder),
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -78,11 +87,11 @@ def run(tmp_path):
     for who in ("AUTHOR", "COMMITTER"):
         environment |= {f"GIT_{who}_NAME": "probe", f"GIT_{who}_EMAIL": "probe@localhost"}
 
-    def run(*command):
+    def run(*command, **variables):
         done = subprocess.run(
             command,
-            cwd=tmp_path,
-            env=environment,
+            cwd=folder,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -93,41 +102,117 @@ def run(tmp_path):
     return run
 
 
-def test_asv_measures_the_code_of_each_commit(run, tmp_path):
-    """Two commits differ in a helper in another file than the kernel that is measured."""
+@pytest.fixture(scope="module")
+def measured(run, folder):
+    """Twelve commits, of which asv measured two: the last six have another helper.
+
+    Returns all commits, the two, and what asv said.
+    """
     settings = [
         line for line in (ROOT / "asv.conf.json").read_text().splitlines() if "//" not in line
     ]
-    settings = json.loads("\n".join(settings)) | {"project": "probe"}
+    settings = json.loads("\n".join(settings)) | {"project": "probe", "results_dir": "results"}
     project = PROJECT | {"asv.conf.json": json.dumps(settings), ".gitignore": ".asv\nborrowed\n"}
     for name, text in project.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
     run("git", "init", "--quiet", "--initial-branch=main")
     commits = []
-    for factor in ("2.0", "4.0"):
-        helper = tmp_path / "probe" / "helper.py"
+    for i in range(12):
+        factor = "2.0" if i < 6 else "4.0"
+        helper = folder / "probe" / "helper.py"
         helper.write_text(PROJECT["probe/helper.py"].replace("2.0", factor))
-        run("git", "add", ".")
-        run("git", "commit", "--quiet", "--message", f"times {factor}")
+        run("git", "add", "--all", ":!results")
+        date = f"2026-01-{i + 1:02}T12:00:00Z"
+        dates = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        run("git", "commit", "--quiet", "--allow-empty", "-m", f"times {factor}", **dates)
         commits.append(run("git", "rev-parse", "HEAD").strip())
+    two = commits[5:7]
+    (folder / "two.txt").write_text("\n".join(two))
+    run(*ASV, "machine", "--yes")
+    return commits, two, run(*ASV, "run", "--show-stderr", "HASHFILE:two.txt")
 
-    asv = [sys.executable, "-m", "asv"]
-    run(*asv, "machine", "--yes")
-    log = run(*asv, "run", "--show-stderr", "ALL")
 
-    measured = {}
-    for path in (tmp_path / ".asv" / "results").glob("*/*-virtualenv-*.json"):
-        result = json.loads(path.read_text())
-        measured[result["commit_hash"]] = {
-            name.rpartition(".")[2]: row[0][0] for name, row in result["results"].items()
-        }
+def results(folder):
+    """What asv wrote about each commit, by the commit."""
+    read = (json.loads(path.read_text()) for path in folder.glob("results/*/*-virtualenv-*.json"))
+    return {result["commit_hash"]: result for result in read}
+
+
+def test_asv_measures_the_code_of_each_commit(run, folder, measured):
+    """Two commits differ in a helper in another file than the kernel that is measured."""
+    _, two, log = measured
+    values = {
+        commit: {name.rpartition(".")[2]: row[0][0] for name, row in result["results"].items()}
+        for commit, result in results(folder).items()
+        if commit in two
+    }
     # One process compiled, the other loaded what the first one left.
-    assert measured == {
+    assert values == {
         commit: {"track_result": value, "track_result_of_another_process": value + 100}
-        for commit, value in zip(commits, [3.0, 5.0], strict=True)
+        for commit, value in zip(two, [3.0, 5.0], strict=True)
     }, log
-    assert "track_result" in run(*asv, "compare", *commits)
+    assert "track_result" in run(*ASV, "compare", *two)
+
+
+@pytest.fixture(scope="module")
+def published(run, folder, measured):
+    """The pages of the twelve commits, each with the results of the one with its helper."""
+    commits, two, _ = measured
+    for path in list(folder.glob("results/*/*-virtualenv-*.json")):
+        result = json.loads(path.read_text())
+        same = commits[:6] if result["commit_hash"] == two[0] else commits[6:]
+        for commit in same:
+            seconds = int(run("git", "show", "-s", "--format=%ct", commit))
+            copy = result | {"commit_hash": commit, "date": 1000 * seconds}
+            path.with_name(commit[:8] + path.name[8:]).write_text(json.dumps(copy))
+    run(*ASV, "publish")
+    return folder / ".asv" / "html"
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    """The packages of the pages' scripts."""
+    if not browser.CHROMIUM:
+        pytest.skip("Chromium is not installed")
+    try:
+        return pages.fetch(tmp_path_factory.mktemp("scripts"))
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+def test_pages_need_no_other_server(published, scripts, measured, tmp_path):
+    commits, _, _ = measured
+    with browser.served(published) as (address, _):
+        _, asked = browser.show(address, tmp_path)
+    assert not all(url.startswith(address) for url in asked)  # as asv writes them
+
+    pages.localise(published, scripts)
+    shown = {
+        "": ["track_result_of_another_process</div>", "flot-base"],
+        "#bench_probe.track_result": ["flot-base", ">3.00<", ">5.00<"],  # the axis
+        "#/regressions": ["bench_probe.track_result</a>", commits[6][:8], "1.67x"],
+    }
+    with browser.served(published) as (address, requests):
+        for place, texts in shown.items():
+            document, asked = browser.show(address + place, tmp_path)
+            assert all(url.startswith(address) for url in asked), asked
+            for text in texts:
+                assert text in document, document
+    assert {status for status, _ in requests} <= {200, 304}, requests
+
+
+def test_pages_name_a_script_they_do_not_know(tmp_path):
+    page = '<script src="https://elsewhere.example/new.js" integrity="sha256-0"></script>'
+    (tmp_path / "index.html").write_text(page)
+    with pytest.raises(ValueError, match=r"expected one of jquery.*, found new\.js"):
+        pages.localise(tmp_path, tmp_path)
+
+
+def test_pages_say_that_npm_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="expected npm"):
+        pages.fetch(tmp_path)
 
 
 def test_each_commit_has_a_folder_of_compiled_kernels():
@@ -148,7 +233,7 @@ def test_each_commit_has_a_folder_of_compiled_kernels():
 def test_asv_accepts_the_suite():
     """It imports every module, and compares the parameters with what the functions take."""
     done = subprocess.run(
-        [sys.executable, "-m", "asv", "check", "--environment", "existing"],
+        [*ASV, "check", "--environment", "existing"],
         cwd=ROOT,
         env=os.environ | {"ASV_PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
