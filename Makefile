@@ -52,7 +52,7 @@ bench-check: $(VENV)/.njitnet-dev
 	$(RUN) tracking.check $(ARGS)
 
 bench-history: $(VENV)/.njitnet-dev
-	$(RUN) asv machine --yes --machine $(MACHINE)
+	$(RUN) asv machine --yes --machine $(MACHINE) --os "$$(uname -s)"
 	git log -$(COMMITS) --format=%H -- kernels net | $(RUN) asv run $(HISTORY) --machine $(MACHINE) $(ARGS) HASHFILE:-
 	$(RUN) tracking.history $(MACHINE)
 

@@ -47,8 +47,8 @@ class Timed(ABC):
     the call once, which compiles it or loads it from disk.
     """
 
-    repeat = (5, 20, 1.0)
-    """Samples in a round: 20, or as many more than 5 as fit into a second."""
+    repeat = (5, 10, 1.0)
+    """Samples in a round: 10, or as many from 5 on as fit into a second."""
 
     @abstractmethod
     def make(self, *parameters: Any) -> Callable[[], Any]: ...

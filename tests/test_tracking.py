@@ -82,11 +82,13 @@ def test_a_wrong_kernel_shows(operation, monkeypatch):
 
     def wrong(*arguments):
         found = right(*arguments)
-        return tuple(2 * part for part in found) if isinstance(found, tuple) else found + 1e-3
+        parts = found if isinstance(found, tuple) else (found,)
+        parts = tuple(np.multiply(1.01, part) for part in parts)
+        return parts if isinstance(found, tuple) else parts[0]
 
     assert bench_correctness.difference(operation, 3, "float32") < 1e-5
     monkeypatch.setattr(bench_correctness.OPERATIONS[operation], "kernel", staticmethod(wrong))
-    assert bench_correctness.difference(operation, 3, "float32") > 1e-4
+    assert bench_correctness.difference(operation, 3, "float32") > 1e-3
 
 
 def test_history_is_drawn(tmp_path):

@@ -19,7 +19,7 @@ PLANTS = {
         "kernels/exp.py",
         "    q = _multiply_add(r, _Q32[4], _Q32[3])\n",
         "    q = _multiply_add(r, _Q32[4], _Q32[3])\n"
-        "    for _ in range(3):\n"
+        "    for _ in range(4):\n"
         "        q = _multiply_add(r, q, q)\n",
     ),
     "kernel": (
