@@ -11,6 +11,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from benchmarks import _libraries, _loops, _peers
 from benchmarks._jobs import Job
 from benchmarks.bench_base import (
@@ -56,6 +58,7 @@ class BesidePeers(Timed):
 
             torch.set_num_threads(1)
         set_threads("1")
+        threadpool_limits(1, user_api="blas")
         return self.job(library, dtype)
 
     def track_ratio(self, library: str, dtype: str) -> float:

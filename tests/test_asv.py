@@ -111,7 +111,8 @@ def measured(run, folder):
     settings = [
         line for line in (ROOT / "asv.conf.json").read_text().splitlines() if "//" not in line
     ]
-    settings = json.loads("\n".join(settings)) | {"project": "probe", "results_dir": "results"}
+    settings = json.loads("\n".join(settings))
+    settings |= {"project": "probe", "results_dir": "results", "matrix": {}}
     project = PROJECT | {"asv.conf.json": json.dumps(settings), ".gitignore": ".asv\nborrowed\n"}
     for name, text in project.items():
         (folder / name).parent.mkdir(exist_ok=True)
