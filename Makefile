@@ -49,16 +49,16 @@ bench: $(VENV)/.njitnet-dev
 
 bench-check: $(VENV)/.njitnet-dev
 	$(RUN) asv machine --yes
-	$(RUN) tracking.check $(ARGS)
+	$(RUN) benchmarks.tracking.check $(ARGS)
 
 bench-history: $(VENV)/.njitnet-dev
 	$(RUN) asv machine --yes --machine $(MACHINE) --os "$$(uname -s)"
 	git log -$(COMMITS) --format=%H -- kernels net | $(RUN) asv run $(HISTORY) --machine $(MACHINE) $(ARGS) HASHFILE:-
-	$(RUN) tracking.history $(MACHINE)
+	$(RUN) benchmarks.tracking.history $(MACHINE)
 
 bench-pages: $(VENV)/.njitnet-dev
 	$(RUN) asv publish
-	$(RUN) tracking.pages
+	$(RUN) benchmarks.tracking.pages
 	@echo "To look at them: $(VENV)/bin/asv preview"
 
 clean:

@@ -6,6 +6,9 @@ measured in turn, as ``asv continuous`` does, from compiling again at every turn
 of a folder that you have set for yourself.
 
 JAX, where asv measures it beside our one thread, has one too, which it reads when it is loaded.
+
+The folder `tracking` has no ``__init__.py``, so that asv looks for no benchmarks in it: what it
+imports is not in asv's environments.
 """
 
 import os

@@ -10,8 +10,8 @@ import browser
 import numpy as np
 import pytest
 
+from benchmarks.tracking import pages
 from kernels import _cache
-from tracking import pages
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("asv")
 
 from benchmarks import bench_correctness
-from tracking import check, history, trial
+from benchmarks.tracking import check, history, trial
 
 
 @pytest.fixture

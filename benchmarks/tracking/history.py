@@ -1,4 +1,4 @@
-"""Draw our time by NumPy's over the measured commits: ``python -m tracking.history MACHINE``.
+"""Draw our time by NumPy's over the commits: ``python -m benchmarks.tracking.history MACHINE``.
 
 Both were measured in turn in one process, so the curves do not move with the speed of the machine.
 """
@@ -11,7 +11,7 @@ from asv.commands.compare import unroll_result
 from asv.config import Config
 from asv.results import iter_results_for_machine
 
-from tracking.check import ROOT
+from benchmarks.tracking.check import ROOT
 
 PICTURE = ROOT / "docs" / "images" / "history.png"
 JOBS = {
@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         By default those of the command line.
     """
     summary = str(__doc__).partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m tracking.history", description=summary)
+    prog = "python -m benchmarks.tracking.history"
+    parser = argparse.ArgumentParser(prog=prog, description=summary)
     parser.add_argument("machine", help="the name that its results have")
     parser.add_argument("--output", type=Path, default=PICTURE)
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Is the working tree slower than the last commit? ``python -m tracking.check``.
+"""Is the working tree slower than the last commit? ``python -m benchmarks.tracking.check``.
 
 ``asv continuous`` measures both, round after round in turn, on one thread. asv compares medians,
 which move with whatever else runs on the machine. The verdict here goes by the fastest sample of
@@ -24,7 +24,7 @@ from asv.results import iter_results
 
 from benchmarks import _peers
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ".asv/check"
 FACTOR = 1.1
 ROWS = [
@@ -189,7 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         By default those of the command line.
     """
     summary = str(__doc__).partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m tracking.check", description=summary)
+    prog = "python -m benchmarks.tracking.check"
+    parser = argparse.ArgumentParser(prog=prog, description=summary)
     parser.add_argument("--base", default="HEAD", help="compare with this commit (default: HEAD)")
     parser.add_argument("--rounds", type=int, default=4, help="of each row, default: 4")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Make asv's pages independent of other servers: ``python -m tracking.pages FOLDER``.
+"""Make asv's pages independent of other servers: ``python -m benchmarks.tracking.pages``.
 
 ``asv publish`` writes an ``index.html`` that takes jQuery, Flot, Bootstrap and others from three
 servers. This puts the same scripts, as npm packages have them, beside the page and points to those.
@@ -110,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         By default those of the command line.
     """
     summary = str(__doc__).partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m tracking.pages", description=summary)
+    prog = "python -m benchmarks.tracking.pages"
+    parser = argparse.ArgumentParser(prog=prog, description=summary)
     parser.add_argument("folder", type=Path, nargs="?", default=Path(".asv/html"))
     folder = parser.parse_args(arguments).folder
     with tempfile.TemporaryDirectory() as scripts:

@@ -1,4 +1,4 @@
-"""Does ``tracking.check`` find a slowdown, and only that? ``python -m tracking.trial``.
+"""Does the gate find a slowdown, and only that? ``python -m benchmarks.tracking.trial``.
 
 In a clone of the last commit, which it throws away, it plants a slowdown of about 20 % in a helper
 that another file's kernels inline, then one in a kernel, then none: a commit beside itself. Each is
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tracking.check import ROOT
+from benchmarks.tracking.check import ROOT
 
 PLANTS = {
     "helper": (
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         By default those of the command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m tracking.trial")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tracking.trial")
     parser.add_argument("--times", type=int, default=5, help="checks of each, default: 5")
     parser.add_argument("--only", nargs="+", choices=PLANTS, default=list(PLANTS))
     options = parser.parse_args(arguments)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 (clone / file).write_text(source.replace(before, after, 1), encoding="utf-8")
                 print(f"\n{plant}, time {time + 1} of {options.times}", flush=True)
                 done = subprocess.run(
-                    [sys.executable, "-m", "tracking.check"],
+                    [sys.executable, "-m", "benchmarks.tracking.check"],
                     cwd=clone,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,

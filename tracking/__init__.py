@@ -1,1 +1,0 @@
-"""What becomes of measurements: gate, pages and history; see ``docs/benchmarks.md``."""
