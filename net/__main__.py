@@ -368,11 +368,12 @@ class _Reporter:
     """Prints the accuracies of each epoch, and holds on to the history for after Ctrl-C."""
 
     def __init__(self, iterations: int, checkpoint: Path | None):
-        from net import History, archive
+        from net import History
+        from net.checkpoint import read_history
 
-        saved = {} if checkpoint is None else archive.read(checkpoint)
-        names = saved.keys() & vars(History())  # if one is missing, `train` complains
-        self.history = History(**{name: saved[name].tolist() for name in names})
+        self.history = History()
+        if checkpoint is not None:
+            vars(self.history).update(read_history(checkpoint))
         self._iterations = iterations
         self._before = len(self.history.train_loss_list)
 

@@ -1,17 +1,18 @@
 """Named arrays in one ``.npz`` file: written whole or not at all, read without trust."""
 
+import errno
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from net.options import file_path
 
 Path_ = str | os.PathLike[str]
 
@@ -27,10 +28,12 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
 
     Raises
     ------
+    TypeError
+        If `path` is no name of a file.
     OSError
         If the folder is missing or not writable, or the disk is full; `path` is as before.
     """
-    path = Path(path)
+    path = file_path(path, "path")
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -65,32 +68,40 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
 
     Raises
     ------
+    TypeError
+        If `path` is no name of a file.
     OSError
         If the file is missing or cannot be read.
     ValueError
         If it is no such file, or damaged: the message names it.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = os.path.getsize(path)
-            return {
-                info.filename.removesuffix(".npy"): _member(archive, info, size)
-                for info in archive.infolist()
-            }
-    # Whatever zipfile and NumPy raise for a file that is something else or was damaged:
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError,
-            SyntaxError, TypeError, ValueError) as error:  # fmt: skip
-        raise ValueError(
-            f"{os.fspath(path)}: expected an .npz file of arrays, got another or a damaged one "
-            f"({error})"
-        ) from error
+    path = file_path(path, "path")
+    with path.open("rb") as file:
+        try:
+            return _members(file)
+        except Exception as error:  # tokenize, struct, zipfile and NumPy raise whatever they meet
+            broken = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+            if broken or isinstance(error, MemoryError):  # the disk or the machine, not the content
+                raise
+            raise ValueError(
+                f"{path}: expected an .npz file of arrays, got another or a damaged one ({error})"
+            ) from error
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
+def _members(file: BinaryIO) -> dict[str, NDArray[Any]]:
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        # They are stored as they are: those that claim more bytes than the file has are a trap.
+        size = os.fstat(file.fileno()).st_size
+        if sum(info.file_size for info in members) > size:
+            raise ValueError("its arrays are longer than the file")
+        return {info.filename.removesuffix(".npy"): _member(archive, info) for info in members}
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     """Read one array whose header promises what the file holds, and no more."""
-    # Members are stored as they are: one that claims more bytes than the file has is a trap.
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
-        raise ValueError(f"{info.filename} is compressed or longer than the file")
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{info.filename} is compressed")
     with archive.open(info) as file:
         version = npy.read_magic(file)
         if version != (1, 0):

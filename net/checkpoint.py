@@ -70,29 +70,20 @@ def restore(
     ValueError
         If it is no checkpoint, or one of another run; nothing is changed then.
     """
-    arrays = archive.read(path)
-    saved = TwoLayerNet.from_arrays(arrays, path)
+    saved, lists, state = _read(path)
     for key, value in network.params.items():
         if (saved.params[key].shape, saved.params[key].dtype) != (value.shape, value.dtype):
             raise ValueError(
                 f"{os.fspath(path)}: expected {key} {value.shape} of {value.dtype}, as in this "
                 f"network, got {saved.params[key].shape} of {saved.params[key].dtype}"
             )
-    try:
-        state = json.loads(str(arrays["state"][()]))
-        lists = {name: arrays[name].tolist() for name in _lists(history)}
-        done = len(lists["train_loss_list"])
-        found, random_state = state["settings"], state["random"]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    if state["settings"] != settings:
         raise ValueError(
-            f"{os.fspath(path)}: expected a checkpoint of a training run, got another file "
-            f"({error!r})"
-        ) from error
-    if found != settings:
-        raise ValueError(f"{os.fspath(path)}: expected a run with {settings}, got one with {found}")
+            f"{os.fspath(path)}: expected a run with {settings}, got one with {state['settings']}"
+        )
     before = _state(random)
     try:
-        _set_state(random, random_state)
+        _set_state(random, state["random"])
     except Exception as error:  # whatever NumPy raises for a state of another kind of generator
         _set_state(random, before)
         raise ValueError(
@@ -100,7 +91,61 @@ def restore(
         ) from error
     network.params.update(saved.params)
     vars(history).update(lists)
-    return done
+    return len(lists["train_loss_list"])
+
+
+def read_history(path: archive.Path_) -> dict[str, list[Any]]:
+    """Return the lists of the history in a checkpoint.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    dict of str to list
+        By the names of `History`'s attributes.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If it is no checkpoint.
+    """
+    return _read(path)[1]
+
+
+def _read(path: archive.Path_) -> tuple[TwoLayerNet, dict[str, list[Any]], dict[str, Any]]:
+    """Read a checkpoint whose parts fit together: network, lists of the history, other state."""
+    from net.training import History
+
+    arrays = archive.read(path)
+    network = TwoLayerNet.from_arrays(arrays, path)
+    try:
+        state = json.loads(str(arrays["state"][()]))
+        lists = {name: arrays[name].tolist() for name in _lists(History())}
+        done, evaluated = len(lists["train_loss_list"]), lists["evaluated_at"]
+        right = (
+            state.keys() >= {"settings", "random"}
+            and all(
+                type(value) is (int if name == "evaluated_at" else float)
+                for name, values in lists.items()
+                for value in values
+            )
+            and all(0 <= i < done for i in evaluated)
+            and len(lists["train_acc_list"]) == len(evaluated)
+            and len(lists["test_acc_list"]) in (0, len(evaluated))
+        )
+        problem = "its parts do not fit together"
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        right, problem = False, repr(error)
+    if not right:
+        raise ValueError(
+            f"{os.fspath(path)}: expected a checkpoint of a training run, got another file "
+            f"({problem})"
+        )
+    return network, lists, state
 
 
 def _lists(history: "History") -> dict[str, list[Any]]:
@@ -114,6 +159,10 @@ def _state(random: Any) -> Any:
 
 
 def _set_state(random: Any, state: Any) -> None:
+    # Where NumPy's generators are in their buffers: it does not look, and would read beyond them.
+    pos, buffer_pos = state.get("state", {}).get("pos", 0), state.get("buffer_pos", 0)
+    if not (0 <= pos <= 624 and 0 <= buffer_pos <= 4):
+        raise ValueError(f"expected a position in the buffer, got {pos}, {buffer_pos}")
     if isinstance(random, np.random.Generator):
         random.bit_generator.state = state
     else:

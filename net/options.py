@@ -1,6 +1,8 @@
 """Checks of plain arguments: integers, numbers, dtypes and sources of random numbers."""
 
 import operator
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,15 +62,48 @@ def finite(value: Any, name: str) -> float:
     ValueError
         If it is NaN or infinite.
     """
-    if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value) or np.iscomplexobj(value):
+    no_numbers = (bool, np.bool_, str, bytes, list, tuple, np.ma.MaskedArray)
+    if isinstance(value, no_numbers) or np.ndim(value) or np.iscomplexobj(value):
         raise TypeError(f"{name}: expected a number, got {value!r}")
     try:
         number = float(value)
+    except OverflowError:
+        raise ValueError(
+            f"{name}: expected a number that a float can hold, got {value!r}"
+        ) from None
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected a number, got {value!r}") from None
     if not np.isfinite(number):
         raise ValueError(f"{name}: expected a finite number, got {number}")
     return number
+
+
+def file_path(value: Any, name: str) -> Path:
+    """Return the name of a file as a path, or say what is wrong with it.
+
+    Parameters
+    ----------
+    value : str or os.PathLike
+    name : str
+        The argument, for messages.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    TypeError
+        If it is no such name. (A number would be taken for an open file.)
+    ValueError
+        If it holds a null character.
+    """
+    if not (isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)):
+        raise TypeError(f"{name}: expected a file's name as str or os.PathLike, got {value!r}")
+    path = Path(value)
+    if "\0" in str(path):
+        raise ValueError(f"{name}: expected a file's name, got one with a null character {value!r}")
+    return path
 
 
 def float_dtype(value: Any) -> np.dtype[Any]:
@@ -89,7 +124,7 @@ def float_dtype(value: Any) -> np.dtype[Any]:
     """
     try:
         dtype: np.dtype[Any] = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"dtype: expected float32 or float64, got {value!r}") from None
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype: expected float32 or float64, got {dtype}")
@@ -111,13 +146,15 @@ def generator(rng: Random) -> Any:
     ------
     TypeError
         If `rng` is something else.
+    ValueError
+        If it is a negative seed.
     """
     if rng is None:
         return np.random
     if isinstance(rng, np.random.Generator | np.random.RandomState):
         return rng
     if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
-        return np.random.default_rng(rng)
+        return np.random.default_rng(whole_number(rng, "rng", 0))
     raise TypeError(
         f"rng: expected a numpy.random.Generator, RandomState, int or None, got {rng!r}"
     )

@@ -19,6 +19,8 @@ settings.register_profile(
 )
 settings.load_profile("njitnet")
 
+collect_ignore = ["fuzz"]  # programs that need atheris: docs/reliability.md
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "small: small enough to run as plain Python, without Numba")

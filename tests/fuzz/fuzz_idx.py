@@ -1,0 +1,57 @@
+"""Fuzz the reader of IDX files: no input may do more than raise ValueError.
+
+With atheris installed, from the repository's root, for ten minutes and at most 1 GB of memory:
+
+    mkdir -p /tmp/idx && PYTHONPATH=. python tests/fuzz/fuzz_idx.py /tmp/idx \
+        -max_total_time=600 -rss_limit_mb=1024 -timeout=120
+
+The first byte of an input chooses the number of dimensions and what the rest is: a plain file, a
+compressed one, or, so that the fuzzer gets past the checksum, the content of a compressed one.
+"""
+
+import gzip
+import io
+import struct
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["net.mnist"]):
+    from net.mnist import _parse_idx
+
+PACKED, SENT = 1, 2  # else plain
+
+
+def read(data: bytes) -> None:
+    """Read one input as an IDX file."""
+    first, content = data[0] if data else 0, data[1:]
+    ndim, form = 3 if first & 1 else 1, first >> 1 & 3
+    stream = io.BytesIO(gzip.compress(content, 1) if form == PACKED else content)
+    if form:
+        stream = gzip.GzipFile(fileobj=stream)
+    try:
+        array = _parse_idx(stream, ndim)
+    except ValueError:
+        return
+    assert array.ndim == ndim
+    assert 0 < array.size <= 1100 * len(content)  # deflate packs at most 1032 to 1
+
+
+def seed(folder: Path) -> None:
+    """Write inputs that are right, for the fuzzer to spoil."""
+    labels = struct.pack(">2I", 2049, 4) + bytes(4)
+    images = struct.pack(">4I", 2051, 2, 3, 5) + bytes(30)
+    for bit, content in enumerate((labels, images)):
+        for form in (0, PACKED, SENT):
+            first = bytes([form << 1 | bit])
+            rest = gzip.compress(content) if form == SENT else content
+            (folder / f"seed{first.hex()}").write_bytes(first + rest)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        if Path(argument).is_dir():
+            seed(Path(argument))
+    atheris.Setup(sys.argv, read)
+    atheris.Fuzz()
