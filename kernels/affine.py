@@ -12,7 +12,7 @@ from kernels.edge import (
     describe,
     floats,
     ready,
-    require_ndim,
+    require_arrays,
     widened,
 )
 from kernels.product import SQUARE, product
@@ -225,7 +225,8 @@ def _column_sums(a, sums):
 
 @overload(affine_forward)
 def _compiled_affine_forward(x, W, b):
-    require_ndim("affine_forward", (x, 2), (W, 2), (b, 1))
+    require_arrays("affine_forward", 2, x=x, W=W)
+    require_arrays("affine_forward", 1, b=b)
 
     def forward(x, W, b):
         if not _fit_forward(x, W, b):
@@ -241,7 +242,7 @@ def _compiled_affine_forward(x, W, b):
 
 @overload(affine_backward)
 def _compiled_affine_backward(dout, x, W):
-    require_ndim("affine_backward", (dout, 2), (x, 2), (W, 2))
+    require_arrays("affine_backward", 2, dout=dout, x=x, W=W)
 
     def backward(dout, x, W):
         dx = np.empty(x.shape, compiled_ready(W, W).dtype)
@@ -253,7 +254,7 @@ def _compiled_affine_backward(dout, x, W):
 
 @overload(affine_gradient)
 def _compiled_affine_gradient(dout, x, W):
-    require_ndim("affine_gradient", (dout, 2), (x, 2), (W, 2))
+    require_arrays("affine_gradient", 2, dout=dout, x=x, W=W)
 
     def gradient(dout, x, W):
         return _compiled_backward(dout, x, W, np.empty((0, 0), compiled_ready(W, W).dtype))

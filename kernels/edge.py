@@ -21,6 +21,7 @@ FLOAT64 = np.dtype(np.float64)
 UINT8 = np.dtype(np.uint8)
 INT64 = np.dtype(np.int64)
 BOOL = np.dtype(np.bool_)
+_FLOATS = (types.float32, types.float64)
 _WIDENED = {(UINT8, FLOAT32), (UINT8, FLOAT64), (FLOAT32, FLOAT64)}
 
 
@@ -31,7 +32,10 @@ def real(a: ArrayLike, name: str) -> Array:
             f"{name}: expected an array without a mask, got a masked array; "
             "give the masked entries a value first with .filled(value)"
         )
-    a = np.asarray(a)
+    try:
+        a = np.asarray(a)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected rows of one length, got others ({error})") from None
     if a.dtype.kind in "biu" or (a.dtype.kind == "f" and a.dtype.itemsize >= FLOAT32.itemsize):
         return a
     raise TypeError(
@@ -74,7 +78,8 @@ def widened(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
 
 def _brought(a: Array, dtype: np.dtype[Any]) -> Array:
     """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
-    a = np.require(a, dtype, ["C", "A"])
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite
+        a = np.require(a, dtype, ["C", "A"])
     return a if a.flags.writeable else np.asarray(_Unlocked(a))
 
 
@@ -112,14 +117,11 @@ def _compiled_ready(a, like):
 
 @overload(compiled_widened)
 def _compiled_widened(a, like):
-    pair = (as_dtype(a.dtype), as_dtype(like.dtype)) if isinstance(a, types.Array) else None
-    return _copier(a, (pair[0] if pair in _WIDENED else pair[1]).type if pair else np.float64)
+    pair = as_dtype(a.dtype), as_dtype(like.dtype)
+    return _copier(a, (pair[0] if pair in _WIDENED else pair[1]).type)
 
 
 def _copier(a, kind):
-    real = (types.Float, types.Integer, types.Boolean)
-    if not (isinstance(a, types.Array) and isinstance(a.dtype, real)):
-        raise TypingError(f"expected an array of real numbers, got {a}")
     if a.dtype == from_dtype(np.dtype(kind)) and a.layout == "C" and a.mutable:
         return lambda a, like: a
 
@@ -131,8 +133,14 @@ def _copier(a, kind):
     return copy
 
 
-def require_ndim(function: str, *arrays: tuple[Any, int]) -> None:
-    """Refuse to compile a call whose arrays have the wrong number of dimensions."""
-    for a, ndim in arrays:
-        if not isinstance(a, types.Array) or a.ndim != ndim:
-            raise TypingError(f"{function}: expected an array of {ndim} dimensions, got {a}")
+def require_arrays(function: str, ndim: int | None = None, **arrays: Any) -> None:
+    """Refuse to compile a call with anything but arrays of real numbers, of so many dimensions."""
+    for name, a in arrays.items():
+        kind = getattr(a, "dtype", None)
+        number = isinstance(kind, types.Integer | types.Boolean) or kind in _FLOATS
+        if not (isinstance(a, types.Array) and number and ndim in (None, a.ndim)):
+            raise TypingError(
+                f"{function}: expected {name} as an array of float32, float64 or integers"
+                + ("" if ndim is None else f" with {ndim} dimension{'s' * (ndim > 1)}")
+                + f", got {a}"
+            )

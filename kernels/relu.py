@@ -1,12 +1,13 @@
 """ReLU: ``out = max(x, 0)``."""
 
 import numpy as np
-from numba import prange
+from numba import prange, types
+from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
 from kernels._cache import njit
-from kernels.edge import BOOL, Array, compiled_ready, describe, floats, ready
+from kernels.edge import BOOL, Array, compiled_ready, describe, floats, ready, require_arrays
 from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
 
@@ -127,6 +128,8 @@ def _backward(dout, mask, dx):
 
 @overload(relu_forward)
 def _compiled_relu_forward(x):
+    require_arrays("relu_forward", x=x)
+
     def forward(x):
         a = compiled_ready(x, x)
         out, mask = np.empty(a.shape, a.dtype), np.empty(a.shape, np.bool_)
@@ -138,6 +141,13 @@ def _compiled_relu_forward(x):
 
 @overload(relu_backward)
 def _compiled_relu_backward(dout, mask):
+    require_arrays("relu_backward", dout=dout)
+    booleans = isinstance(mask, types.Array) and isinstance(mask.dtype, types.Boolean)
+    if not (booleans and mask.ndim == dout.ndim):
+        raise TypingError(
+            f"relu_backward: expected mask as booleans in the shape of dout, {dout}, got {mask}"
+        )
+
     def backward(dout, mask):
         if dout.shape != mask.shape:
             raise ValueError("relu_backward: expected equal shapes, got dout and mask that differ")

@@ -2,11 +2,12 @@
 
 import numpy as np
 from numba import prange
+from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike
 
 from kernels._cache import njit
-from kernels.edge import Array, compiled_ready, describe, floats, ready
+from kernels.edge import Array, compiled_ready, describe, floats, ready, require_arrays
 from kernels.exp import exp
 from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
@@ -126,6 +127,8 @@ def _backward(dout, out, dx):
 
 @overload(sigmoid_forward)
 def _compiled_sigmoid_forward(x):
+    require_arrays("sigmoid_forward", x=x)
+
     def forward(x):
         a = compiled_ready(x, x)
         out = np.empty(a.shape, a.dtype)
@@ -137,6 +140,10 @@ def _compiled_sigmoid_forward(x):
 
 @overload(sigmoid_backward)
 def _compiled_sigmoid_backward(dout, out):
+    require_arrays("sigmoid_backward", dout=dout, out=out)
+    if dout.ndim != out.ndim:
+        raise TypingError(f"sigmoid_backward: expected equal shapes, got dout {dout}, out {out}")
+
     def backward(dout, out):
         if dout.shape != out.shape:
             raise ValueError(

@@ -17,7 +17,7 @@ from kernels.edge import (
     floats,
     ready,
     real,
-    require_ndim,
+    require_arrays,
 )
 from kernels.exp import exp
 from kernels.threads import SERIAL_ELEMENTS, span, thread_count
@@ -374,6 +374,9 @@ def _compiled_targets(t, x):
 
 @overload(_compiled_targets)
 def _overloaded_targets(t, x):
+    require_arrays("softmax_cross_entropy", t=t)
+    if t.ndim not in (1, 2):
+        raise TypingError(f"t: expected class indices (N,) or targets (N, C), got {t}")
     if t.ndim == 1:
         if not isinstance(t.dtype, types.Integer):
             raise TypingError(f"t: expected integer class indices, got {t}")
@@ -393,6 +396,10 @@ def _overloaded_targets(t, x):
 
 @overload(softmax)
 def _compiled_softmax(x):
+    require_arrays("softmax", x=x)
+    if x.ndim == 0:
+        raise TypingError(f"softmax: expected x (..., C) with C at least 1, got {x}")
+
     def forward(x):
         if x.shape[-1] == 0:
             raise ValueError("softmax: expected x (..., C) with C at least 1, got 0")
@@ -409,7 +416,7 @@ def _compiled_softmax(x):
 
 @overload(softmax_cross_entropy_forward)
 def _compiled_forward(x, t):
-    require_ndim("softmax_cross_entropy_forward", (x, 2))
+    require_arrays("softmax_cross_entropy_forward", 2, x=x)
 
     def forward(x, t):
         if x.size == 0:
@@ -424,7 +431,9 @@ def _compiled_forward(x, t):
 
 @overload(softmax_cross_entropy_backward)
 def _compiled_backward(y, t, dout=1.0):
-    require_ndim("softmax_cross_entropy_backward", (y, 2))
+    require_arrays("softmax_cross_entropy_backward", 2, y=y)
+    if not isinstance(dout, float | types.Omitted | types.Float | types.Integer | types.Boolean):
+        raise TypingError(f"dout: expected a single number, got {dout}")
 
     def backward(y, t, dout=1.0):
         a = compiled_ready(y, y)

@@ -1,0 +1,124 @@
+"""The kernels check what a user's own ``@njit`` function hands them, too."""
+
+import numba
+import numpy as np
+import pytest
+from naive import EXPECTED_GOT
+from numba.core.errors import TypingError
+
+import kernels
+
+X, W, B = np.ones((3, 4)), np.ones((4, 2)), np.ones(2)
+T, HOT = np.array([0, 1, 3]), np.eye(4)[:3]
+MASK = X > 0
+
+
+# These compile in a moment. What a compiled caller of the affine kernels does with shapes that
+# differ is in test_affine.py, beside the caller that takes a while to compile.
+@numba.njit
+def relu_backward(dout, mask):
+    return kernels.relu_backward(dout, mask)
+
+
+@numba.njit
+def sigmoid_backward(dout, out):
+    return kernels.sigmoid_backward(dout, out)
+
+
+@numba.njit
+def softmax(x):
+    return kernels.softmax(x)
+
+
+@numba.njit
+def loss(x, t):
+    return kernels.softmax_cross_entropy_forward(x, t)
+
+
+@numba.njit
+def loss_backward(y, t):
+    return kernels.softmax_cross_entropy_backward(y, t)
+
+
+VALUES = {
+    "shapes that differ": (relu_backward, (X, MASK[:2])),
+    "shapes that differ, sigmoid": (sigmoid_backward, (X, X[:2])),
+    "no class": (softmax, (np.ones((3, 0)),)),
+    "empty batch": (loss, (np.ones((0, 4)), np.zeros(0, int))),
+    "label too large": (loss, (X, np.array([0, 1, 4]))),
+    "label far too large": (loss, (X, np.array([0, 1, 2**64 - 1], np.uint64))),
+    "label negative": (loss, (X, np.array([0, 1, -1]))),
+    "too few labels": (loss, (X, T[:2])),
+    "too many labels": (loss, (X, np.array([0, 1, 2, 3]))),
+    "one-hot too wide": (loss, (X, np.ones((3, 5)))),
+    "one-hot too short": (loss, (X, HOT[:2])),
+    "one-hot NaN": (loss, (X, HOT * np.nan)),
+    "one-hot infinite": (loss, (X, HOT + np.inf)),
+    "label too large, backward": (loss_backward, (X, np.array([0, 1, 4]))),
+    "label negative, backward": (loss_backward, (X, np.array([-5, 1, 2]))),
+    "too few labels, backward": (loss_backward, (X, T[:2])),
+    "one-hot too wide, backward": (loss_backward, (X, np.ones((3, 5)))),
+}
+
+
+@pytest.mark.parametrize(("function", "arguments"), VALUES.values(), ids=VALUES)
+def test_wrong_values_from_compiled_code(function, arguments):
+    with pytest.raises(ValueError, match=EXPECTED_GOT):
+        function(*arguments)
+
+
+KINDS = {
+    "affine_forward": (X, W, B),
+    "affine_backward": (np.ones((3, 2)), X, W),
+    "affine_gradient": (np.ones((3, 2)), X, W),
+    "relu_forward": (X,),
+    "relu_backward": (X, MASK),
+    "sigmoid_forward": (X,),
+    "sigmoid_backward": (X, X),
+    "softmax": (X,),
+    "softmax_cross_entropy_forward": (X, T),
+    "softmax_cross_entropy_backward": (X, T, 1.0),
+}
+WRONG = {
+    "complex": lambda a: np.asarray(a).astype(complex),
+    "float16": lambda a: np.asarray(a).astype(np.float16),
+    "date": lambda a: np.asarray(a).astype("M8[s]"),
+    "list": lambda a: [1.0, 2.0],
+    "tuple": lambda a: (1, 2),
+    "None": lambda a: None,
+    "text": lambda a: "text",
+    "one dimension more": lambda a: np.asarray(a)[..., None, None],
+}
+ANY_RANK = {"relu_forward", "sigmoid_forward", "softmax"}
+CASES = [
+    pytest.param(name, i, wrong, id=f"{name}-{i}-{wrong}")
+    for name, arguments in KINDS.items()
+    for i in range(len(arguments))
+    for wrong in WRONG
+    if not (name in ANY_RANK and wrong == "one dimension more")
+]
+
+
+def compiled(kernel):
+    return numba.njit(lambda *arguments: kernel(*arguments))
+
+
+@pytest.mark.parametrize(("name", "i", "wrong"), CASES)
+def test_wrong_kinds_from_compiled_code(name, i, wrong):
+    """Refused when the caller is compiled, in words and not by whatever Numba stumbles over."""
+    arguments = list(KINDS[name])
+    arguments[i] = WRONG[wrong](arguments[i])
+    with pytest.raises(TypingError, match=EXPECTED_GOT):
+        compiled(getattr(kernels, name))(*arguments)
+
+
+def test_scalars_from_compiled_code():
+    for name, arguments in KINDS.items():
+        with pytest.raises(TypingError, match=EXPECTED_GOT):
+            compiled(getattr(kernels, name))(1.0, *arguments[1:])
+    with pytest.raises(TypingError, match=r"expected x \(\.\.\., C\).* got"):
+        softmax(np.array(1.0))
+    with pytest.raises(TypingError, match="expected integer class indices, got"):
+        loss(X, T + 0.5)
+    with pytest.raises(TypingError, match=r"expected mask as booleans.* got"):
+        relu_backward(X, X)
