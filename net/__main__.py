@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,12 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if ours:
         signal.signal(signal.SIGINT, _give_up)
     try:
-        return command(parser().parse_args(words))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return command(parser().parse_args(words))
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except BrokenPipeError:
         return 141
-    except (OSError, ValueError, OverflowError, MemoryError) as error:
+    except (OSError, ValueError, OverflowError, MemoryError, Warning) as error:
         message = str(error) or "not enough memory"
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
@@ -80,6 +83,10 @@ def _complain(message: str, status: int) -> int:
     """Say something in one line on standard error."""
     print("njitnet:", " ".join(message.split()), file=sys.stderr)
     return status
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    _complain(f"warning: {message}", 0)
 
 
 def _let_go(stream: TextIO | None) -> None:
@@ -300,7 +307,7 @@ def _train(options: argparse.Namespace) -> int:
     try:
         if signal.getsignal(signal.SIGINT) is _give_up:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        with np.errstate(all="ignore"):  # a loss that is not finite is told at the end
+        with np.errstate(all="ignore"):  # `train` warns of a loss that is not finite
             reporter.history = train(
                 network,
                 *(x_train, t_train, x_test, t_test),
@@ -323,8 +330,6 @@ def _train(options: argparse.Namespace) -> int:
 
     network.save(file)
     history = reporter.history
-    if not np.isfinite(history.train_loss_list[-1:]).all():
-        _complain("the loss is not finite; try a smaller --learning-rate", status)
     _line("test accuracy", f"{network.accuracy(x_test, t_test):.4f}")
     _line("iterations/s", f"{rate:.0f}")
     if history.threads:
@@ -333,7 +338,7 @@ def _train(options: argparse.Namespace) -> int:
     for name, seconds in clock.seconds.items():
         _line(name, f"{seconds:.2f} s")
     _line("network", file)
-    if options.checkpoint is not None:
+    if options.checkpoint is not None and options.checkpoint.exists():
         _line("checkpoint", options.checkpoint)
     if not options.no_plot:
         history.plot(picture)

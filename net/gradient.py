@@ -27,7 +27,7 @@ def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDA
     Raises
     ------
     TypeError
-        If `x` is not an array of float32 or float64.
+        If `x` is not an array of float32 or float64, or `f` returns something else than a number.
     ValueError
         If `x` is read-only.
 
@@ -42,10 +42,12 @@ def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDA
     >>> numerical_gradient(lambda x: np.sum(x**2), np.array([3.0, 4.0])).round(6)
     array([6., 8.])
     """
-    if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64):
+    masked = isinstance(x, np.ma.MaskedArray)
+    if not isinstance(x, np.ndarray) or masked or x.dtype not in (np.float32, np.float64):
         raise TypeError(
             "numerical_gradient: expected x as an array of float32 or float64, got "
-            f"{getattr(x, 'dtype', type(x).__name__)}; convert with np.asarray(x, dtype=float)"
+            f"{type(x).__name__} of {getattr(x, 'dtype', 'no dtype')}; "
+            "convert with np.asarray(x, dtype=float)"
         )
     if not x.flags.writeable:
         raise ValueError(
@@ -56,10 +58,20 @@ def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDA
         value = x[i]
         try:
             x[i] = value + STEP
-            above = f(x)
+            above = _number(f(x))
             x[i] = value - STEP
-            below = f(x)
+            below = _number(f(x))
         finally:
             x[i] = value
         grad[i] = (above - below) / (2 * STEP)
     return grad
+
+
+def _number(value: Any) -> Any:
+    """Return what the function returned, or say what is wrong with it."""
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+        raise TypeError(
+            "numerical_gradient: expected a function that returns a real number, got "
+            f"{type(value).__name__} of shape {np.shape(value)}"
+        )
+    return value

@@ -1,12 +1,13 @@
 """The lecture's layers: state and attributes around :mod:`kernels`, no arithmetic of their own."""
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import kernels
-from kernels.edge import float_type, real
+from kernels.edge import describe, float_type, real
 
 Array = NDArray[Any]
 
@@ -248,10 +249,12 @@ class Add:
 
     def forward(self, x: Any, y: Any) -> Any:
         """Return ``x + y``."""
-        return _operand(x) + _operand(y)
+        x, y = _operands(x=x, y=y)
+        return x + y
 
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """Return the gradients with respect to `x` and `y`: `dout`, passed on to both."""
+        (dout,) = _operands(dout=dout)
         return dout * 1, dout * 1
 
 
@@ -279,17 +282,26 @@ class Mul:
 
     def forward(self, x: Any, y: Any) -> Any:
         """Return ``x * y``."""
-        self.x, self.y = _operand(x), _operand(y)
+        self.x, self.y = _operands(x=x, y=y)
         return self.x * self.y
 
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """Return the gradients with respect to `x` and `y`: `dout` times the other one."""
-        return dout * _kept(self, "y"), dout * _kept(self, "x")
+        dout, x, y = _operands(dout=dout, x=_kept(self, "x"), y=_kept(self, "y"))
+        return dout * y, dout * x
 
 
-def _operand(x: Any) -> Any:
-    """Return a list as an array, and anything else as it is."""
-    return np.asarray(x) if isinstance(x, list | tuple) else x
+def _operands(**operands: Any) -> tuple[Any, ...]:
+    """Return numbers as they are and anything else as arrays, all of shapes that fit together."""
+    checked: tuple[Any, ...] = tuple(
+        a if isinstance(a, Number) and not isinstance(a, complex | np.generic) else real(a, name)
+        for name, a in operands.items()
+    )
+    try:
+        np.broadcast_shapes(*[np.shape(a) for a in checked])
+    except ValueError:
+        raise ValueError(f"expected shapes that fit together, got {describe(**operands)}") from None
+    return checked
 
 
 def _kept(layer: Any, name: str) -> Any:
@@ -307,4 +319,5 @@ def _parameter(a: ArrayLike, name: str, ndim: int, dtype: np.dtype[Any] | None =
     a = real(a, name)
     if a.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimensions, got shape {a.shape}")
-    return a.astype(dtype or float_type(a), copy=False)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        return a.astype(dtype or float_type(a), copy=False)

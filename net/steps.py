@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.edge import ready
 from kernels.fused import Fused, prepare
 from kernels.threads import Team
 from net.two_layer_net import TwoLayerNet
@@ -91,8 +92,9 @@ class LayerSteps:
             batch_mask = self.random.choice(x_train.shape[0], self.batch_size)
             x_batch, t_batch = x_train[batch_mask], t_train[batch_mask]
             grads = self.network.gradient(x_batch, t_batch)
-            for key, grad in grads.items():
-                params[key] -= self.rate * grad
+            with np.errstate(over="ignore", invalid="ignore"):  # `train` tells when it diverges
+                for key, grad in grads.items():
+                    params[key] -= self.rate * grad
             yield [self.network.loss(x_batch, t_batch)]
 
     def accuracy(self, which: int) -> float:
@@ -123,11 +125,13 @@ class FusedSteps:
         sparse: bool | None,
     ):
         dtype = network.params["W1"].dtype
+        if not all(np.isfinite(a).all() for a in network.params.values()):
+            sparse = False  # zero times infinity is NaN
         self.batch_size, self.rate, self.random = batch_size, rate, random
         self.inputs = [prepare(x.reshape(x.shape[0], -1), dtype, team, sparse) for x, _ in sets]
         self.targets = sets[0][1]
         if self.targets.ndim == 2:
-            self.targets = self.targets.astype(dtype, copy=False)
+            self.targets = ready(self.targets, dtype, "t_train")
         self.classes = [(t if t.ndim == 1 else t.argmax(axis=1)).astype(np.int64) for _, t in sets]
         self.fused = Fused(list(network.params.values()), batch_size, self.inputs[0], team)
         self.pace = Pace(min(team.size, self.fused.panels))

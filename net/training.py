@@ -1,20 +1,24 @@
 """The lecture's training loop as a function, and what it leaves behind."""
 
+import math
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from kernels.edge import real
+from kernels.edge import float_type, real
 from kernels.softmax import check_targets
 from kernels.threads import Team
 from net import checkpoint as checkpoints
 from net.layers import SoftmaxWithLoss
-from net.options import Random, finite, generator, whole_number
+from net.options import Random, file_path, finite, generator, whole_number
 from net.steps import choose
 from net.two_layer_net import TwoLayerNet
 
@@ -133,6 +137,12 @@ def train(
         On Ctrl-C; the network keeps what was trained, and the history that the callback was given
         holds the iterations done.
 
+    Warns
+    -----
+    RuntimeWarning
+        Once, with the iteration at which the loss stopped being finite. Training goes on, as the
+        lecture's loop does, but the checkpoint stays as it was before.
+
     Examples
     --------
     >>> import numpy as np
@@ -143,6 +153,7 @@ def train(
     >>> len(history.train_loss_list), history.test_acc_list[-1]
     (500, 1.0)
     """
+    _check_network(network)
     data = _examples(network, x_train, t_train, "train")
     test = None if x_test is None and t_test is None else _examples(network, x_test, t_test, "test")
     iterations = whole_number(iterations, "iterations", 0)
@@ -151,15 +162,16 @@ def train(
     random = generator(rng)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function, got {callback!r}")
+    path = None if checkpoint is None else file_path(checkpoint, "checkpoint")
     size = data[0].shape[0]
     settings = {"examples": size, "batch_size": batch_size}
     history, done = History(), 0
     if resume:
-        if checkpoint is None:
+        if path is None:
             raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
-        done = checkpoints.restore(checkpoint, network, history, random, settings)
+        done = checkpoints.restore(path, network, history, random, settings)
 
-    sets = [data] if test is None else [data, test]
+    sets, diverged = [data] if test is None else [data, test], False
     with (
         Team() as team,
         tqdm(total=iterations, initial=done, unit="it", disable=not shows_bar(progress)) as bar,
@@ -172,6 +184,8 @@ def train(
                 for losses in steps.advance(stop - done):
                     history.train_loss_list.extend(losses)
                     bar.update(len(losses))
+                    if not (diverged or math.isfinite(sum(losses))):
+                        diverged = _diverged(history, len(losses), rate, path)
             finally:  # also on Ctrl-C
                 steps.store()
             done = stop
@@ -182,11 +196,27 @@ def train(
                     history.test_acc_list.append(steps.accuracy(1))
                 if progress:
                     _report(bar, history)
-            if checkpoint is not None:
-                checkpoints.write(checkpoint, network, history, random, settings)
+            if path is not None and not diverged:
+                checkpoints.write(path, network, history, random, settings)
             if callback is not None and callback(done, history) is True:
                 break
     return history
+
+
+def _diverged(history: History, latest: int, rate: float, checkpoint: Path | None) -> bool:
+    """Tell whether one of the latest losses is not finite, and warn if so."""
+    losses = history.train_loss_list
+    for i in range(len(losses) - latest, len(losses)):
+        if not math.isfinite(losses[i]):
+            kept = "" if checkpoint is None else "; the checkpoint is kept as it was before"
+            warnings.warn(
+                f"the loss stopped being finite at iteration {i} ({losses[i]}); try a learning "
+                f"rate below {rate:g}, or bring the data to about 0 to 1{kept}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return True
+    return False  # only their sum is not
 
 
 def shows_bar(progress: bool | None) -> bool:
@@ -201,6 +231,18 @@ def shows_bar(progress: bool | None) -> bool:
     bool
     """
     return bool(progress) and sys.stderr.isatty()
+
+
+def _check_network(network: Any) -> None:
+    """Check that there is a network that can be trained in place."""
+    if not isinstance(network, TwoLayerNet):
+        raise TypeError(f"network: expected a TwoLayerNet, got {network!r}")
+    for key, value in network.params.items():
+        if isinstance(value, np.ndarray) and not value.flags.writeable:
+            raise ValueError(
+                f"network.params[{key!r}]: expected an array that can be changed, got a read-only "
+                "one; assign a copy of it"
+            )
 
 
 def _examples(network: TwoLayerNet, x: Any, t: Any, which: str) -> tuple[Array, Array]:
@@ -218,7 +260,7 @@ def _examples(network: TwoLayerNet, x: Any, t: Any, which: str) -> tuple[Array, 
     if not (network.is_plain() and x[0].size == W1.shape[0]):  # other layers, or a mistake
         logits = (x.shape[0], network.predict(x[:1]).shape[1])
     if type(network.lastLayer) is SoftmaxWithLoss:
-        check_targets(t, logits, W1.dtype)
+        check_targets(t, logits, float_type(W1))
     return x, t
 
 

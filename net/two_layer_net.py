@@ -2,14 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, MutableMapping
+from itertools import combinations
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from kernels.edge import real
+from kernels.edge import FLOAT32, FLOAT64, real
 from kernels.finite import two_layer_numerical_gradient
 from kernels.fused import accuracy
+from kernels.softmax import check_targets
 from net import archive
 from net.gradient import STEP, numerical_gradient
 from net.layers import Affine, Relu, SoftmaxWithLoss
@@ -50,7 +52,8 @@ class Parameters(MutableMapping[str, Array]):
         if new.shape != current.shape:
             raise ValueError(f"{key}: expected shape {current.shape}, got {new.shape}")
         layer, name = _PLACES[key]
-        setattr(self._layers[layer], name, new.astype(current.dtype, copy=False))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+            setattr(self._layers[layer], name, new.astype(current.dtype, copy=False))
 
     def __delitem__(self, key: str) -> None:
         raise TypeError("a network's parameters cannot be removed; assign new values instead")
@@ -204,24 +207,17 @@ class TwoLayerNet:
         TypeError, ValueError
             If `x` or `t` does not fit the network or the other, or the batch is empty.
         """
-        x, t = real(x, "x"), real(t, "t")
-        if self.is_plain() and self._fits(x, t):
-            classes = t if t.ndim == 1 else t.argmax(axis=1)
-            batch = x.reshape(x.shape[0], -1)
-            return accuracy(list(self.params.values()), batch, classes.astype(np.int64))
-        y = self.predict(x)
-        if y.shape[0] == 0 or t.shape not in (y.shape, y.shape[:1]):
-            raise ValueError(
-                f"t: expected shape {y.shape[:1]} or {y.shape}, not empty, got {t.shape}"
-            )
-        classes = t if t.ndim == 1 else t.argmax(axis=1)
+        x = real(x, "x")
+        fused = self.is_plain() and x.ndim > 1 and x[:1].size == self.params["W1"].shape[0]
+        y = None if fused else self.predict(x)
+        shape = x.shape[:1] + self.params["b2"].shape if y is None else y.shape
+        if len(shape) != 2 or shape[0] == 0:
+            raise ValueError(f"x: expected a batch with logits (N, C), not empty, got {shape}")
+        labels, targets = check_targets(t, shape, FLOAT64)
+        classes = labels if labels.size else targets.argmax(axis=1)
+        if y is None:
+            return accuracy(list(self.params.values()), x.reshape(x.shape[0], -1), classes)
         return float(np.mean(y.argmax(axis=1) == classes))
-
-    def _fits(self, x: Array, t: Array) -> bool:
-        """Tell whether a batch and its targets have the network's sizes, and are not empty."""
-        n, c = x.shape[:1], self.params["b2"].shape
-        size = self.params["W1"].shape[0]
-        return x.size > 0 and x.size == x.shape[0] * size and t.shape in (n, n + c) and x.ndim > 1
 
     def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of the loss by central differences, to check `gradient` with.
@@ -247,7 +243,7 @@ class TwoLayerNet:
         """
         if self.is_plain():
             x = real(x, "x")
-            batch = x.reshape(x.shape[0], -1) if x.ndim > 2 else x
+            batch = x.reshape(x.shape[0], -1) if x.ndim > 2 and x.size else x
             values = list(self.params.values())
             grads = two_layer_numerical_gradient(batch, real(t, "t"), values, STEP)
             return {
@@ -277,8 +273,20 @@ class TwoLayerNet:
                 type(a) is type(b) and vars(a).keys() == vars(b).keys()
                 for a, b in zip(parts, likes, strict=True)
             )
-            and all(a.flags.writeable for a in self.params.values())
-            and len({a.dtype for a in self.params.values()}) == 1
+            and self._has_plain_parameters()
+        )
+
+    def _has_plain_parameters(self) -> bool:
+        """Tell whether the parameters fit together, and are four arrays and not views of one."""
+        arrays = list(self.params.values())
+        if not all(isinstance(a, np.ndarray) and a.flags.writeable for a in arrays):
+            return False
+        W1, _, W2, _ = shapes = [a.shape for a in arrays]
+        return (
+            len(W1) == len(W2) == 2
+            and shapes == [W1, W1[1:], (W1[1], W2[1]), W2[1:]]
+            and {a.dtype for a in arrays} in ({FLOAT32}, {FLOAT64})
+            and not any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2))
         )
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:

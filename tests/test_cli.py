@@ -70,11 +70,11 @@ def environment():
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 
-def run(*words, cwd, status=0):
+def run(*words, cwd, status=0, warnings="error"):
     done = subprocess.run(
         [*COMMAND, *map(str, words)],
         cwd=cwd,
-        env=environment(),
+        env={**environment(), "PYTHONWARNINGS": warnings},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -201,8 +201,12 @@ def test_shows_a_bar_in_a_terminal(data, tmp_path):
 
 def test_tells_of_a_loss_that_is_not_finite(data, tmp_path):
     words = ("--data", data, "--iterations", 20, "--learning-rate", "1e30", "--threads", 1)
-    _, err = run(*words, cwd=tmp_path)
-    assert err.splitlines()[-1].startswith("njitnet: the loss is not finite")
+    _, err = run(*words, cwd=tmp_path, warnings="default")
+    (told,) = (line for line in err.splitlines() if line.startswith("njitnet: "))
+    assert told.startswith("njitnet: warning: the loss stopped being finite at iteration ")
+    assert "try a learning rate below 1e+30" in told
+    _, err = run(*words, cwd=tmp_path, warnings="error", status=2)
+    assert err.startswith("njitnet: error: the loss stopped being finite at iteration ")
     assert_picture(tmp_path / "runs/history.png")
 
 
