@@ -49,6 +49,8 @@ def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDA
             f"{type(x).__name__} of {getattr(x, 'dtype', 'no dtype')}; "
             "convert with np.asarray(x, dtype=float)"
         )
+    if not callable(f):
+        raise TypeError(f"numerical_gradient: expected f as a function, got {f!r}")
     if not x.flags.writeable:
         raise ValueError(
             "numerical_gradient: expected a writable x, got a read-only array; pass a copy"
@@ -69,7 +71,8 @@ def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDA
 
 def _number(value: Any) -> Any:
     """Return what the function returned, or say what is wrong with it."""
-    if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+    masked = isinstance(value, np.ma.MaskedArray)
+    if masked or np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
         raise TypeError(
             "numerical_gradient: expected a function that returns a real number, got "
             f"{type(value).__name__} of shape {np.shape(value)}"

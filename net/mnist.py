@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from net.options import file_path
+
 __all__ = ["load_mnist"]
 
 Split: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
@@ -114,9 +116,7 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
     """Return the folder to read, after checking that it is one."""
     if path is None:
         return _DATA
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path: expected a folder as str or os.PathLike, found {path!r}")
-    folder = Path(path)
+    folder = file_path(path, "path")
     if not folder.exists():
         raise FileNotFoundError(
             f"{folder}: expected a folder with four IDX files, found nothing of that name; "

@@ -79,7 +79,7 @@ def finite(value: Any, name: str) -> float:
 
 
 def file_path(value: Any, name: str) -> Path:
-    """Return the name of a file as a path, or say what is wrong with it.
+    """Return the name of a file or folder as a path, or say what is wrong with it.
 
     Parameters
     ----------
@@ -99,10 +99,10 @@ def file_path(value: Any, name: str) -> Path:
         If it holds a null character.
     """
     if not (isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)):
-        raise TypeError(f"{name}: expected a file's name as str or os.PathLike, got {value!r}")
+        raise TypeError(f"{name}: expected a name as str or os.PathLike, got {value!r}")
     path = Path(value)
     if "\0" in str(path):
-        raise ValueError(f"{name}: expected a file's name, got one with a null character {value!r}")
+        raise ValueError(f"{name}: expected a name, got one with a null character {value!r}")
     return path
 
 

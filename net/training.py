@@ -58,6 +58,8 @@ class History:
 
         Raises
         ------
+        TypeError
+            If `path` is no name of a file.
         OSError
             If the picture cannot be written.
         ValueError
@@ -65,7 +67,7 @@ class History:
         """
         from net.plot import plot_history
 
-        plot_history(self, path)
+        plot_history(self, file_path(path, "path"))
 
 
 def train(

@@ -1,0 +1,292 @@
+"""Whatever a kernel or layer is handed: NumPy's answer, or an error that says what was expected."""
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odd import Call, arguments, cast, kind, mask, outcome, right, right_targets, scale, targets
+
+import kernels
+from net import Add, Affine, Mul, Relu, Sigmoid, SoftmaxWithLoss
+
+
+# ---------------------------------------------------------------- references
+def real_arrays(*args):
+    arrays = [right(a) for a in args]
+    return None if any(a is None for a in arrays) else arrays
+
+
+def affine_forward(x, W, b):
+    if (arrays := real_arrays(x, W, b)) is None:
+        return None
+    x, W, b = arrays
+    if x.ndim != 2 or W.ndim != 2 or b.shape != W.shape[1:] or x.shape[1] != W.shape[0]:
+        return None
+    x, W, b = (cast(a, kind(W)) for a in (x, W, b))
+    return [(naive.affine_forward(x, W, b), naive.affine_forward(abs(x), abs(W), abs(b)))]
+
+
+def affine_backward(dout, x, W):
+    if (arrays := real_arrays(dout, x, W)) is None:
+        return None
+    dout, x, W = arrays
+    if x.ndim != 2 or W.ndim != 2 or dout.shape != (x.shape[0], W.shape[1]):
+        return None
+    if x.shape[1] != W.shape[0]:
+        return None
+    dout, x, W = (cast(a, kind(W)) for a in (dout, x, W))
+    results = naive.affine_backward(dout, x, W)
+    return list(zip(results, naive.affine_backward(abs(dout), abs(x), abs(W)), strict=True))
+
+
+def affine_gradient(dout, x, W):
+    results = affine_backward(dout, x, W)
+    return results and results[1:]
+
+
+def elementwise(function):
+    def reference(*args):
+        if (arrays := real_arrays(*args)) is None or len({a.shape for a in arrays}) != 1:
+            return None
+        results = function(*(cast(a, kind(arrays[-1])) for a in arrays))
+        results = results if isinstance(results, tuple) else (results,)
+        return [(np.asarray(r), abs(np.asarray(r)) * 1) for r in results]
+
+    return reference
+
+
+def relu_forward(x):
+    with np.errstate(all="ignore"):
+        return np.where(x <= 0, 0, x).astype(x.dtype), x <= 0
+
+
+def relu_backward(dout, mask):
+    dout, booleans = right(dout), right(mask)
+    if dout is None or booleans is None or booleans.dtype != bool:
+        return None
+    if dout.shape != booleans.shape:
+        return None
+    dx = np.where(booleans, 0, cast(dout, kind(dout)))
+    return [(dx.astype(kind(dout)), abs(dx))]
+
+
+def softmax(x):
+    x = right(x)
+    if x is None or x.ndim == 0 or x.shape[-1] == 0:
+        return None
+    x = cast(x, kind(x))
+    y = naive.softmax(x) if x.size else x
+    return [(y, np.ones(x.shape))]
+
+
+def cross_entropy(x, t):
+    x = right(x)
+    if x is None or x.ndim != 2 or x.size == 0:
+        return None
+    x = cast(x, kind(x))
+    if (t := right_targets(t, x.shape, x.dtype)) is None:
+        return None
+    loss, y = naive.softmax_cross_entropy_forward(x.astype(np.float64), t)
+    # Targets that add up to what is no distribution may cancel.
+    size = 1 + np.max(np.abs(x[np.isfinite(x)]), initial=0)
+    weight = 1 if t.ndim == 1 else abs(t).sum()
+    return [(np.asarray(loss, x.dtype), size * weight), (y.astype(x.dtype), np.ones(x.shape))]
+
+
+def cross_entropy_backward(y, t, dout):
+    y, dout = right(y), right(dout)
+    if y is None or y.ndim != 2 or dout is None or dout.ndim:
+        return None
+    y = cast(y, kind(y))
+    if (t := right_targets(t, y.shape, y.dtype)) is None:
+        return None
+    n = max(len(y), 1)
+    dx = naive.softmax_cross_entropy_backward(y.astype(np.float64), t, 1.0)
+    dx = np.float64(dout) * dx
+    size = abs(np.float64(dout)) * (abs(y) + (1 if t.ndim == 1 else abs(t))) / n
+    return [(dx.astype(y.dtype), size)]
+
+
+# ---------------------------------------------------------------- kernels
+MAKERS = {"mask": mask, "t": targets, "dout": scale}
+KERNELS = {
+    "affine_forward": Call(kernels.affine_forward, ("ND", "DM", "M"), affine_forward),
+    "affine_backward": Call(kernels.affine_backward, ("NM", "ND", "DM"), affine_backward),
+    "affine_gradient": Call(kernels.affine_gradient, ("NM", "ND", "DM"), affine_gradient),
+    "relu_forward": Call(kernels.relu_forward, ("ND",), elementwise(relu_forward)),
+    "relu_backward": Call(kernels.relu_backward, ("ND", "mask"), relu_backward),
+    "sigmoid_forward": Call(kernels.sigmoid_forward, ("ND",), elementwise(naive.sigmoid_forward)),
+    "sigmoid_backward": Call(
+        kernels.sigmoid_backward, ("ND", "ND"), elementwise(naive.sigmoid_backward)
+    ),
+    "softmax": Call(kernels.softmax, ("NDC",), softmax),
+    "cross_entropy": Call(kernels.softmax_cross_entropy_forward, ("NC", "t"), cross_entropy),
+    "cross_entropy_backward": Call(
+        kernels.softmax_cross_entropy_backward, ("NC", "t", "dout"), cross_entropy_backward
+    ),
+}
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("name", KERNELS)
+@settings(max_examples=300)
+@given(data=st.data())
+def test_kernels(name, data):
+    call = KERNELS[name]
+    call.check(data.draw(arguments(call.shapes, makers=MAKERS)))
+
+
+# ---------------------------------------------------------------- layers
+def affine_layer(W, b, x, dout):
+    layer = Affine(W, b)
+    out = layer.forward(x)
+    dx = layer.backward(dout)
+    return out, dx, layer.dW, layer.db
+
+
+def expected_of_affine(W, b, x, dout):
+    x = right(x)
+    if right(W) is None or right(W).ndim != 2 or x is None or x.ndim < 2:
+        return None
+    flat = x
+    if x.ndim > 2:
+        if np.prod(x.shape[1:]) != len(right(W)):
+            return None
+        flat = x.reshape(len(x), len(right(W)))
+    forward, backward = affine_forward(flat, W, b), affine_backward(dout, flat, W)
+    if forward is None or backward is None:
+        return None
+    dx = [a.reshape(x.shape) for a in backward[0]]
+    return [*forward, dx, *backward[1:]]
+
+
+def two_step(make):
+    def steps(x, dout):
+        layer = make()
+        return layer.forward(x), layer.backward(dout)
+
+    return steps
+
+
+def expected_of_relu(x, dout):
+    forward = KERNELS["relu_forward"].reference(x)
+    backward = forward and relu_backward(dout, forward[1][0])
+    return backward and [forward[0], *backward]
+
+
+def expected_of_sigmoid(x, dout):
+    forward = KERNELS["sigmoid_forward"].reference(x)
+    backward = forward and KERNELS["sigmoid_backward"].reference(dout, forward[0][0])
+    return backward and [*forward, *backward]
+
+
+def loss_layer(x, t, dout):
+    layer = SoftmaxWithLoss()
+    loss = layer.forward(x, t)
+    return loss, layer.y, layer.backward(dout)
+
+
+def expected_of_loss(x, t, dout):
+    forward = cross_entropy(x, t)
+    backward = forward and cross_entropy_backward(forward[1][0], t, dout)
+    return backward and [*forward, *backward]
+
+
+LAYERS = {
+    "Affine": Call(affine_layer, ("DM", "M", "ND", "NM"), expected_of_affine),
+    "Affine of images": Call(affine_layer, ("DM", "M", "N1D", "NM"), expected_of_affine),
+    "Relu": Call(two_step(Relu), ("ND", "ND"), expected_of_relu),
+    "Sigmoid": Call(two_step(Sigmoid), ("NDC", "NDC"), expected_of_sigmoid),
+    "SoftmaxWithLoss": Call(loss_layer, ("NC", "t", "dout"), expected_of_loss),
+}
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("name", LAYERS)
+@settings(max_examples=200)
+@given(data=st.data())
+def test_layers(name, data):
+    call = LAYERS[name]
+    call.check(data.draw(arguments(call.shapes, makers=MAKERS)))
+
+
+OPERANDS = {"ND": ("ND", "ND"), "row": ("ND", "D"), "column": ("N1", "ND"), "other": ("ND", "DN")}
+
+
+@pytest.mark.small
+@pytest.mark.parametrize(("node", "operation"), [(Add, np.add), (Mul, np.multiply)])
+@pytest.mark.parametrize("shapes", OPERANDS.values(), ids=OPERANDS)
+@settings(max_examples=100)
+@given(data=st.data())
+def test_nodes(node, operation, shapes, data):
+    x, y = data.draw(arguments(shapes))
+    arrays = real_arrays(x, y)
+    try:
+        with np.errstate(all="ignore"):
+            expected = None if arrays is None else operation(*arrays)
+    except ValueError:  # shapes
+        expected = None
+    with np.errstate(all="ignore"):  # NumPy's own warnings, as the lecture's code has them
+        found = outcome(node().forward, x, y)
+    assert isinstance(found, Exception) == (expected is None), found
+    if expected is not None:
+        np.testing.assert_array_equal(found, expected)
+
+
+# ---------------------------------------------------------------- the same memory twice
+@pytest.mark.small
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arguments_that_share_memory(dtype):
+    memory = (np.arange(40) % 7 - 3).astype(dtype)
+    a, late, row = memory[:25].reshape(5, 5), memory[15:].reshape(5, 5), memory[3:8]
+    for x, W, b in ((a, a, a[0]), (a, a.T, a[:, 1]), (a, late, row), (late[::-1], a, row[::-1])):
+        KERNELS["affine_forward"].check([x, W, b])
+        KERNELS["affine_backward"].check([W, x, a])
+        KERNELS["sigmoid_backward"].check([x, W])
+        KERNELS["cross_entropy"].check([x, x])
+        KERNELS["cross_entropy_backward"].check([x, W, 1.0])
+        LAYERS["Affine"].check([W, b, x, x])
+        LAYERS["Relu"].check([x, x])
+    mask = a.view(np.bool_)[:, : 5 * a.itemsize : a.itemsize]
+    np.testing.assert_array_equal(kernels.relu_backward(a, mask), np.where(mask, 0, a))
+
+
+# ---------------------------------------------------------------- changed in between
+@pytest.mark.small
+def test_what_changes_between_forward_and_backward(rng):
+    """As in the lecture, a layer looks at its arrays again: new numbers count, new sizes do not."""
+    W, b, x, dout = (rng.standard_normal(s) for s in ((4, 3), 3, (5, 4), (5, 3)))
+    layer, reference = Affine(W, b), naive.Affine(W, b)
+    layer.forward(x)
+    reference.forward(x)
+    x[0], W[1] = 7, np.nan
+    np.testing.assert_allclose(layer.backward(dout), reference.backward(dout), rtol=1e-12)
+    np.testing.assert_allclose(layer.dW, reference.dW, rtol=1e-12)
+    for name, value in (("x", x[:4]), ("x", x[:, :2]), ("W", W[:3]), ("W", W[0]), ("x", None)):
+        layer = Affine(W, b)
+        layer.forward(x)
+        setattr(layer, name, value)
+        with pytest.raises((ValueError, RuntimeError), match=naive.EXPECTED_GOT):
+            layer.backward(dout)
+
+    relu = Relu()
+    relu.forward(x)
+    for other in (relu.mask[:4], relu.mask.astype(int), relu.mask * 1.0):
+        relu.mask = other
+        with pytest.raises((TypeError, ValueError), match=naive.EXPECTED_GOT):
+            relu.backward(x)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("bad", [3, -1, 2**62, -(2**62)])
+def test_labels_that_change_between_forward_and_backward(rng, bad):
+    x, t = rng.standard_normal((6, 3)), rng.integers(0, 3, 6)
+    layer = SoftmaxWithLoss()
+    layer.forward(x, t)
+    t[4] = bad
+    with pytest.raises(ValueError, match=f"expected class indices from 0 to 2, got {bad} in row 4"):
+        layer.backward()
+    layer.y = layer.y[:5]
+    with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+        layer.backward()
