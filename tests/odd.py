@@ -14,10 +14,13 @@ import naive
 import numpy as np
 from conftest import LAYOUTS
 from hypothesis import strategies as st
+from numba import config
 
-REAL = [np.float32, np.float64, np.longdouble, np.bool_]
-REAL += [np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64)]
+INTEGERS = [np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64)]
+REAL = [np.float32, np.float64, np.longdouble, np.bool_, *INTEGERS]
 COMMON = [np.float64, np.float32]
+if config.BOUNDSCHECK:  # another dtype goes through the same loops, and compiles them once more
+    REAL, COMMON = [np.longdouble, np.int64, np.bool_], [np.float64]
 
 
 # ---------------------------------------------------------------- forms of an array
@@ -166,7 +169,7 @@ def targets(draw, rng, size):
     hot = np.eye(max(c, 1))[labels][:, :c]
     soft = numbers(rng, (n, c), np.float64, odd=False)
     if draw(st.booleans()):
-        dtype = draw(st.sampled_from([d for d in REAL if np.dtype(d).kind in "iu"]))
+        dtype = draw(st.sampled_from(INTEGERS))
         form = FORMS[draw(st.sampled_from([*FORMS]))]
         return form(draw(st.sampled_from([labels.astype(dtype), hot.astype(dtype), soft])))
     wrong = draw(st.sampled_from([c, c + 1, -1, -c, 255, 2**31, 2**63 - 1, -(2**63)]))

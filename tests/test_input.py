@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd import Call, arguments, cast, kind, mask, outcome, right, right_targets, scale, targets
+from odd import COMMON, Call, arguments, cast, kind, mask, outcome, right, right_targets, scale, targets
 
 import kernels
 from net import Add, Affine, Mul, Relu, Sigmoid, SoftmaxWithLoss
@@ -236,7 +236,7 @@ def test_nodes(node, operation, shapes, data):
 
 # ---------------------------------------------------------------- the same memory twice
 @pytest.mark.small
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", COMMON)
 def test_arguments_that_share_memory(dtype):
     memory = (np.arange(40) % 7 - 3).astype(dtype)
     a, late, row = memory[:25].reshape(5, 5), memory[15:].reshape(5, 5), memory[3:8]

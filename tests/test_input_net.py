@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd import arguments, cast, outcome, right, right_targets, snapshot, targets
+from odd import COMMON, arguments, cast, outcome, right, right_targets, snapshot, targets
 
 from net import History, Relu, TwoLayerNet, load_mnist, numerical_gradient, train
 
@@ -60,7 +60,7 @@ def moderate(arrays):
 @given(data=st.data())
 def test_network(method, other, data):
     x, t = data.draw(batches())
-    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    dtype = data.draw(st.sampled_from(COMMON))
     ours, theirs = networks(dtype, other)
     args, before = ((x,) if method == "predict" else (x, t)), (snapshot(x), snapshot(t))
     batch = right(x)

@@ -223,7 +223,7 @@ def test_flag_of_wrong_type(name: str, flag: object) -> None:
 
 @pytest.mark.parametrize("path", [3, b"folder", ["folder"], False])
 def test_path_of_wrong_type(path: object) -> None:
-    with pytest.raises(TypeError, match=r"^path: expected a folder as str or os\.PathLike, found"):
+    with pytest.raises(TypeError, match=r"^path: expected a name as str or os\.PathLike, got"):
         load_mnist(path=path)  # type: ignore[arg-type]
 
 
