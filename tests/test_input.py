@@ -5,7 +5,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd import COMMON, Call, arguments, cast, kind, mask, outcome, right, right_targets, scale, targets
+from odd import (
+    COMMON,
+    Call,
+    arguments,
+    cast,
+    kind,
+    mask,
+    outcome,
+    right,
+    right_targets,
+    scale,
+    targets,
+)
 
 import kernels
 from net import Add, Affine, Mul, Relu, Sigmoid, SoftmaxWithLoss
