@@ -40,12 +40,12 @@ def batches(draw):
     return draw(arguments((shape, "t"), {"t": targets}, {"D": D, "C": C}))
 
 
-def meant(x, t):
-    """A batch and its targets as arrays, or None."""
+def meant(x, t, dtype):
+    """A batch and its targets, which have to be finite in a dtype, as arrays, or None."""
     x = right(x)
     if x is None or x.ndim < 2 or x.shape[0] == 0 or x[0].size != D:
         return None
-    t = right_targets(t, (len(x), C), np.float64)
+    t = right_targets(t, (len(x), C), dtype)
     return t is not None and (cast(x, np.float64).reshape(len(x), D), t)
 
 
@@ -66,7 +66,7 @@ def test_network(method, other, data):
     batch = right(x)
     if method == "predict" and batch is not None and batch.ndim > 1:
         t = np.zeros(len(batch), int)
-    sets = meant(x, t)
+    sets = meant(x, t, np.float64 if method == "accuracy" else dtype)
     found = outcome(getattr(ours, method), *args)
     assert (snapshot(x), snapshot(args[-1])) == (before[0], before[len(args) - 1])
     if method == "predict" and not sets and not isinstance(found, Exception):
@@ -101,7 +101,7 @@ def test_train(other, data):
     ours, theirs = networks(np.float64, other)
     weights = ours.params["W1"].copy()
     before = snapshot(x), snapshot(t)
-    sets = meant(x, t)
+    sets = meant(x, t, np.float64)
     options = {"iterations": 3, "batch_size": 2, "rng": np.random.RandomState(5), "sparse": sparse}
     if sets and not moderate(sets):
         with warnings.catch_warnings(record=True) as told:

@@ -10,11 +10,11 @@ import pytest
 TESTS = Path(__file__).parent
 
 
-def run_kernel_tests(*selection, **environment):
+def run_tests(*selection, names=("affine", "activations", "softmax"), **environment):
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection),
-            *(str(TESTS / f"test_{name}.py") for name in ("affine", "activations", "softmax")),
+            *(str(TESTS / f"test_{name}.py") for name in names),
         ],
         cwd=TESTS.parent,
         env={**os.environ, **environment},
@@ -30,12 +30,19 @@ def run_kernel_tests(*selection, **environment):
 @pytest.mark.timeout(240)
 def test_kernels_without_jit():
     """As plain Python: where a debugger steps, and indices are checked."""
-    run_kernel_tests("-m", "small", NUMBA_DISABLE_JIT="1")
+    run_tests("-m", "small", NUMBA_DISABLE_JIT="1")
+
+
+@pytest.mark.timeout(240)
+def test_odd_arguments_without_jit():
+    """NumPy's numbers warn where Numba's do not; all else is the same."""
+    options = ("-m", "small", "-W", "ignore::RuntimeWarning", "-k", "not plain_arguments")
+    run_tests(*options, names=("input", "input_net"), NUMBA_DISABLE_JIT="1")
 
 
 @pytest.mark.timeout(240)
 def test_bits_on_more_threads_than_cores():
-    run_kernel_tests("-k", "bits_do_not_depend", NUMBA_NUM_THREADS="7", OMP_WAIT_POLICY="passive")
+    run_tests("-k", "bits_do_not_depend", NUMBA_NUM_THREADS="7", OMP_WAIT_POLICY="passive")
 
 
 FIRST_CALLS = {
