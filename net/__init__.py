@@ -42,14 +42,20 @@ _ROOMS = {
 def _check_kernels() -> None:
     """Say plainly when the `kernels` to be imported is not the one that belongs here."""
     spec = find_spec("kernels")
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    if not any((Path(folder) / "affine.py").is_file() for folder in folders):
-        raise ImportError(
-            "net: expected the package 'kernels' of njitnet beside it, got "
-            + (f"another one, in {folders or spec}" if spec else "none")
-            + "; the distribution 'kernels' of Hugging Face has the same import name: use an "
-            "environment without it, and install njitnet again"
-        )
+    if spec is None:
+        found = "none"
+    elif spec.origin is None:  # the file was the other distribution's when that was uninstalled
+        found = f"one without its __init__.py, in {list(spec.submodule_search_locations or ())}"
+    elif "affine_forward" not in Path(spec.origin).read_text("utf-8", "replace"):
+        found = f"another one, {spec.origin}"
+    else:
+        return
+    raise ImportError(
+        f"net: expected the package 'kernels' of njitnet, got {found}. The distribution 'kernels' "
+        "of Hugging Face has the same import name, and the two write over each other's files. Use "
+        "an environment without it: pip uninstall kernels, then install njitnet again with "
+        "--force-reinstall --no-deps"
+    )
 
 
 _check_kernels()
