@@ -1,5 +1,6 @@
 """How many threads a kernel uses, and teams of threads that stay together over many steps."""
 
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from llvmlite import ir
-from numba import config, get_num_threads, types
+from llvmlite import binding, ir
+from numba import config, get_num_threads, threading_layer, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -17,15 +18,57 @@ from kernels._cache import njit
 SERIAL_ELEMENTS = 32_768
 """Arrays smaller than this are gone through faster by one thread than two take to meet."""
 
+# Whether kernels compute on one thread, in a place that compiled code, also from the cache, finds
+# by its name.
+_serial = np.zeros(1, np.int64)
+binding.add_symbol("njitnet_serial", _serial.ctypes.data)
+_forked = False
+
+
+def _start_threads() -> None:
+    """Have Numba load its threading layer, and find out what it can do.
+
+    The layer `workqueue` ends the process when two threads enter parallel regions at once, or one
+    enters another. Whether a user's own code is in one cannot be known, so we do not enter any.
+    """
+    if not _forked:
+        get_num_threads()
+        _serial[0] = threading_layer() == "workqueue"
+
+
+def _after_fork() -> None:
+    """In a child, do without the parent's threads.
+
+    They were not copied. GNU OpenMP ends a child that wants them, or waits for them for ever.
+    """
+    global _forked
+    try:
+        threading_layer()
+    except ValueError:  # the parent had not started any: the child can start its own
+        return
+    _forked, _serial[0] = True, 1
+
+
+if hasattr(os, "register_at_fork"):  # where there is a fork
+    os.register_at_fork(after_in_child=_after_fork)
+
 
 @intrinsic
 def _thread_count(context):
     # `numba.get_num_threads` reads the same number through the address that the function has in
     # this process, which keeps its callers out of the compilation cache.
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _start_threads()
+        context.active_code_library._reload_init.add(_start_threads)  # when loaded from the cache
         kind = ir.FunctionType(ir.IntType(64), [])
-        function = cgutils.get_or_insert_function(builder.module, kind, "get_num_threads")
-        return builder.call(function, [])
+        count = cgutils.get_or_insert_function(builder.module, kind, "get_num_threads")
+        serial = builder.module.globals.get("njitnet_serial") or ir.GlobalVariable(
+            builder.module, ir.IntType(64), "njitnet_serial"
+        )
+        one = ir.Constant(ir.IntType(64), 1)
+        return builder.select(
+            builder.icmp_signed("==", builder.load(serial), one), one, builder.call(count, [])
+        )
 
     return types.intp(), emit
 
@@ -35,11 +78,7 @@ def _one() -> int:
 
 
 thread_count = _one if config.DISABLE_JIT else _thread_count
-"""Threads that ``numba.set_num_threads`` allows.
-
-To be called only where there is a parallel region, in the function itself or one it calls: the
-region is what has Numba load the library that knows.
-"""
+"""Threads for a kernel: as many as ``numba.set_num_threads`` allows; 1 is to enter no region."""
 
 
 _MEETINGS, _ABANDONED = 0, 8  # places in `Team.meetings`, on cache lines of their own
@@ -59,7 +98,13 @@ class Team:
     """
 
     def __init__(self, size: int | None = None):
-        self.size = (1 if config.DISABLE_JIT else get_num_threads()) if size is None else size
+        if size is None:
+            size = 1 if config.DISABLE_JIT or _forked else get_num_threads()
+        self.size = size
+        self._gather()
+
+    def _gather(self) -> None:
+        self._process = os.getpid()
         self._pool = ThreadPoolExecutor(max(1, self.size - 1))
 
     def __enter__(self) -> Self:
@@ -93,6 +138,8 @@ class Team:
             What each call returned.
         """
         parts = self.size if threads is None else threads
+        if self._process != os.getpid():  # a child has none of its parent's threads
+            self._gather()
         meetings = np.zeros(16, np.int64)
         others = []
         try:

@@ -1,0 +1,212 @@
+"""What `test_threads.py` runs in processes of their own: ``scenarios.py NAME LAYER``.
+
+Each names what it begins, and ends with status 0 and the line "right" if all results were.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numba
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import callers
+import naive
+
+import kernels
+from net import Affine, Relu, Sigmoid, SoftmaxWithLoss, TwoLayerNet, train
+
+THREADS = 8
+
+
+def digest(*arrays):
+    return hashlib.sha256(b"".join(np.asarray(a).tobytes() for a in arrays)).hexdigest()
+
+
+def close(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def work(seed):
+    """Use kernels, layers and `train`, all large enough for several threads; return a digest."""
+    rng = np.random.default_rng(seed)
+    dtype = np.float64 if seed % 2 else np.float32
+    x = rng.standard_normal((400, 100)).astype(dtype)
+    W, b = rng.standard_normal((100, 40)).astype(dtype), rng.standard_normal(40).astype(dtype)
+    t = rng.integers(0, 40, 400)
+
+    out, mask = kernels.relu_forward(x)
+    found = [kernels.affine_forward(x, W, b), out, mask, kernels.sigmoid_forward(x)]
+    found += [kernels.softmax(x), kernels.relu_backward(x, mask)]
+    expected = [naive.affine_forward(x, W, b), *naive.relu_forward(x), naive.sigmoid_forward(x)]
+    expected += [naive.softmax(x), naive.relu_backward(x, mask)]
+    close(found, expected)
+
+    layers, last = [Affine(W, b), Relu(), Sigmoid()], SoftmaxWithLoss()
+    out = x
+    for layer in layers:
+        out = layer.forward(out)
+    found.append(last.forward(out, t))
+    dout = last.backward()
+    for layer in reversed(layers):
+        dout = layer.backward(dout)
+    found += [dout, layers[0].dW, layers[0].db]
+
+    network = TwoLayerNet(100, 70, 40, dtype=dtype, rng=seed)
+    history = train(network, x, t, x, t, iterations=50, batch_size=20, rng=seed)
+    assert history.train_loss_list[-1] < history.train_loss_list[0]
+    return digest(*found, *network.params.values(), history.train_loss_list)
+
+
+def in_thread(seed):
+    """Work in another thread than the process's first."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work, seed).result()
+
+
+def same(found, seeds):
+    assert list(found) == [work(seed) for seed in seeds]
+
+
+# ---------------------------------------------------------------- threads
+def threads():
+    """Eight threads at once, from the very first call on."""
+    barrier = threading.Barrier(THREADS)
+
+    def together(seed):
+        barrier.wait()
+        return [work(seed) for _ in range(3)]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(together, range(THREADS)))
+    for seed in range(THREADS):
+        same(found[seed], [seed] * 3)
+
+
+def inside_prange():
+    """Kernels called from each iteration of a user's parallel loop."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 400, 100))
+    W, b = rng.standard_normal((100, 40)), rng.standard_normal(40)
+    for _ in range(10):
+        rectified, probable = callers.activations(x)
+        sums = callers.affine(x, W, b)
+    for i in range(len(x)):
+        assert digest(rectified[i]) == digest(kernels.relu_forward(x[i])[0])
+        assert digest(probable[i]) == digest(kernels.softmax(x[i]))
+        assert digest(sums[i]) == digest(kernels.affine_forward(x[i], W, b))
+
+
+def beside_prange():
+    """Kernels in some threads while another one is in a user's parallel loop."""
+    x = np.random.default_rng(0).standard_normal((6, 400, 100))
+    stop = threading.Event()
+
+    def loop():
+        results = set()
+        while not stop.is_set():
+            results.add(digest(*callers.activations(x)))
+        return results
+
+    with ThreadPoolExecutor(4) as pool:
+        loops = pool.submit(loop)
+        found = list(pool.map(work, range(8)))
+        stop.set()
+        assert loops.result() == {digest(*callers.activations(x))}
+    same(found, range(8))
+
+
+# ---------------------------------------------------------------- processes
+def pool(method):
+    work(0)
+    with multiprocessing.get_context(method).Pool(2) as workers:
+        found = workers.map(work, range(4)), workers.map(in_thread, range(4))
+    for each in found:
+        same(each, range(4))
+
+
+def executor():
+    work(0)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as workers:
+        same(workers.map(work, range(4)), range(4))
+
+
+def joblib():
+    if find_spec("joblib") is None:
+        print("no joblib here")
+        return
+    from joblib import Parallel, delayed
+
+    work(0)
+    for backend in ("loky", "multiprocessing", "threading"):
+        same(Parallel(2, backend=backend)(delayed(work)(i) for i in range(4)), range(4))
+
+
+def child(task):
+    """Fork, do something in the child, and see that it ended well."""
+    pid = os.fork()
+    if not pid:
+        try:
+            task()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def grandchild():
+    """A child of a child; and one of a child that was forked before any kernel had run."""
+    child(lambda: [same([in_thread(0)], [0]), child(lambda: same([work(0)], [0]))])
+    expected = work(0)
+    child(lambda: child(lambda: same([work(0), in_thread(0)], [0, 0])))
+    assert work(0) == expected
+
+
+def fork_in_training():
+    """Forks while other threads train; the last from the training itself, whose child goes on."""
+    expected = work(0)
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(work, seed) for seed in range(12)]
+        for _ in range(6):
+            child(lambda: same([expected], [0]))
+        same([each.result() for each in found], range(12))
+
+    x, t = np.random.default_rng(0).random((200, 20)), np.arange(200) % 5
+    parent, ended = os.getpid(), []
+
+    def callback(done, history):
+        if done == 11:
+            ended.append(os.fork())
+
+    network = TwoLayerNet(20, 200, 5, rng=0)
+    history = train(network, x, t, iterations=200, batch_size=20, rng=0, callback=callback)
+    again = TwoLayerNet(20, 200, 5, rng=0)
+    right = history == train(again, x, t, iterations=200, batch_size=20, rng=0)
+    if os.getpid() != parent:
+        os._exit(0 if right else 1)
+    assert right
+    assert os.waitstatus_to_exitcode(os.waitpid(ended[0], 0)[1]) == 0
+
+
+SCENARIOS = {
+    "threads": [threads],
+    "prange": [inside_prange, beside_prange],
+    "forks": [grandchild, partial(pool, "fork"), executor, joblib, fork_in_training],
+    "starts": [partial(pool, "spawn"), partial(pool, "forkserver")],
+}
+
+if __name__ == "__main__":
+    name, layer = sys.argv[1:]
+    for scenario in SCENARIOS[name]:
+        print(scenario, flush=True)
+        scenario()
+    assert numba.threading_layer() == layer
+    print("right")
