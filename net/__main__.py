@@ -59,10 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 141
     except (OSError, ValueError, OverflowError, MemoryError, Warning) as error:
-        message = str(error) or "not enough memory"
-        if isinstance(error, OSError) and error.filename is not None:
-            message = f"{error.filename}: {error.strerror}"
-        return _complain(f"error: {message}", 2)
+        return _complain(f"error: {_message(error)}", 2)
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,6 +74,12 @@ def _give_up(*_: Any) -> NoReturn:
     """
     os.write(2, b"njitnet: interrupted\n")
     os._exit(130)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or "not enough memory"
 
 
 def _complain(message: str, status: int) -> int:
@@ -320,11 +323,14 @@ def _train(options: argparse.Namespace) -> int:
                 checkpoint=options.checkpoint,
                 resume=options.resume,
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError) as error:
         done = len(reporter.history.train_loss_list)
         if not done:
             raise
-        status = _complain(f"interrupted after {done} of {options.iterations} iterations", 130)
+        if isinstance(error, OSError):  # no checkpoint could be written
+            status = _complain(f"error: {_message(error)}", 2)
+        else:
+            status = _complain(f"interrupted after {done} of {options.iterations} iterations", 130)
     rate = reporter.rate()
     clock.lap("train")
 

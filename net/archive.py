@@ -2,10 +2,12 @@
 
 import errno
 import os
-import tempfile
+import shutil
+import sys
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,6 +15,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from net.options import file_path
+
+if sys.platform != "win32":
+    import fcntl
 
 Path_ = str | os.PathLike[str]
 
@@ -23,7 +28,7 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
     Parameters
     ----------
     path : str or os.PathLike
-        Exactly this name; no ending is added.
+        Exactly this name; no ending is added. A link stays one, and permissions are kept.
     arrays : mapping of str to ndarray
 
     Raises
@@ -33,26 +38,59 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
     OSError
         If the folder is missing or not writable, or the disk is full; `path` is as before.
     """
-    path = file_path(path, "path")
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    target = Path(os.path.realpath(file_path(path, "path")))
+    temporary = target.with_name(f".{target.name}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            # NumPy's types let the names in `arrays` collide with an option, which ours do not.
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+        if target.exists() and not target.is_file():  # a device would become a file
+            raise OSError(errno.EINVAL, "Expected a file, got a folder or a device")
+        with _open_alone(temporary) as file:
+            try:
+                # NumPy's types let the names in `arrays` collide with an option; ours do not.
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+                if target.exists():
+                    shutil.copymode(target, temporary)
+                if sys.platform == "win32":  # where an open file cannot be renamed
+                    file.close()
+                os.replace(temporary, target)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        _flush_folder(target.parent)
+    except OSError as error:
+        problem = f"{error.strerror or error}; the file is as it was before"
+        raise OSError(error.errno, problem, os.fspath(path)) from error
 
 
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _open_alone(path: Path) -> BinaryIO:
+    """Open a new file, or what a killed process left of one; another writer is waited for."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+        try:
+            if sys.platform != "win32":
+                with suppress(OSError):  # not every file system has locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            # The writer that was waited for has given the file its final name, or removed it.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                file.truncate()
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _flush_folder(path: Path) -> None:
+    """See that a new name in a folder survives a loss of power, where that can be asked for."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read(path: Path_) -> dict[str, NDArray[Any]]:

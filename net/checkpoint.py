@@ -38,7 +38,12 @@ def write(
     state = {"settings": settings, "random": _state(random)}
     lists = {name: np.array(values) for name, values in _lists(history).items()}
     text = np.array(json.dumps(state, default=lambda a: a.tolist()))
-    archive.write(path, {**network.params, **lists, "state": text})
+    try:
+        archive.write(path, {**network.params, **lists, "state": text})
+    except OSError as error:
+        done = len(history.train_loss_list)
+        error.strerror = f"{error.strerror}; the network in memory keeps its {done} iterations"
+        raise
 
 
 def restore(

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numba
@@ -21,6 +22,7 @@ import callers
 import naive
 
 import kernels
+from kernels.sparse import panel_units
 from net import Affine, Relu, Sigmoid, SoftmaxWithLoss, TwoLayerNet, train
 
 THREADS = 8
@@ -196,7 +198,28 @@ def fork_in_training():
     assert os.waitstatus_to_exitcode(os.waitpid(ended[0], 0)[1]) == 0
 
 
+# ---------------------------------------------------------------- bits
+def bits():
+    """Print what training gives, by each way of doing it, twice in a row."""
+    rng = np.random.default_rng(0)
+    x = rng.random((200, 40)) * (rng.random((200, 40)) < 0.3)
+    t = np.eye(10)[rng.integers(0, 10, 200)]
+    for dtype, way in product(("float32", "float64"), ("sparse", "dense", "layers")):
+        for _ in range(2):
+            # The hidden units fill eight panels, so that each of eight threads has a part.
+            network = TwoLayerNet(40, 8 * panel_units(np.dtype(dtype)), 10, dtype=dtype, rng=1)
+            if way == "layers":
+                network.layers["Relu1"] = Sigmoid()
+            sizes = {"iterations": 10 if way == "layers" else 90, "batch_size": 40}
+            history = train(network, x, t, x, t, rng=2, sparse=way == "sparse", **sizes)
+            lists = history.train_loss_list, history.train_acc_list, history.test_acc_list
+            print(dtype, way, digest(*network.params.values(), *lists), sep="\t")
+            if way != "layers":
+                assert max(history.threads) == numba.get_num_threads()
+
+
 SCENARIOS = {
+    "bits": [bits],
     "threads": [threads],
     "prange": [inside_prange, beside_prange],
     "forks": [grandchild, partial(pool, "fork"), executor, joblib, fork_in_training],

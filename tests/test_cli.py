@@ -1,5 +1,6 @@
 """The command line, run as a process; what needs no process of its own is run in this one."""
 
+import errno
 import fcntl
 import gzip
 import os
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from net import TwoLayerNet, load_mnist, train
+from net import TwoLayerNet, archive, load_mnist, train
 from net.__main__ import main
 from net.predict import draw, read_images
 
@@ -186,6 +187,44 @@ def test_goes_on_from_a_checkpoint(data, tmp_path, capsys):
     for key, value in resumed.params.items():
         np.testing.assert_array_equal(value, expected.params[key])
     assert go("parts", 50, *keep, "--resume")[0] == []
+
+
+def test_keeps_the_network_when_no_checkpoint_can_be_written(data, tmp_path, capsys, monkeypatch):
+    """As on a disk that fills up, at the third epoch."""
+    write, written = archive.write, []
+
+    def full(path, arrays):
+        if path.name == "state":
+            written.append(path)
+            if len(written) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device; as before", str(path))
+        write(path, arrays)
+
+    monkeypatch.setattr(archive, "write", full)
+    words = ("--data", data, "--iterations", 30, "--checkpoint", tmp_path / "state", "--no-plot")
+    assert main([*map(str, words), "--seed", "5", "--output", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    message = "No space left on device; as before; the network in memory keeps its 7 iterations"
+    assert f"njitnet: error: {tmp_path / 'state'}: {message}\n" in err
+    assert summary(out)["network"] == str(tmp_path / "network.npz")
+    monkeypatch.undo()
+    words = (
+        "--data",
+        data,
+        "--iterations",
+        7,
+        "--no-plot",
+        "--seed",
+        5,
+        "--output",
+        tmp_path / "o",
+    )
+    assert main([*map(str, words)]) == 0
+    kept, expected = (
+        TwoLayerNet.load(tmp_path / name) for name in ("network.npz", "o/network.npz")
+    )
+    for key, value in expected.params.items():
+        np.testing.assert_array_equal(kept.params[key], value)
 
 
 def test_shows_a_bar_in_a_terminal(data, tmp_path):

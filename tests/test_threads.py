@@ -4,67 +4,19 @@ Each runs in a process of its own (`scenarios.py`), under each threading layer t
 """
 
 import os
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from functools import cache
-from importlib import metadata
-from pathlib import Path
 
 import pytest
+from processes import run
 
-ROOT = Path(__file__).parents[1]
-
-# NumPy's BLAS, against which results are held, stops its threads at a fork: a product that is
-# under way in another thread is then wrong, or waits for ever.
-ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "4", "PYTHONPATH": str(ROOT)}
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs fork and process groups")
-
-
-def run(folder, layer, *command, limit=280, **environment):
-    """Run Python to its end, or to a time limit; return its status and what it printed."""
-    output = folder / "output"
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            cwd=ROOT,
-            env=os.environ
-            | ENVIRONMENT
-            | libraries()
-            | {"NUMBA_THREADING_LAYER": layer}
-            | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        status = process.wait(limit)
-    except subprocess.TimeoutExpired:
-        status = "out of time"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # children of its own, too
-        process.wait()
-    return status, output.read_text()
-
-
-@cache
-def libraries():
-    """Where the distribution tbb has its library: not where the system looks for one."""
-    try:
-        files = metadata.files("tbb") or []
-    except metadata.PackageNotFoundError:
-        return {}
-    folders = {str(Path(f.locate()).resolve().parent) for f in files if "libtbb.so" in f.name}
-    return {"LD_LIBRARY_PATH": os.pathsep.join([*folders, os.environ.get("LD_LIBRARY_PATH", "")])}
 
 
 @cache
 def loads(layer, folder):
     """Whether Numba has a threading layer here."""
-    return run(folder, layer, "-c", "import numba; numba.get_num_threads()")[0] == 0
+    code = "import numba; numba.get_num_threads()"
+    return run(folder, "-c", code, NUMBA_THREADING_LAYER=layer)[0] == 0
 
 
 @pytest.fixture(params=["omp", "workqueue", "tbb"])
@@ -75,10 +27,14 @@ def layer(request, tmp_path_factory):
     return request.param
 
 
-def expect_right(layer, scenario, folder):
-    status, output = run(folder, layer, "tests/scenarios.py", scenario, layer)
+def expect_right(layer, scenario, folder, **environment):
+    """See that all results of a scenario were right, and return what it printed."""
+    environment |= {"NUMBA_THREADING_LAYER": layer}
+    status, output = run(folder, "tests/scenarios.py", scenario, layer, **environment)
     assert status == 0, output
-    assert "right" in output.splitlines(), output
+    lines = output.splitlines()
+    assert "right" in lines, output
+    return lines
 
 
 @pytest.mark.parametrize("scenario", ["threads", "prange", "forks"])
@@ -88,3 +44,23 @@ def test_under_each_layer(layer, scenario, tmp_path):
 
 def test_processes_that_start_afresh(tmp_path):
     expect_right("omp", "starts", tmp_path)
+
+
+@cache
+def trained(layer, threads, folder):
+    """What training gave, by way of doing it: a set of one if the bits were the same."""
+    found = {}
+    for line in expect_right(layer, "bits", folder, NUMBA_NUM_THREADS=threads):
+        if "\t" in line:
+            dtype, way, digest = line.split("\t")
+            found.setdefault((dtype, way), set()).add(digest)
+    return found
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "3", "4", "8"])
+def test_training_gives_the_same_bits(layer, threads, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()
+    one = trained("omp", "1", folder)
+    assert len(one) == 6
+    assert {len(digests) for digests in one.values()} == {1}
+    assert trained(layer, threads, folder) == one

@@ -1,0 +1,67 @@
+"""Kill a training run again and again: ``python tests/kills.py FOLDER COUNT``.
+
+Each time a child goes on from the checkpoint, which it writes every other iteration, and is killed
+at a random moment. What is in the file has to load each time, and a run that goes on from the last
+one has to end with the bits of a run that nobody interrupted.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from net import TwoLayerNet, archive, train
+
+rng = np.random.default_rng(0)
+x = rng.random((20, 30))
+t = rng.integers(0, 3, 20)
+
+
+def run(**how):
+    network = TwoLayerNet(30, 100, 3, rng=1)
+    return network, train(network, x, t, x, t, batch_size=10, rng=2, **how)
+
+
+def killed(checkpoint, delay):
+    """Go on in a child that is killed after some seconds."""
+    pid = os.fork()
+    if not pid:
+        try:
+            run(iterations=10**9, checkpoint=checkpoint, resume=checkpoint.exists())
+        finally:
+            os._exit(1)  # an error: nothing but the signal should end it
+    time.sleep(delay)
+    os.kill(pid, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def main(folder, count):
+    checkpoint = Path(folder, "state.npz")
+    run(iterations=10)  # loads what is compiled, for all children
+    delays = random.Random(0)
+    writes = 0
+    for _ in range(count):
+        killed(checkpoint, delays.uniform(0, 0.1))
+        if checkpoint.exists():
+            TwoLayerNet.load(checkpoint)
+        others = set(os.listdir(folder)) - {"state.npz"}
+        assert len(others) <= 1, others
+        writes += len(others)
+    assert checkpoint.exists()
+
+    done = len(archive.read(checkpoint)["train_loss_list"])
+    resumed, history = run(iterations=done + 10, checkpoint=checkpoint, resume=True)
+    whole, expected = run(iterations=done + 10)
+    assert history == expected
+    for key, value in whole.params.items():
+        assert value.tobytes() == resumed.params[key].tobytes()
+    assert os.listdir(folder) == ["state.npz"]
+    print(f"{count} kills, {writes} of them in a write; right after {done} iterations")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

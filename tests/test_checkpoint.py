@@ -1,0 +1,181 @@
+"""What a run has written is there whole, whatever ends the run or fills the disk."""
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from processes import run
+
+from net import TwoLayerNet, archive, train
+
+resource = pytest.importorskip("resource", reason="needs POSIX")
+
+X, T = np.random.default_rng(0).random((20, 30)), np.arange(20) % 3
+
+
+@contextmanager
+def largest_file(size):
+    """Let no file grow above some bytes, as a disk does that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def user(name):
+    """Lose the rights of root, whom no permission stops."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(name)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_killed_a_hundred_times(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    status, output = run(tmp_path, "tests/kills.py", folder, 100)
+    assert status == 0, output
+    assert int(re.search(r"(\d+) of them in a write", output)[1]) > 0, output
+
+
+def interrupted(path, network, **limits):
+    """Train until a checkpoint cannot be written; return the error and the history until then."""
+    histories = []
+
+    def callback(done, history):
+        histories[:] = [history]
+
+    with pytest.raises(OSError, match=re.escape(str(path))) as caught:
+        train(
+            network,
+            X,
+            T,
+            iterations=10**6,
+            batch_size=10,
+            rng=0,
+            checkpoint=path,
+            callback=callback,
+        )
+    return caught.value, histories[0]
+
+
+def expect_kept(path, network, error, history):
+    """See that the checkpoint is whole, and that network and history are there to go on with."""
+    done = len(history.train_loss_list)
+    assert f"the file is as it was before; the network in memory keeps its {done}" in str(error)
+    assert os.listdir(path.parent) == [path.name]
+    again = TwoLayerNet(30, 10, 3, rng=0)
+    before = train(
+        again, X, T, iterations=done - 2, batch_size=10, rng=0, checkpoint=path, resume=True
+    )
+    assert before.train_loss_list == history.train_loss_list[:-2]
+    train(again, X, T, iterations=done, batch_size=10, rng=0, checkpoint=path, resume=True)
+    for key, value in network.params.items():
+        np.testing.assert_array_equal(value, again.params[key])
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    path, network = tmp_path / "state", TwoLayerNet(30, 10, 3, rng=0)
+    with largest_file(16_000):
+        error, history = interrupted(path, network)
+    expect_kept(path, network, error, history)
+
+
+def test_a_full_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", folder], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk here")
+    try:
+        path, network = folder / "state", TwoLayerNet(30, 10, 3, rng=0)
+        error, history = interrupted(path, network)
+        assert "No space left on device" in str(error)
+        moved = tmp_path / "output" / "state"  # where there is room to go on
+        moved.parent.mkdir()
+        shutil.move(path, moved)
+        expect_kept(moved, network, error, history)
+        assert os.listdir(folder) == []
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_folder_that_may_not_be_written_in(tmp_path):
+    path, network = tmp_path / "state", TwoLayerNet(30, 10, 3, rng=0)
+    train(network, X, T, iterations=4, batch_size=10, rng=0, checkpoint=path)
+    kept = path.read_bytes()
+    tmp_path.chmod(0o500)
+    with (
+        user(65534),
+        pytest.raises(PermissionError, match="Permission denied; the file is as it was") as caught,
+    ):
+        network.save(path)
+    assert caught.value.filename == str(path)
+    tmp_path.chmod(0o700)
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize("path", ["pipe", "folder", "missing/state", "file/state"])
+def test_what_cannot_be_a_checkpoint(path, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / path
+    with pytest.raises(OSError, match=re.escape(str(path))):
+        archive.write(path, {"a": np.ones(3)})
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "pipe"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_links_and_permissions_are_kept(tmp_path):
+    mask = os.umask(0o027)
+    try:
+        archive.write(tmp_path / "new", {"a": np.ones(3)})
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+        (tmp_path / "new").chmod(0o604)
+        (tmp_path / "link").symlink_to("new")
+        archive.write(tmp_path / "link", {"a": np.zeros(3)})
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o604
+        np.testing.assert_array_equal(archive.read(tmp_path / "new")["a"], np.zeros(3))
+    finally:
+        os.umask(mask)
+
+
+def test_many_write_the_same_file(tmp_path):
+    """As two runs do that were started in one folder."""
+    path, size = tmp_path / "state", 50_000
+    archive.write(path, {"a": np.zeros(size)})
+    errors = []
+
+    def write(i):
+        try:
+            for _ in range(40):
+                archive.write(path, {"a": np.full(size, i)})
+                a = archive.read(path)["a"]
+                assert a.size == size
+                assert (a == a[0]).all()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=[i]) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert os.listdir(tmp_path) == ["state"]
