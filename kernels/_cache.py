@@ -27,7 +27,12 @@ from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import numba
-from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache
+from numba.core.caching import (
+    CacheImpl,
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+)
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
@@ -104,10 +109,30 @@ class _StampedResult(CompileResultCacheImpl):
         return loaded
 
 
+class _KeyedFiles(IndexDataCacheFile):
+    """Numba's files, with its key for the code beside the code.
+
+    Two processes that at the same moment keep what they compiled for two dtypes may give both files
+    one name: the index then has the one dtype, and its file the other's code.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        super().save(key, (key, data))
+
+    def load(self, key: Any) -> Any:
+        kept = super().load(key)
+        return kept[1] if kept is not None and kept[0] == key else None
+
+
 class _KernelCache(FunctionCache):
     """Numba's cache of one function, with our stamp, in which no trouble on disk is fatal."""
 
     _impl_class = _StampedResult
+
+    def __init__(self, py_func: Callable[..., Any]):
+        super().__init__(py_func)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _KeyedFiles(self._cache_path, self._impl.filename_base, stamp)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         settings = tuple(str(getattr(config, name, None)) for name in _SETTINGS)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,9 @@ class Install:
         """Make the package's folder one in which nothing can be kept, for root too."""
         (self.package / "__pycache__").write_text("no folder")
 
-    def execute(self, code, *, python=sys.executable, **environment):
+    def execute(self, code, name="", *, python=sys.executable, **environment):
         """Run Python code; return what it prints, read as JSON, and the warnings it caused."""
-        script = self.folder / "script.py"
+        script = self.folder / f"script{name}.py"
         if not script.exists() or script.read_text() != code:
             script.write_text(code)  # older Numba goes by the file's time
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON"))}
@@ -135,9 +136,9 @@ class Install:
         warnings = [line for line in done.stderr.splitlines() if "RuntimeWarning: " in line]
         return json.loads(done.stdout), warnings
 
-    def run(self, *, before="", after="", **how):
+    def run(self, name="", *, before="", after="", **how):
         """Execute the script; ``loaded`` counts what came from disk."""
-        return self.execute(SCRIPT.format(before=before, after=after), **how)
+        return self.execute(SCRIPT.format(before=before, after=after), name, **how)
 
     def kept(self, pattern):
         """Return the files that Numba keeps of the probing kernel."""
@@ -255,6 +256,42 @@ def test_old_data_under_a_new_index_is_not_run(install):
     assert install.run() == ({"probe": 5.0, "probe loaded": 1}, [])
 
 
+def test_code_for_another_dtype_is_not_run(install):
+    """Where two processes kept code for two dtypes at once, the index may have the other's."""
+    before = "import numpy\nnumpy.ones = lambda n, ones=numpy.ones: ones(n, {})"
+    install.run(before=before.format("numpy.float32"))
+    other = {path: path.read_bytes() for path in install.kept("nbc")}
+    shutil.rmtree(install.cache)
+    install.run()
+    for path, content in other.items():
+        assert path.exists()
+        path.write_bytes(content)
+    assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
+    assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+
+
+AT_ONCE = """
+import kernels
+for dtype in np.roll([np.float32, np.float64], {i}):
+    x = np.linspace(-1, 1, 40_000).astype(dtype)  # long enough for several threads
+    out, mask = kernels.relu_forward(x)
+    assert (out == np.maximum(x, 0)).all() and (mask == (x <= 0)).all()
+    assert probe(x, 0) == -1
+answer["relu loaded"] = loaded(kernels.relu._forward)
+"""
+
+
+def test_four_processes_compile_at_once(install):
+    with ThreadPoolExecutor(4) as pool:
+        runs = pool.map(lambda i: install.run(i, after=AT_ONCE.format(i=i)), range(4))
+    for answer, warnings in runs:
+        assert answer["probe"] == 3.0
+        assert warnings == []
+    install.run(after=AT_ONCE.format(i=0))  # may find that one dtype's code was lost
+    answer, warnings = install.run(after=AT_ONCE.format(i=0))
+    assert (answer["probe loaded"], answer["relu loaded"], warnings) == (1, 2, [])
+
+
 def test_settings_that_change_the_code_have_entries_of_their_own(install):
     after = "try:\n    answer['past the end'] = probe(x, 10**6) and 0\n"
     after += "except IndexError as error:\n    answer['past the end'] = str(error)"
@@ -281,6 +318,41 @@ def test_beside_a_read_only_package_the_users_cache_folder_serves(install):
     install.environment.clear()
     assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
     assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+
+
+@pytest.fixture
+def mount():
+    """Mount something on a folder for as long as the test runs, where that is allowed."""
+    folders = []
+
+    def mount(folder, *options):
+        command = ["mount", *map(str, options), folder]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("may not mount here")
+        folders.append(folder)
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_on_a_read_only_disk_the_users_cache_folder_serves(install, mount):
+    site = install.package.parent
+    mount(site, "--bind", site)
+    subprocess.run(["mount", "-o", "remount,bind,ro", site], check=True)
+    install.environment.clear()
+    assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
+    assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+
+
+def test_a_disk_without_room_costs_one_warning(install, mount):
+    install.cache.mkdir()
+    mount(install.cache, "-t", "tmpfs", "-o", "size=16k", "tmpfs")
+    for _ in range(2):
+        answer, (warning,) = install.run(after=AT_ONCE.format(i=0))
+        assert answer["probe"] == 3.0
+        assert "No space left on device" in warning
+        assert "set NUMBA_CACHE_DIR to a folder" in warning
 
 
 def flip(content, i):

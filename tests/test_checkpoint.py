@@ -156,6 +156,13 @@ def test_links_and_permissions_are_kept(tmp_path):
         os.umask(mask)
 
 
+def test_what_a_killed_run_left_does_no_harm(tmp_path):
+    (tmp_path / ".state.part").write_bytes(b"x" * 99_999)
+    archive.write(tmp_path / "state", {"a": np.ones(3)})
+    assert os.listdir(tmp_path) == ["state"]
+    assert (tmp_path / "state").stat().st_size < 1000
+
+
 def test_many_write_the_same_file(tmp_path):
     """As two runs do that were started in one folder."""
     path, size = tmp_path / "state", 50_000
