@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,10 +175,10 @@ def train(
         done = checkpoints.restore(path, network, history, random, settings)
 
     sets, diverged = [data] if test is None else [data, test], False
-    with (
-        Team() as team,
-        tqdm(total=iterations, initial=done, unit="it", disable=not shows_bar(progress)) as bar,
-    ):
+    # No bar unless it is seen: one that is not takes a lock, too, which processes share, and which
+    # a child that is killed at that moment never gives back.
+    bar = tqdm(total=iterations, initial=done, unit="it") if shows_bar(progress) else None
+    with Team() as team, nullcontext() if bar is None else bar:
         steps = choose(network, sets, batch_size, rate, random, team, sparse)
         history.threads = steps.threads
         while done < iterations:
@@ -185,7 +186,8 @@ def train(
             try:
                 for losses in steps.advance(stop - done):
                     history.train_loss_list.extend(losses)
-                    bar.update(len(losses))
+                    if bar is not None:
+                        bar.update(len(losses))
                     if not (diverged or math.isfinite(sum(losses))):
                         diverged = _diverged(history, len(losses), rate, path)
             finally:  # also on Ctrl-C
@@ -274,12 +276,12 @@ def _next_stop(done: int, iterations: int, epoch: float) -> tuple[int, bool]:
     return iterations, False
 
 
-def _report(bar: "tqdm[Any]", history: History) -> None:
+def _report(bar: "tqdm[Any] | None", history: History) -> None:
     """Show the latest figures beside the bar, or on a line of their own where there is none."""
     figures = {"loss": history.train_loss_list[-1], "train": history.train_acc_list[-1]}
     if history.test_acc_list:
         figures["test"] = history.test_acc_list[-1]
-    if bar.disable:
+    if bar is None:
         line = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         print(f"iteration {history.evaluated_at[-1]}: {line}", file=sys.stderr, flush=True)
     else:

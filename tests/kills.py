@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from net import TwoLayerNet, archive, train
 
@@ -39,9 +40,20 @@ def killed(checkpoint, delay):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
+def killed_in_a_progress_bar():
+    """Kill a child at a moment that is rare: with the lock of tqdm, which processes share."""
+    lock = tqdm.get_lock()
+    pid = os.fork()
+    if not pid:
+        lock.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
 def main(folder, count):
     checkpoint = Path(folder, "state.npz")
     run(iterations=10)  # loads what is compiled, for all children
+    killed_in_a_progress_bar()
     delays = random.Random(0)
     writes = 0
     for _ in range(count):
