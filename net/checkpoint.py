@@ -35,7 +35,7 @@ def write(
     OSError
         If the folder is missing or not writable, or the disk is full.
     """
-    state = {"settings": settings, "random": _state(random)}
+    state = {"settings": settings, "random": get_state(random)}
     lists = {name: np.array(values) for name, values in _lists(history).items()}
     text = np.array(json.dumps(state, default=lambda a: a.tolist()))
     archive.write(path, {**network.params, **lists, "state": text})
@@ -90,11 +90,11 @@ def restore(
         ) from error
     if found != settings:
         raise ValueError(f"{os.fspath(path)}: expected a run with {settings}, got one with {found}")
-    before = _state(random)
+    before = get_state(random)
     try:
-        _set_state(random, random_state)
+        set_state(random, random_state)
     except Exception as error:  # whatever NumPy raises for a state of another kind of generator
-        _set_state(random, before)
+        set_state(random, before)
         raise ValueError(
             f"{os.fspath(path)}: expected the state of a generator like {random!r} ({error!r})"
         ) from error
@@ -107,13 +107,31 @@ def _lists(history: "History") -> dict[str, list[Any]]:
     return {name: values for name, values in vars(history).items() if isinstance(values, list)}
 
 
-def _state(random: Any) -> Any:
+def get_state(random: Any) -> Any:
+    """Return the state of what draws random numbers.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator, RandomState or the module numpy.random
+
+    Returns
+    -------
+    dict
+    """
     if isinstance(random, np.random.Generator):
         return random.bit_generator.state
     return random.get_state(legacy=False)
 
 
-def _set_state(random: Any, state: Any) -> None:
+def set_state(random: Any, state: Any) -> None:
+    """Put what draws random numbers into a state.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator, RandomState or the module numpy.random
+    state : dict
+        From `get_state`.
+    """
     if isinstance(random, np.random.Generator):
         random.bit_generator.state = state
     else:

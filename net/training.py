@@ -4,7 +4,8 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
@@ -15,8 +16,11 @@ from kernels.threads import Team
 from net import checkpoint as checkpoints
 from net.layers import SoftmaxWithLoss
 from net.options import Random, finite, generator, whole_number
-from net.steps import choose
+from net.steps import Alone
 from net.two_layer_net import TwoLayerNet
+
+if TYPE_CHECKING:
+    from net.ranks import Ranks
 
 Array = NDArray[Any]
 
@@ -80,6 +84,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     sparse: bool | None = None,
+    comm: Any = None,
 ) -> History:
     """Train by stochastic gradient descent, as the lecture's loop does.
 
@@ -118,6 +123,8 @@ def train(
     sparse : bool, optional
         Whether to multiply only what is not zero in the data, which is quicker for MNIST, where
         four pixels of five are zero. By default what the share of zeros suggests; for measurements.
+    comm : mpi4py.MPI.Intracomm, optional
+        The processes that train together, each called with its part of the data: see Notes.
 
     Returns
     -------
@@ -133,6 +140,23 @@ def train(
         On Ctrl-C; the network keeps what was trained, and the history that the callback was given
         holds the iterations done.
 
+    Notes
+    -----
+    With `comm`, every rank of the communicator makes the same call, but for the data: each gives
+    the examples that it holds, any number of them, none too, of which there must be one somewhere.
+    ``load_mnist(part=(comm.rank, comm.size))`` reads them. All parts in the order of the ranks are
+    the data set: the same batches are drawn from it as one process would draw, and the history is
+    the same to rounding. It takes a loss and layers that treat each example by itself; the
+    network's loss must be the mean over the batch.
+
+    The network and the random state of rank 0 are where all begin, and in the end they are the
+    same on all. Only rank 0 shows progress, calls its `callback`, and reads and writes its
+    `checkpoint`, which any number of ranks, or one process, can resume.
+
+    An error on one rank is raised on all, on the others as one of the same kind that tells the
+    number of the rank; so is Ctrl-C. Ranks on one computer share its cores, unless you have set the
+    number of threads. More in ``docs/scaling.md``.
+
     Examples
     --------
     >>> import numpy as np
@@ -143,49 +167,66 @@ def train(
     >>> len(history.train_loss_list), history.test_acc_list[-1]
     (500, 1.0)
     """
-    data = _examples(network, x_train, t_train, "train")
-    test = None if x_test is None and t_test is None else _examples(network, x_test, t_test, "test")
-    iterations = whole_number(iterations, "iterations", 0)
-    batch_size = whole_number(batch_size, "batch_size", 1)
-    rate = finite(learning_rate, "learning_rate")
-    random = generator(rng)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a function, got {callback!r}")
-    size = data[0].shape[0]
-    settings = {"examples": size, "batch_size": batch_size}
-    history, done = History(), 0
-    if resume:
-        if checkpoint is None:
-            raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
-        done = checkpoints.restore(checkpoint, network, history, random, settings)
+    with _processes(comm) as ranks:
+        with ranks.together():
+            sets = [_examples(network, x_train, t_train, "train", ranks.least)]
+            if x_test is not None or t_test is not None:
+                sets.append(_examples(network, x_test, t_test, "test", ranks.least))
+            iterations = whole_number(iterations, "iterations", 0)
+            batch_size = whole_number(batch_size, "batch_size", 1)
+            rate = finite(learning_rate, "learning_rate")
+            random = generator(rng)
+            if callback is not None and not callable(callback):
+                raise TypeError(f"callback: expected a function, got {callback!r}")
+            if resume and checkpoint is None:
+                raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
+        size = ranks.agree(
+            network,
+            sets,
+            random,
+            iterations=iterations,
+            batch_size=batch_size,
+            learning_rate=rate,
+            resume=resume,
+        )
+        settings = {"examples": size, "batch_size": batch_size}
+        history, done = History(), 0
+        if resume and checkpoint is not None:
+            state = network, history, random, settings
+            done = ranks.lead(partial(checkpoints.restore, checkpoint, *state))
+        ranks.share(network, history, random)
+        shown = ranks.first and shows_bar(progress)
+        with (
+            Team() as team,
+            tqdm(total=iterations, initial=done, unit="it", disable=not shown) as bar,
+        ):
+            steps = ranks.steps(network, sets, batch_size, rate, random, team, sparse)
+            history.threads = steps.threads
 
-    sets = [data] if test is None else [data, test]
-    with (
-        Team() as team,
-        tqdm(total=iterations, initial=done, unit="it", disable=not shows_bar(progress)) as bar,
-    ):
-        steps = choose(network, sets, batch_size, rate, random, team, sparse)
-        history.threads = steps.threads
-        while done < iterations:
-            stop, evaluate = _next_stop(done, iterations, max(size / batch_size, 1))
-            try:
-                for losses in steps.advance(stop - done):
-                    history.train_loss_list.extend(losses)
-                    bar.update(len(losses))
-            finally:  # also on Ctrl-C
-                steps.store()
-            done = stop
-            if evaluate:
-                history.evaluated_at.append(done - 1)
-                history.train_acc_list.append(steps.accuracy(0))
-                if test is not None:
-                    history.test_acc_list.append(steps.accuracy(1))
-                if progress:
+            def pause(evaluated: bool) -> bool:
+                """Tell and keep how far it is; return whether the callback says to stop."""
+                if progress and evaluated:
                     _report(bar, history)
-            if checkpoint is not None:
-                checkpoints.write(checkpoint, network, history, random, settings)
-            if callback is not None and callback(done, history) is True:
-                break
+                if checkpoint is not None:
+                    checkpoints.write(checkpoint, network, history, random, settings)
+                return callback is not None and callback(done, history) is True
+
+            while done < iterations:
+                stop, evaluate = _next_stop(done, iterations, max(size / batch_size, 1))
+                try:
+                    for losses in steps.advance(stop - done):
+                        history.train_loss_list.extend(losses)
+                        bar.update(len(losses))
+                finally:  # also on Ctrl-C
+                    steps.store()
+                done = stop
+                if evaluate:
+                    history.evaluated_at.append(done - 1)
+                    history.train_acc_list.append(steps.accuracy(0))
+                    if len(sets) > 1:
+                        history.test_acc_list.append(steps.accuracy(1))
+                if ranks.lead(partial(pause, evaluate)):
+                    break
     return history
 
 
@@ -203,16 +244,27 @@ def shows_bar(progress: bool | None) -> bool:
     return bool(progress) and sys.stderr.isatty()
 
 
-def _examples(network: TwoLayerNet, x: Any, t: Any, which: str) -> tuple[Array, Array]:
+def _processes(comm: Any) -> "Alone | Ranks":
+    """Return who trains: this process alone, or with others."""
+    if comm is None:
+        return Alone()
+    from net.ranks import Ranks
+
+    return Ranks(comm)
+
+
+def _examples(network: TwoLayerNet, x: Any, t: Any, which: str, least: int) -> tuple[Array, Array]:
     """Return a data set that fits together, so that no error comes in the middle of a run."""
     if x is None or t is None:
         raise ValueError(f"x_{which}, t_{which}: expected both or neither, got one")
     x, t = real(x, f"x_{which}"), real(t, f"t_{which}")
-    if x.ndim < 2 or x.shape[0] == 0 or t.shape[:1] != x.shape[:1]:
+    if x.ndim < 2 or x.shape[0] < least or t.shape[:1] != x.shape[:1]:
         raise ValueError(
-            f"x_{which}, t_{which}: expected (N, ...) and (N,) or (N, C) with N at least 1, "
+            f"x_{which}, t_{which}: expected (N, ...) and (N,) or (N, C) with N at least {least}, "
             f"got {x.shape} and {t.shape}"
         )
+    if not len(x):  # one rank's part
+        return x, t
     W1, b2 = network.params["W1"], network.params["b2"]
     logits = (x.shape[0], b2.shape[0])
     if not (network.is_plain() and x[0].size == W1.shape[0]):  # other layers, or a mistake

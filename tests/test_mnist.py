@@ -250,7 +250,7 @@ def test_part_with_other_number_of_labels(
     folder: Path, arrays: dict[str, NDArray[np.uint8]]
 ) -> None:
     (folder / T_TRAIN).write_bytes(idx(arrays[T_TRAIN][:-1]))
-    with pytest.raises(ValueError, match="expected 7 labels.* found 6"):
+    with pytest.raises(ValueError, match=r"expected 7 labels.* found 6"):
         load_mnist(path=folder, part=(0, 2))
 
 

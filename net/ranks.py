@@ -1,0 +1,400 @@
+"""Training on several processes at once: the ranks of an MPI communicator.
+
+Synchronous data-parallel gradient descent. Every rank draws the same batches, takes the gradient of
+those of the examples that lie in its part of the data, and divides by the size of the whole batch;
+the sum over the ranks is the gradient of the batch, and every rank makes the same update.
+
+An iteration sends one message, of the gradient of all parameters, the loss of the batch before with
+the new weights, and whether something went wrong. While it is under way, the next batch is fetched.
+It is not cut into pieces: nearly all of it is the gradient of `W1`, which is computed last.
+"""
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numba
+import numpy as np
+from mpi4py import MPI
+from mpi4py.run import set_abort_status
+
+from net import checkpoint as checkpoints
+from net.steps import STRETCH, Examples
+from net.two_layer_net import TwoLayerNet
+
+if TYPE_CHECKING:
+    from net.training import History
+
+T = TypeVar("T")
+
+_LIKE = (KeyboardInterrupt, ValueError, TypeError, OSError, MemoryError)
+"""Errors of one rank that the others raise as well; for any other they raise RuntimeError."""
+
+
+class Ranks:
+    """The processes of one training run, seen from one of them.
+
+    What fails on one of them fails on all, in the same iteration: none waits for a message that
+    never comes.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm
+
+    Attributes
+    ----------
+    rank : int
+        The number of this one.
+    counts : list of list of int
+        How many examples each rank has of each data set.
+    interrupted : bool
+        Whether Ctrl-C reached this rank.
+
+    Raises
+    ------
+    TypeError
+        If `comm` is no communicator.
+    """
+
+    def __init__(self, comm: Any):
+        if not isinstance(comm, MPI.Intracomm) or comm == MPI.COMM_NULL:
+            raise TypeError(f"comm: expected a communicator of mpi4py, got {comm!r}")
+        self.comm, self.rank = comm, comm.Get_rank()
+        self.counts: list[list[int]] = []
+        self.interrupted = self._told = False
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank speaks and writes for all."""
+        return self.rank == 0
+
+    least = 0
+    """Examples that it has to have."""
+
+    # ------------------------------------------------------------------------ begin and end
+    def __enter__(self) -> Self:
+        self._threads = numba.get_num_threads()
+        chosen = "NUMBA_NUM_THREADS" in os.environ
+        share = self._share_of_cores()
+        if not chosen and self._threads == numba.config.NUMBA_NUM_THREADS:
+            numba.set_num_threads(min(self._threads, share))
+        # Ctrl-C reaches the ranks in different iterations: it must stop them in the same one.
+        self._catches = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._catches:
+            signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        numba.set_num_threads(self._threads)
+        if self._catches:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if error is not None and not self._told:  # as when MPI itself fails: the others hang
+            set_abort_status(error)
+
+    def _interrupt(self, *_: Any) -> None:
+        self.interrupted = True
+
+    def _share_of_cores(self) -> int:
+        """Return how many threads there are for this rank: ranks on one computer share its cores.
+
+        They share only those on which both may run, so ranks bound to cores of their own keep them.
+        """
+        if hasattr(os, "sched_getaffinity"):
+            mine = sorted(os.sched_getaffinity(0))
+        else:
+            mine = list(range(os.cpu_count() or 1))
+        computer = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        users = Counter(chain(*computer.allgather(mine)))
+        computer.Free()
+        return max(1, int(sum(Fraction(1, users[core]) for core in mine)))
+
+    # ------------------------------------------------------------------------ one for all
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Do something on every rank, and raise on all what one of them raises."""
+        error = None
+        try:
+            yield
+        except BaseException as caught:
+            error = caught
+        self.settle(error)
+
+    def settle(self, error: BaseException | None) -> None:
+        """Tell the others of an error, or hear of theirs.
+
+        Parameters
+        ----------
+        error : BaseException or None
+            This rank's.
+
+        Raises
+        ------
+        BaseException
+            This rank's error; or else one like another rank's, that tells its number.
+        """
+        if error is None and self.interrupted:
+            error = KeyboardInterrupt()
+        told = None
+        if error is not None:
+            like = next((kind for kind in _LIKE if isinstance(error, kind)), RuntimeError)
+            told = like, str(error) if like is not RuntimeError else repr(error)
+        for rank, other in enumerate(self.comm.allgather(told)):
+            if other is not None:
+                self._told = True
+                if error is not None:
+                    raise error
+                like, message = other
+                raise like(f"rank {rank}: {message}")
+
+    def lead(self, function: Callable[[], T]) -> T:
+        """Call a function on rank 0 alone.
+
+        Parameters
+        ----------
+        function : callable
+
+        Returns
+        -------
+        object
+            Its result, on every rank.
+        """
+        result = None
+        with self.together():
+            if self.first:
+                result = function()
+        result = self.comm.bcast(result)
+        return result  # type: ignore[no-any-return]  # pickled and unpickled
+
+    # ------------------------------------------------------------------------ the same on all
+    def agree(
+        self,
+        network: TwoLayerNet,
+        sets: list[Examples],
+        random: Any,
+        **options: Any,
+    ) -> int:
+        """See that all ranks do the same work.
+
+        Parameters
+        ----------
+        network : TwoLayerNet
+        sets : list of (x, t)
+            This rank's part of the training set, and perhaps of the test set.
+        random : numpy.random.Generator, RandomState or the module numpy.random
+        **options
+            What else has to be the same.
+
+        Returns
+        -------
+        int
+            The number of training examples on all ranks.
+
+        Raises
+        ------
+        ValueError
+            On all ranks, if something differs or a set has no examples.
+        """
+        fields: dict[str, Any] = {
+            "njitnet": _version(),
+            "NumPy": np.__version__,  # whose releases may draw other numbers from the same state
+            "layers": [type(layer).__name__ for layer in network.layers.values()],
+            "rng": _kind(random),
+        }
+        for key, value in network.params.items():
+            fields[key] = f"{value.shape} of {value.dtype}"
+        fields["sets"] = ["train", "test"][: len(sets)]
+        for which, (x, t) in zip(fields["sets"], sets, strict=True):
+            fields[f"x_{which}"] = f"(..., {', '.join(map(str, x.shape[1:]))}) of {x.dtype}"
+            kind = "class indices" if t.ndim == 1 else f"targets for {t.shape[1]} classes"
+            fields[f"t_{which}"] = kind
+        given = self.comm.allgather(({**fields, **options}, [len(x) for x, _ in sets]))
+        for name in dict.fromkeys(chain(*(each for each, _ in given))):
+            holders: dict[Any, list[int]] = {}
+            for rank, (each, _) in enumerate(given):
+                holders.setdefault(str(each.get(name)), []).append(rank)
+            if len(holders) > 1:
+                self._told = True
+                values = "; ".join(f"{value} on {_ranks(on)}" for value, on in holders.items())
+                raise ValueError(f"{name}: expected the same on all ranks, got {values}")
+        self.counts = [list(counts) for counts in zip(*(sizes for _, sizes in given), strict=True)]
+        for which, counts in zip(fields["sets"], self.counts, strict=True):
+            if not sum(counts):
+                self._told = True
+                raise ValueError(f"x_{which}: expected an example on one rank at least, got none")
+        return sum(self.counts[0])
+
+    def share(self, network: TwoLayerNet, history: "History", random: Any) -> None:
+        """Begin where rank 0 does: with its parameters, history and random state.
+
+        Parameters
+        ----------
+        network : TwoLayerNet
+        history : History
+        random : numpy.random.Generator, RandomState or the module numpy.random
+        """
+        params, measured, state = self.comm.bcast(
+            (dict(network.params), vars(history), checkpoints.get_state(random))
+        )
+        with self.together():
+            for key, value in params.items():
+                network.params[key][...] = value
+            vars(history).update(measured)
+            checkpoints.set_state(random, state)
+
+    def steps(
+        self,
+        network: TwoLayerNet,
+        sets: list[Examples],
+        batch_size: int,
+        rate: float,
+        random: Any,
+        *_: Any,
+    ) -> "RankSteps":
+        """Return how the iterations are done; the arguments are those of `net.steps.choose`."""
+        return RankSteps(network, sets, batch_size, rate, random, self)
+
+
+def _version() -> str:
+    try:
+        return version("njitnet")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _kind(random: Any) -> str:
+    bits = getattr(random, "bit_generator", None)
+    name = getattr(random, "__name__", type(random).__name__)
+    return name if bits is None else f"{name} ({type(bits).__name__})"
+
+
+def _ranks(numbers: list[int]) -> str:
+    """Return ``rank 3``, or ``ranks 0, 1, 2``, the first of many."""
+    shown = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
+    return f"rank{'s' * (len(numbers) > 1)} {shown}"
+
+
+# The end of the message.
+LOSS, FAILED = -2, -1
+
+
+class RankSteps:
+    """Iterations on all ranks, for any layers.
+
+    Parameters
+    ----------
+    network, sets, batch_size, rate, random
+        As for `net.steps.choose`; the sets are this rank's parts.
+    ranks : Ranks
+    """
+
+    def __init__(
+        self,
+        network: TwoLayerNet,
+        sets: list[Examples],
+        batch_size: int,
+        rate: float,
+        random: Any,
+        ranks: Ranks,
+    ):
+        self.network, self.sets, self.ranks = network, sets, ranks
+        self.batch_size, self.rate, self.random = batch_size, rate, random
+        counts = ranks.counts[0]
+        self.total, self.start = sum(counts), sum(counts[: ranks.rank])
+        self.threads: dict[int, int] = {}
+        values = dict(network.params)
+        sizes = [value.size for value in values.values()]
+        self.message = np.zeros(sum(sizes) + 2, np.result_type(*values.values()))
+        pieces = np.split(self.message, np.cumsum(sizes))
+        self.grads = {
+            key: piece.reshape(value.shape)
+            for (key, value), piece in zip(values.items(), pieces[:-1], strict=True)
+        }
+        self.loss = 0.0
+        self.error: BaseException | None = None
+
+    def advance(self, count: int) -> Iterator[list[float]]:
+        """Do some iterations, and give the loss of each."""
+        batches, following = self._batches(count), None
+        batch = self._attempt(next, batches)
+        for i in range(count):
+            self._attempt(self._gradient, batch)
+            self.message[LOSS] = self.loss
+            self.message[FAILED] = self.error is not None or self.ranks.interrupted
+            sending = self.ranks.comm.Iallreduce(MPI.IN_PLACE, self.message)
+            if i + 1 < count:
+                following = self._attempt(next, batches)
+            sending.Wait()
+            if i > 0:
+                yield [float(self.message[LOSS])]
+            if self.message[FAILED]:
+                self.ranks.settle(self.error)
+            self._attempt(self._update, batch)
+            batch = following
+        self.ranks.settle(self.error)
+        yield [sum(self.ranks.comm.allgather(self.loss))]
+        threads = numba.get_num_threads()
+        self.threads[threads] = self.threads.get(threads, 0) + count
+
+    def _attempt(self, function: Callable[..., T], *args: Any) -> T | None:
+        """Call a function, unless something failed before; an error waits for the next message."""
+        if self.error is None:
+            try:
+                return function(*args)
+            except BaseException as error:
+                self.error = error
+        return None
+
+    def _batches(self, count: int) -> Iterator[Examples]:
+        """Draw batches as one process would, and give what is this rank's of each."""
+        x, t = self.sets[0]
+        for done in range(0, count, STRETCH):
+            length = min(STRETCH, count - done)
+            for drawn in self.random.choice(self.total, (length, self.batch_size)):
+                mask = drawn - self.start
+                mask = mask[(mask >= 0) & (mask < len(x))]
+                yield x[mask], t[mask]
+
+    def _gradient(self, batch: Examples) -> None:
+        """Put this rank's share of the gradient into the message."""
+        x, t = batch
+        if not len(x):
+            self.message[:LOSS] = 0
+            return
+        for key, grad in self.network.gradient(x, t).items():
+            np.multiply(grad, len(x) / self.batch_size, out=self.grads[key])
+
+    def _update(self, batch: Examples) -> None:
+        """Update the parameters by the message, and take this rank's share of the new loss."""
+        x, t = batch
+        for key, grad in self.grads.items():
+            self.network.params[key] -= self.rate * grad
+        self.loss = self.network.loss(x, t) * len(x) / self.batch_size if len(x) else 0.0
+
+    def accuracy(self, which: int) -> float:
+        """Return the accuracy on the training set (0) or the test set (1)."""
+        x, t = self.sets[which]
+        right = 0
+        with self.ranks.together():
+            if len(x):
+                right = round(self.network.accuracy(x, t) * len(x))
+        total: int = self.ranks.comm.allreduce(right)
+        return total / sum(self.ranks.counts[which])
+
+    def store(self) -> None:
+        """Nothing to do: the layers compute with the network's parameters."""
