@@ -27,7 +27,8 @@ from mpi4py import MPI
 from mpi4py.run import set_abort_status
 
 from net import checkpoint as checkpoints
-from net.steps import STRETCH, Examples
+from net.alone import on_all_ranks
+from net.steps import STRETCH, Array, Examples
 from net.two_layer_net import TwoLayerNet
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LIKE = (KeyboardInterrupt, ValueError, TypeError, OSError, MemoryError)
+_LIKE = (KeyboardInterrupt, ValueError, TypeError, OSError, MemoryError, OverflowError)
 """Errors of one rank that the others raise as well; for any other they raise RuntimeError."""
 
 
@@ -53,6 +54,12 @@ class Ranks:
     ----------
     rank : int
         The number of this one.
+    first : bool
+        Whether it is rank 0, which speaks and writes for all.
+    part : (int, int)
+        The part of the data that it has, for `net.load_mnist`.
+    least : int
+        Examples that it has to have.
     counts : list of list of int
         How many examples each rank has of each data set.
     interrupted : bool
@@ -68,16 +75,9 @@ class Ranks:
         if not isinstance(comm, MPI.Intracomm) or comm == MPI.COMM_NULL:
             raise TypeError(f"comm: expected a communicator of mpi4py, got {comm!r}")
         self.comm, self.rank = comm, comm.Get_rank()
+        self.first, self.part, self.least = self.rank == 0, (self.rank, comm.Get_size()), 0
         self.counts: list[list[int]] = []
-        self.interrupted = self._told = False
-
-    @property
-    def first(self) -> bool:
-        """Whether this rank speaks and writes for all."""
-        return self.rank == 0
-
-    least = 0
-    """Examples that it has to have."""
+        self.interrupted = False
 
     # ------------------------------------------------------------------------ begin and end
     def __enter__(self) -> Self:
@@ -104,7 +104,9 @@ class Ranks:
         numba.set_num_threads(self._threads)
         if self._catches:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if error is not None and not self._told:  # as when MPI itself fails: the others hang
+        if error is not None and not on_all_ranks(
+            error
+        ):  # as when MPI itself fails: the others hang
             set_abort_status(error)
 
     def _interrupt(self, *_: Any) -> None:
@@ -156,11 +158,8 @@ class Ranks:
             told = like, str(error) if like is not RuntimeError else repr(error)
         for rank, other in enumerate(self.comm.allgather(told)):
             if other is not None:
-                self._told = True
-                if error is not None:
-                    raise error
                 like, message = other
-                raise like(f"rank {rank}: {message}")
+                raise _for_all(error or like(f"rank {rank}: {message}"))
 
     def lead(self, function: Callable[[], T]) -> T:
         """Call a function on rank 0 alone.
@@ -180,6 +179,30 @@ class Ranks:
                 result = function()
         result = self.comm.bcast(result)
         return result  # type: ignore[no-any-return]  # pickled and unpickled
+
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value."""
+        values: list[T] = self.comm.allgather(value)
+        return values
+
+    def accuracy(self, network: TwoLayerNet, x: Array, t: Array) -> float:
+        """Return the accuracy on a data set of which each rank has a part.
+
+        Parameters
+        ----------
+        network : TwoLayerNet
+        x, t : ndarray
+            This rank's part, which may be empty.
+
+        Returns
+        -------
+        float
+        """
+        right = 0
+        with self.together():
+            if len(x):
+                right = round(network.accuracy(x, t) * len(x))
+        return sum(self.gather(right)) / sum(self.gather(len(x)))
 
     # ------------------------------------------------------------------------ the same on all
     def agree(
@@ -229,14 +252,14 @@ class Ranks:
             for rank, (each, _) in enumerate(given):
                 holders.setdefault(str(each.get(name)), []).append(rank)
             if len(holders) > 1:
-                self._told = True
                 values = "; ".join(f"{value} on {_ranks(on)}" for value, on in holders.items())
-                raise ValueError(f"{name}: expected the same on all ranks, got {values}")
+                raise _for_all(ValueError(f"{name}: expected the same on all ranks, got {values}"))
         self.counts = [list(counts) for counts in zip(*(sizes for _, sizes in given), strict=True)]
         for which, counts in zip(fields["sets"], self.counts, strict=True):
             if not sum(counts):
-                self._told = True
-                raise ValueError(f"x_{which}: expected an example on one rank at least, got none")
+                raise _for_all(
+                    ValueError(f"x_{which}: expected an example on one rank at least, got none")
+                )
         return sum(self.counts[0])
 
     def share(self, network: TwoLayerNet, history: "History", random: Any) -> None:
@@ -268,6 +291,12 @@ class Ranks:
     ) -> "RankSteps":
         """Return how the iterations are done; the arguments are those of `net.steps.choose`."""
         return RankSteps(network, sets, batch_size, rate, random, self)
+
+
+def _for_all(error: BaseException) -> BaseException:
+    """Mark an error that every rank raises now, in its own form."""
+    error.on_all_ranks = True  # type: ignore[attr-defined]  # ours, see `on_all_ranks`
+    return error
 
 
 def _version() -> str:
@@ -347,7 +376,7 @@ class RankSteps:
             self._attempt(self._update, batch)
             batch = following
         self.ranks.settle(self.error)
-        yield [sum(self.ranks.comm.allgather(self.loss))]
+        yield [sum(self.ranks.gather(self.loss))]
         threads = numba.get_num_threads()
         self.threads[threads] = self.threads.get(threads, 0) + count
 
@@ -388,13 +417,7 @@ class RankSteps:
 
     def accuracy(self, which: int) -> float:
         """Return the accuracy on the training set (0) or the test set (1)."""
-        x, t = self.sets[which]
-        right = 0
-        with self.ranks.together():
-            if len(x):
-                right = round(self.network.accuracy(x, t) * len(x))
-        total: int = self.ranks.comm.allreduce(right)
-        return total / sum(self.ranks.counts[which])
+        return self.ranks.accuracy(self.network, *self.sets[which])
 
     def store(self) -> None:
         """Nothing to do: the layers compute with the network's parameters."""

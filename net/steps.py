@@ -1,9 +1,8 @@
 """Two ways to do the iterations of a training run: by the network's layers, or fused."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,6 @@ from net.two_layer_net import TwoLayerNet
 
 Array = NDArray[Any]
 Examples = tuple[Array, Array]
-T = TypeVar("T")
 
 STRETCH = 100
 """Iterations in compiled code between two looks at Ctrl-C, the progress bar and the clock."""
@@ -67,35 +65,6 @@ def choose(
     if network.is_plain():
         return FusedSteps(network, sets, batch_size, rate, random, team, sparse)
     return LayerSteps(network, sets, batch_size, rate, random)
-
-
-class Alone:
-    """One process that trains by itself, as `net.ranks.Ranks` is one of several."""
-
-    first, least = True, 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing to do."""
-
-    def together(self) -> AbstractContextManager[None]:
-        """Do something, which may raise."""
-        return nullcontext()
-
-    def lead(self, function: Callable[[], T]) -> T:
-        """Call a function."""
-        return function()
-
-    def agree(self, network: TwoLayerNet, sets: list[Examples], random: Any, **options: Any) -> int:
-        """Return the number of training examples."""
-        return len(sets[0][0])
-
-    def share(self, network: TwoLayerNet, history: Any, random: Any) -> None:
-        """Nothing to do."""
-
-    steps = staticmethod(choose)
 
 
 class LayerSteps:

@@ -14,9 +14,9 @@ from kernels.edge import real
 from kernels.softmax import check_targets
 from kernels.threads import Team
 from net import checkpoint as checkpoints
+from net.alone import Alone
 from net.layers import SoftmaxWithLoss
 from net.options import Random, finite, generator, whole_number
-from net.steps import Alone
 from net.two_layer_net import TwoLayerNet
 
 if TYPE_CHECKING:
