@@ -17,6 +17,7 @@ class Alone:
     """Rank 0 of one; the methods are explained in `net.ranks.Ranks`."""
 
     comm: Any = None
+    itself: Any = None
     first, part, least = True, (0, 1), 1
 
     def __enter__(self) -> Self:

@@ -52,6 +52,8 @@ class Ranks:
 
     Attributes
     ----------
+    comm, itself : mpi4py.MPI.Intracomm
+        The communicator, and one of this process alone.
     rank : int
         The number of this one.
     first : bool
@@ -74,7 +76,7 @@ class Ranks:
     def __init__(self, comm: Any):
         if not isinstance(comm, MPI.Intracomm) or comm == MPI.COMM_NULL:
             raise TypeError(f"comm: expected a communicator of mpi4py, got {comm!r}")
-        self.comm, self.rank = comm, comm.Get_rank()
+        self.comm, self.itself, self.rank = comm, MPI.COMM_SELF, comm.Get_rank()
         self.first, self.part, self.least = self.rank == 0, (self.rank, comm.Get_size()), 0
         self.counts: list[list[int]] = []
         self.interrupted = False
