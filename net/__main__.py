@@ -101,15 +101,13 @@ def _complain(
 def _join() -> "Ranks":
     """Return this process as one of those that mpiexec started; others than rank 0 are silent."""
     try:
-        from mpi4py import MPI
-    except ImportError as error:
+        from net.ranks import world
+    except (ImportError, RuntimeError) as error:  # the second where it finds no MPI
         raise ValueError(
             "argument --mpi: expected mpi4py and an MPI to be installed, as by "
             f"pip install 'njitnet[mpi]' ({error})"
         ) from error
-    from net.ranks import Ranks
-
-    ranks = Ranks(MPI.COMM_WORLD)
+    ranks = world()
     if not ranks.first:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if signal.getsignal(signal.SIGINT) is _give_up:

@@ -295,6 +295,16 @@ class Ranks:
         return RankSteps(network, sets, batch_size, rate, random, self)
 
 
+def world() -> Ranks:
+    """Return this process as one of all that mpiexec started.
+
+    Returns
+    -------
+    Ranks
+    """
+    return Ranks(MPI.COMM_WORLD)
+
+
 def _for_all(error: BaseException) -> BaseException:
     """Mark an error that every rank raises now, in its own form."""
     error.on_all_ranks = True  # type: ignore[attr-defined]  # ours, see `on_all_ranks`
@@ -414,7 +424,8 @@ class RankSteps:
         """Update the parameters by the message, and take this rank's share of the new loss."""
         x, t = batch
         for key, grad in self.grads.items():
-            self.network.params[key] -= self.rate * grad
+            grad *= self.rate  # in place: nobody reads it again
+            self.network.params[key] -= grad
         self.loss = self.network.loss(x, t) * len(x) / self.batch_size if len(x) else 0.0
 
     def accuracy(self, which: int) -> float:
