@@ -185,7 +185,7 @@ def errors(folder):
         "x_train": attempt(**only(last, "x_train", x.astype(np.float32))),
         "t_train": attempt(**only(last, "t_train", np.eye(5)[t])),
         "sets": attempt(**(only(last, "x_test", None) | only(last, "t_test", None))),
-        "pixels": attempt(**only(last, "x_test", x_test[:0, :19])),
+        "pixels": attempt(**only(last, "x_test", x_test[:0, :19]), **only(last, "t_test", t[:0])),
         "W1": attempt(network(np.float32) if last == RANK else network()),
         "layers": attempt(failing(ValueError(), 99) if last == RANK else network()),
         "comm": attempt(comm="world"),

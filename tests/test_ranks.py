@@ -106,6 +106,7 @@ def test_input_that_fails_on_one_rank(errors, name):
         ("rng", r"rng: .* Generator \(PCG64\) on .*; RandomState on rank {}"),
         ("x_train", r"x_train: .* got \(..., 20\) of float64 on .*; .* of float32 on rank {}"),
         ("t_train", "t_train: .* got class indices on .*; targets for 5 classes on rank {}"),
+        ("pixels", r"x_test: .* got \(..., 20\) of .* on .*; \(..., 19\) of .* on rank {}"),
         ("sets", r"sets: .* got \['train', 'test'\] on .*; \['train'\] on rank {}"),
         ("W1", r"W1: .* got \(20, 13\) of float64 on .*; .* float32 on rank {}"),
         ("layers", "layers: .*Relu.* on .*;.*Fails.* on rank {}"),
