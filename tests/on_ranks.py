@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 from mpi4py import MPI
@@ -114,11 +115,12 @@ class Fails(Relu):
 
     def __init__(self, error, after, rank):
         super().__init__()
-        self.error, self.left, self.rank = error, after, rank
+        self.error, self.after, self.rank = error, after, rank
+        self.calls = 0
 
     def backward(self, dout):
-        self.left -= 1
-        if self.left < 0 and self.rank in (RANK, ALL):
+        self.calls += 1
+        if self.calls > self.after and self.rank in (RANK, ALL):
             if isinstance(self.error, int):
                 os.kill(os.getpid(), self.error)
             else:
@@ -127,7 +129,7 @@ class Fails(Relu):
 
 
 def attempt(net=None, callback=None, **options):
-    """What each rank raises, how many iterations it did, and its weights."""
+    """What each rank raises, how many iterations it did, its weights, and gradients taken."""
     net = net or network()
     seen = []
 
@@ -146,7 +148,8 @@ def attempt(net=None, callback=None, **options):
         raised = f"{type(error).__name__}: {error}"
     done = len(seen[0].train_loss_list) if seen else None
     handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    return comm.gather([raised, done, digest(net), handler])
+    gradients = getattr(net.layers["Relu1"], "calls", None)
+    return comm.gather([raised, done, digest(net), handler, gradients])
 
 
 def failing(error, after=10, rank=RANKS - 1):
@@ -157,6 +160,13 @@ def failing(error, after=10, rank=RANKS - 1):
 
 def only(rank, name, value):
     return {name: value} if rank == RANK else {}
+
+
+def interrupted(delay):
+    """Ctrl-C on the last rank, at any time."""
+    if RANK == RANKS - 1:
+        Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+    return attempt(iterations=10**6)
 
 
 def errors(folder):
@@ -173,6 +183,7 @@ def errors(folder):
         "own error": attempt(failing(KeyError("mine"))),
         "exit": attempt(failing(SystemExit(3))),
         "ctrl-c": attempt(failing(signal.SIGINT)),
+        "any time": [interrupted(0.05 + 0.005 * k) for k in range(10)],
         "everywhere": attempt(failing(OSError("all"), rank=ALL)),
         "callback": attempt(callback=stop),
         "stop": attempt(callback=lambda done: done > 1),

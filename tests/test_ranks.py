@@ -90,6 +90,12 @@ def test_one_error_ends_all(errors, name, others, its_own, where):
     assert set(raised) == {others.format(last)}
 
 
+@pytest.mark.parametrize("name", ["layer", "own error", "exit", "ctrl-c", "everywhere"])
+def test_it_ends_all_in_the_same_iteration(errors, name):
+    """The eleventh, but for a rank that has no example in one of the batches."""
+    assert all(9 <= gradients <= 11 for *_, gradients in errors[name])
+
+
 @pytest.mark.parametrize("name", ["no folder", "no checkpoint", "labels"])
 def test_input_that_fails_on_one_rank(errors, name):
     raised = [error for error, *_ in errors[name]]
@@ -134,15 +140,23 @@ def test_no_examples(errors):
 def test_ctrl_c_stops_all_in_the_same_iteration(errors):
     """And what was done is kept: history and weights are those of the iterations before."""
     first, *others = errors["ctrl-c"]
-    assert all(digest == first[2] for _, _, digest, _ in others)
-    assert all(handler for *_, handler in errors["ctrl-c"])
+    assert all(digest == first[2] for _, _, digest, *_ in others)
+    assert all(handler for *_, handler, _ in errors["ctrl-c"])
     assert first[1] == 10
 
 
 def test_callback_of_rank_0_stops_all(errors):
-    raised, done, weights, _ = errors["stop"][0]
+    raised, done, weights, *_ = errors["stop"][0]
     assert (raised, done) == (None, 7)
-    assert all(seen == [None, None, weights, True] for seen in errors["stop"][1:])
+    assert all(seen == [None, None, weights, True, None] for seen in errors["stop"][1:])
+
+
+def test_ctrl_c_at_any_time(errors):
+    for seen in errors["any time"]:
+        raised = [error for error, *_ in seen]
+        last = len(raised) - 1
+        assert raised == [f"KeyboardInterrupt: rank {last}: "] * last + ["KeyboardInterrupt: "]
+        assert all(weights == seen[0][2] for _, _, weights, *_ in seen)
 
 
 def test_a_failure_leaves_nothing_behind(errors):
