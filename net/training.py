@@ -146,8 +146,8 @@ def train(
     the examples that it holds, any number of them, none too, of which there must be one somewhere.
     ``load_mnist(part=(comm.rank, comm.size))`` reads them. All parts in the order of the ranks are
     the data set: the same batches are drawn from it as one process would draw, and the history is
-    the same to rounding. It takes a loss and layers that treat each example by itself; the
-    network's loss must be the mean over the batch.
+    the same to rounding. It takes layers that treat each example by itself, and a loss that is the
+    mean over the batch. `sparse` has no meaning then: all inputs are multiplied.
 
     The network and the random state of rank 0 are where all begin, and in the end they are the
     same on all. Only rank 0 shows progress, calls its `callback`, and reads and writes its

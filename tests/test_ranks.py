@@ -282,6 +282,12 @@ def test_command_says_an_error_once(tmp_path, data, options, message):
     assert re.fullmatch(message + "\n", done.stderr)
 
 
+def test_command_shows_its_version_once(tmp_path):
+    done = command(2, tmp_path, "--mpi", "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"njitnet.*\n", done.stdout)
+
+
 def test_ctrl_c_keeps_what_was_trained(tmp_path, data):
     process = subprocess.Popen(
         [
