@@ -32,12 +32,12 @@ def environment(threads):
     return {**variables, "NUMBA_NUM_THREADS": threads} if threads else variables
 
 
-def mpiexec(ranks, *arguments, limit=120, threads="1", **options):
+def mpiexec(ranks, *arguments, limit=120, threads="1", cwd=ROOT):
     """Run Python on so many ranks; one thread each, or what they choose by themselves."""
     return subprocess.run(
         [MPIEXEC, "-n", str(ranks), sys.executable, *map(str, arguments)],
-        cwd=ROOT, env=environment(threads), capture_output=True, text=True, check=False,
-        timeout=limit, stdin=subprocess.DEVNULL, **options,
+        cwd=cwd, env=environment(threads), capture_output=True, text=True, check=False,
+        timeout=limit, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
@@ -322,3 +322,13 @@ def test_command_without_mpi4py(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert re.match(r"njitnet: error: argument --mpi: expected mpi4py .* pip install", done.stderr)
+
+
+def test_the_example_of_the_documentation(tmp_path):
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "train.py").write_text(code.replace("200", "20"), encoding="utf-8")
+    done = mpiexec(2, "-m", "mpi4py", tmp_path / "train.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) < 1
+    assert TwoLayerNet.load(tmp_path / "network.npz").params["b2"].dtype == "float32"
