@@ -15,7 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from net.alone import Alone, on_all_ranks
+
 if TYPE_CHECKING:
+    from net.ranks import Ranks
     from net.training import History
 
 # What was done before this line, the interpreter's start and the package's own imports, can only be
@@ -50,16 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, _give_up)
+    ranks: Alone | Ranks = Alone()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return command(parser().parse_args(words))
-    except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+            if "--mpi" in words:
+                ranks = _join()
+            with ranks:
+                with ranks.together():
+                    options = parser().parse_args(words)
+                return command(options, ranks)
+    except KeyboardInterrupt as error:
+        return _complain("interrupted", 130, error, ranks.first)
     except BrokenPipeError:
         return 141
     except (OSError, ValueError, OverflowError, MemoryError, Warning) as error:
-        return _complain(f"error: {_message(error)}", 2)
+        return _complain(f"error: {_message(error)}", 2, error, ranks.first)
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,14 +91,38 @@ def _message(error: Exception) -> str:
     return str(error) or "not enough memory"
 
 
-def _complain(message: str, status: int) -> int:
-    """Say something in one line on standard error."""
-    print("njitnet:", " ".join(message.split()), file=sys.stderr)
+def _complain(
+    message: str, status: int, error: BaseException | None = None, first: bool = True
+) -> int:
+    """Say something in one line on standard error; once, where all ranks have the error."""
+    if first or not on_all_ranks(error):
+        print("njitnet:", " ".join(message.split()), file=sys.stderr)
     return status
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     _complain(f"warning: {message}", 0)
+
+
+def _give_up_silently(*_: Any) -> NoReturn:
+    os._exit(130)
+
+
+def _join() -> "Ranks":
+    """Return this process as one of those that mpiexec started; others than rank 0 are silent."""
+    try:
+        from net.ranks import world
+    except (ImportError, RuntimeError) as error:  # the second where it finds no MPI
+        raise ValueError(
+            "argument --mpi: expected mpi4py and an MPI to be installed, as by "
+            f"pip install 'njitnet[mpi]' ({error})"
+        ) from error
+    ranks = world()
+    if not ranks.first:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if signal.getsignal(signal.SIGINT) is _give_up:
+            signal.signal(signal.SIGINT, _give_up_silently)
+    return ranks
 
 
 def _let_go(stream: TextIO | None) -> None:
@@ -170,6 +203,11 @@ def _train_parser() -> _Parser:
     option(
         "--resume",
         "go on from the checkpoint, up to --iterations in all",
+        action="store_true",
+    )
+    option(
+        "--mpi",
+        "train on all processes that mpiexec started, as by mpiexec -n 4 njitnet --mpi",
         action="store_true",
     )
     parser.add_shared()
@@ -271,44 +309,49 @@ def _check_writable(file: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------ train
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace, ranks: "Alone | Ranks") -> int:
     import numpy as np
 
     from net import TwoLayerNet, load_mnist, train
 
-    if options.resume and options.checkpoint is None:
-        raise ValueError("argument --resume: expected --checkpoint FILE beside it, got none")
-    _set_threads(options.threads)
-    clock = _Clock()
-    clock.lap("import")
-    if _is_terminal(sys.stderr):
-        print("compiling, which takes a while the first time ...", file=sys.stderr)
-    pool = ThreadPoolExecutor(1)  # not in a `with`: an error in the data is told at once
-    compiled = pool.submit(_compile, options.dtype)
-    (x_train, t_train), (x_test, t_test) = load_mnist(path=options.data)
-    clock.lap("load")
-
-    if options.batch_size > len(x_train):
-        raise ValueError(
-            f"argument --batch-size: expected at most {len(x_train)}, the number of training "
-            f"images, got '{options.batch_size}'"
-        )
-    reporter = _Reporter(options.iterations, options.checkpoint if options.resume else None)
-    rng = np.random.RandomState(options.seed)
-    sizes = x_train.shape[1], options.hidden_size, 1 + int(max(t_train.max(), t_test.max()))
-    network = TwoLayerNet(*sizes, dtype=options.dtype, rng=rng)
     file, picture = options.output / "network.npz", options.output / "history.png"
-    for path in (file, picture, options.checkpoint):
-        if path is not None:
-            _check_writable(path)
-
-    compiled.result()
+    clock = _Clock()
+    with ranks.together():
+        if options.resume and options.checkpoint is None:
+            raise ValueError("argument --resume: expected --checkpoint FILE beside it, got none")
+        _set_threads(options.threads)
+        clock.lap("import")
+        if _is_terminal(sys.stderr) and ranks.first:
+            print("compiling, which takes a while the first time ...", file=sys.stderr)
+        pool = ThreadPoolExecutor(1)  # not in a `with`: an error in the data is told at once
+        compiled = pool.submit(_compile, options.dtype, ranks.itself)
+        data = load_mnist(path=options.data, part=ranks.part)
+        clock.lap("load")
+    (x_train, t_train), (x_test, t_test) = data
+    count = sum(ranks.gather(len(x_train)))
+    classes = 1 + max(ranks.gather(max(t.max(initial=0) for t in (t_train, t_test))))
+    sizes = x_train.shape[1], options.hidden_size, int(classes)
+    rng = np.random.RandomState(options.seed)
+    with ranks.together():
+        if options.batch_size > count:
+            raise ValueError(
+                f"argument --batch-size: expected at most {count}, the number of training "
+                f"images, got '{options.batch_size}'"
+            )
+        network = TwoLayerNet(*sizes, dtype=options.dtype, rng=rng)
+        resumed = options.checkpoint if options.resume and ranks.first else None
+        reporter = _Reporter(options.iterations, resumed)
+        for path in (file, picture, options.checkpoint):
+            if path is not None and ranks.first:
+                _check_writable(path)
+        seconds = compiled.result()
     clock.lap("compile")
+    clock.seconds["compile"] = seconds  # in all, not only those that loading did not cover
 
     status = 0
     reporter.start()
     try:
-        if signal.getsignal(signal.SIGINT) is _give_up:
+        if signal.getsignal(signal.SIGINT) in (_give_up, _give_up_silently):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with np.errstate(all="ignore"):  # `train` warns of a loss that is not finite
             reporter.history = train(
@@ -322,22 +365,30 @@ def _train(options: argparse.Namespace) -> int:
                 callback=reporter,
                 checkpoint=options.checkpoint,
                 resume=options.resume,
+                comm=ranks.comm,
             )
     except (KeyboardInterrupt, OSError) as error:
-        done = len(reporter.history.train_loss_list)
+        done = ranks.lead(lambda: len(reporter.history.train_loss_list))
         if not done:
             raise
         if isinstance(error, OSError):  # no checkpoint could be written
-            status = _complain(f"error: {_message(error)}", 2)
+            status, message = 2, f"error: {_message(error)}"
         else:
-            status = _complain(f"interrupted after {done} of {options.iterations} iterations", 130)
+            status = 130
+            message = f"interrupted after {done} of {options.iterations} iterations"
+        _complain(message, status, error, ranks.first)
     rate = reporter.rate()
     clock.lap("train")
 
-    network.save(file)
+    ranks.lead(lambda: network.save(file))
+    accuracy = ranks.accuracy(network, x_test, t_test)
+    if not ranks.first:
+        return status
     history = reporter.history
-    _line("test accuracy", f"{network.accuracy(x_test, t_test):.4f}")
+    _line("test accuracy", f"{accuracy:.4f}")
     _line("iterations/s", f"{rate:.0f}")
+    if options.mpi:
+        _line("ranks", ranks.part[1])
     if history.threads:
         most = max(history.threads, key=history.threads.__getitem__)
         _line("threads", f"{most} for {history.threads[most]} of {sum(history.threads.values())}")
@@ -352,15 +403,17 @@ def _train(options: argparse.Namespace) -> int:
     return status
 
 
-def _compile(dtype: str) -> None:
-    """Train a throw-away network on a few zeros and ones: compiles all that a run needs."""
+def _compile(dtype: str, comm: Any) -> float:
+    """Compile all that a run needs, by a throw-away network; return the seconds that it took."""
     import numpy as np
 
     from net import TwoLayerNet, train
 
+    begin = time.perf_counter()
     rng = np.random.default_rng(0)
     x, t = (rng.random((1000, 8)) < 0.2).astype(np.float32), rng.integers(0, 2, 1000)
-    train(TwoLayerNet(8, 2, 2, dtype=dtype, rng=0), x, t, x, t, iterations=1, rng=0)
+    train(TwoLayerNet(8, 2, 2, dtype=dtype, rng=0), x, t, x, t, iterations=1, rng=0, comm=comm)
+    return time.perf_counter() - begin
 
 
 class _Clock:
@@ -413,7 +466,7 @@ class _Reporter:
 
 
 # ---------------------------------------------------------------------------------------- predict
-def _predict(options: argparse.Namespace) -> int:
+def _predict(options: argparse.Namespace, ranks: "Alone | Ranks") -> int:
     import numpy as np
 
     from kernels import softmax

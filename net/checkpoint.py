@@ -35,7 +35,7 @@ def write(
     OSError
         If the folder is missing or not writable, or the disk is full.
     """
-    state = {"settings": settings, "random": _state(random)}
+    state = {"settings": settings, "random": get_state(random)}
     lists = {name: np.array(values) for name, values in _lists(history).items()}
     text = np.array(json.dumps(state, default=lambda a: a.tolist()))
     try:
@@ -86,11 +86,11 @@ def restore(
         raise ValueError(
             f"{os.fspath(path)}: expected a run with {settings}, got one with {state['settings']}"
         )
-    before = _state(random)
+    before = get_state(random)
     try:
-        _set_state(random, state["random"])
+        set_state(random, state["random"])
     except Exception as error:  # whatever NumPy raises for a state of another kind of generator
-        _set_state(random, before)
+        set_state(random, before)
         raise ValueError(
             f"{os.fspath(path)}: expected the state of a generator like {random!r} ({error!r})"
         ) from error
@@ -157,13 +157,31 @@ def _lists(history: "History") -> dict[str, list[Any]]:
     return {name: values for name, values in vars(history).items() if isinstance(values, list)}
 
 
-def _state(random: Any) -> Any:
+def get_state(random: Any) -> Any:
+    """Return the state of what draws random numbers.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator, RandomState or the module numpy.random
+
+    Returns
+    -------
+    dict
+    """
     if isinstance(random, np.random.Generator):
         return random.bit_generator.state
     return random.get_state(legacy=False)
 
 
-def _set_state(random: Any, state: Any) -> None:
+def set_state(random: Any, state: Any) -> None:
+    """Put what draws random numbers into a state.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator, RandomState or the module numpy.random
+    state : dict
+        From `get_state`.
+    """
     # Where NumPy's generators are in their buffers: it does not look, and would read beyond them.
     pos, buffer_pos = state.get("state", {}).get("pos", 0), state.get("buffer_pos", 0)
     if not (0 <= pos <= 624 and 0 <= buffer_pos <= 4):

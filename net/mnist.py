@@ -9,6 +9,7 @@ import gzip
 import io
 import math
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from net.options import file_path
+from net.options import file_path, whole_number
 
 __all__ = ["load_mnist"]
 
@@ -35,6 +36,7 @@ def load_mnist(
     flatten: bool = True,
     one_hot_label: bool = False,
     path: str | os.PathLike[str] | None = None,
+    part: tuple[int, int] | None = None,
 ) -> tuple[Split, Split]:
     """Load the MNIST digits, or another data set of the same form.
 
@@ -55,6 +57,11 @@ def load_mnist(
         Each may be gzip'd with ``.gz`` after its name, and may have a dot before ``idx``. A plain
         file is preferred to a gzip'd one. There may be any number of images of any size, the same
         size in both sets. By default: the MNIST files that come with the package.
+    part : (int, int), optional
+        ``(k, n)``, with k from 0 to n - 1: the k-th of n consecutive parts of each set alone, rows
+        ``N * k // n`` to ``N * (k + 1) // n``, for training on n processes. Only these images are
+        held in memory; a plain file is read only there, a gzip'd one up to there. An image file's
+        length and checksum are checked by who reads the last part.
 
     Returns
     -------
@@ -90,26 +97,53 @@ def load_mnist(
     for name, flag in flags.items():
         if not isinstance(flag, bool | np.bool_):
             raise TypeError(f"{name}: expected True or False, found {flag!r}")
+    part = _part(part)
 
     # Look for all four before reading any, and read and normalise them in threads: zlib and
     # NumPy let other threads run while they work.
     folder = _folder(path)
     files = [_find(folder, part, ndim) for part, ndim in _FILES]
     with ThreadPoolExecutor() as pool:
-        arrays: Iterator[NDArray[Any]] = pool.map(_read_idx, files, [ndim for _, ndim in _FILES])
-        x_train, t_train, x_test, t_test = arrays
-        _check_counts(files[0], x_train, files[1], t_train)
-        _check_counts(files[2], x_test, files[3], t_test)
+        # All labels, which are few: how many classes there are shows in them alone.
+        parts = [part if ndim == 3 else (0, 1) for _, ndim in _FILES]
+        arrays: Iterator[tuple[NDArray[Any], int]] = pool.map(
+            _read_idx, files, [ndim for _, ndim in _FILES], parts
+        )
+        (x_train, n_train), (t_train, _), (x_test, n_test), (t_test, _) = arrays
+        _check_counts(files[0], n_train, files[1], len(t_train))
+        _check_counts(files[2], n_test, files[3], len(t_test))
         _check_sizes(files[0], x_train, files[2], x_test)
         if normalize:
             x_train, x_test = _normalize(x_train, pool), _normalize(x_test, pool)
 
     height, width = x_train.shape[1:]
-    shape = (-1, height * width) if flatten else (-1, 1, height, width)
+    shape = (height * width,) if flatten else (1, height, width)
+    classes = 1 + int(max(t_train.max(), t_test.max()))
+    if part != (0, 1):
+        t_train, t_test = (t[slice(*_rows(len(t), part))].copy() for t in (t_train, t_test))
     if one_hot_label:
-        one_hot = np.eye(1 + int(max(t_train.max(), t_test.max())))
+        one_hot = np.eye(classes)
         t_train, t_test = one_hot[t_train], one_hot[t_test]
-    return (x_train.reshape(shape), t_train), (x_test.reshape(shape), t_test)
+    return (x_train.reshape(-1, *shape), t_train), (x_test.reshape(-1, *shape), t_test)
+
+
+def _part(part: Any) -> tuple[int, int]:
+    """Return which of how many parts to load, after checking it."""
+    if part is None:
+        return 0, 1
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        raise TypeError(f"part: expected (k, n), two integers, found {part!r}")
+    n = whole_number(part[1], "part[1]", 1)
+    k = whole_number(part[0], "part[0]", 0)
+    if k >= n:
+        raise ValueError(f"part: expected (k, n) with k from 0 to n - 1, found ({k}, {n})")
+    return k, n
+
+
+def _rows(count: int, part: tuple[int, int]) -> tuple[int, int]:
+    """Return where a part of so many rows begins and ends."""
+    k, n = part
+    return count * k // n, count * (k + 1) // n
 
 
 def _folder(path: str | os.PathLike[str] | None) -> Path:
@@ -142,17 +176,21 @@ def _find(folder: Path, part: str, ndim: int) -> Path:
     )
 
 
-def _read_idx(file: Path, ndim: int) -> NDArray[np.uint8]:
+def _read_idx(
+    file: Path, ndim: int, part: tuple[int, int] = (0, 1)
+) -> tuple[NDArray[np.uint8], int]:
     """Read an IDX file, gzip'd if its name ends in .gz, and name it in errors."""
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
         try:
-            return _parse_idx(stream, ndim)
+            return _parse_idx(stream, ndim, part)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
 
 
-def _parse_idx(stream: io.BufferedIOBase, ndim: int) -> NDArray[np.uint8]:
-    """Read an IDX array of `ndim` dimensions that fills the stream; ValueError if it does not.
+def _parse_idx(
+    stream: io.BufferedIOBase, ndim: int, part: tuple[int, int] = (0, 1)
+) -> tuple[NDArray[np.uint8], int]:
+    """Read a part of an IDX array that fills the stream, and its length; ValueError if it does not.
 
     The content is not trusted: memory use is bounded both by the length that the header promises
     and by what the stream really holds.
@@ -160,9 +198,13 @@ def _parse_idx(stream: io.BufferedIOBase, ndim: int) -> NDArray[np.uint8]:
     try:
         header = _read(stream, 4 + 4 * ndim)
         shape = _parse_header(header, ndim)
-        size = math.prod(shape)
+        row = math.prod(shape[1:])
+        first, last = _rows(shape[0], part)
+        if first:
+            stream.seek(min(first * row, sys.maxsize - len(header)), io.SEEK_CUR)
+        size, is_end = (last - first) * row, last == shape[0]
         # One byte more than promised: finds out if there is more, and lets gzip reach its checksum.
-        values = _read(stream, size + 1)
+        values = _read(stream, size + is_end)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(
             f"expected a whole gzip file, found damage or something else: {error}; "
@@ -170,11 +212,12 @@ def _parse_idx(stream: io.BufferedIOBase, ndim: int) -> NDArray[np.uint8]:
         ) from error
     if len(values) != size:
         found = f"only {len(values)}" if len(values) < size else "more"
+        where = f"from number {first} on" if first else "after the header"
         raise ValueError(
-            f"expected {size} bytes after the header, for {_times(shape)} {_content(ndim)}, "
-            f"found {found}; the file is damaged or incomplete, fetch it again"
+            f"expected {size} bytes {where}, for {_times((last - first, *shape[1:]))} "
+            f"{_content(ndim)}, found {found}; the file is damaged or incomplete, fetch it again"
         )
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    return np.frombuffer(values, np.uint8).reshape(last - first, *shape[1:]), shape[0]
 
 
 def _parse_header(header: bytearray, ndim: int) -> tuple[int, ...]:
@@ -227,12 +270,12 @@ def _normalize(images: NDArray[np.uint8], pool: ThreadPoolExecutor) -> NDArray[n
     return out
 
 
-def _check_counts(x_file: Path, x: NDArray[Any], t_file: Path, t: NDArray[Any]) -> None:
+def _check_counts(x_file: Path, images: int, t_file: Path, labels: int) -> None:
     """Check that each image has a label."""
-    if len(x) != len(t):
+    if images != labels:
         raise ValueError(
-            f"{t_file}: expected {len(x)} labels, one for each image in {x_file.name}, "
-            f"found {len(t)}; take both files from the same data set"
+            f"{t_file}: expected {images} labels, one for each image in {x_file.name}, "
+            f"found {labels}; take both files from the same data set"
         )
 
 

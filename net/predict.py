@@ -76,9 +76,9 @@ def read_images(file: Path, size: int) -> tuple[Images, Labels]:
         start = stream.read(3)
     if start[:2] != b"\x1f\x8b" and start != b"\0\0\x08":
         return _read_picture(file, size)[np.newaxis], None
-    images = _read_idx(file, 3)
+    images, _ = _read_idx(file, 3)
     beside = file.with_name(file.name.replace("images", "labels").replace("idx3", "idx1"))
-    labels = _read_idx(beside, 1) if beside != file and beside.is_file() else None
+    labels = _read_idx(beside, 1)[0] if beside != file and beside.is_file() else None
     if labels is not None and len(labels) != len(images):
         raise ValueError(
             f"{beside}: expected {len(images)} labels, one for each image in {file.name}, "

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +19,13 @@ from kernels.edge import float_type, real
 from kernels.softmax import check_targets
 from kernels.threads import Team
 from net import checkpoint as checkpoints
+from net.alone import Alone
 from net.layers import SoftmaxWithLoss
 from net.options import Random, file_path, finite, generator, whole_number
-from net.steps import choose
 from net.two_layer_net import TwoLayerNet
+
+if TYPE_CHECKING:
+    from net.ranks import Ranks
 
 Array = NDArray[Any]
 
@@ -87,6 +91,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     sparse: bool | None = None,
+    comm: Any = None,
 ) -> History:
     """Train by stochastic gradient descent, as the lecture's loop does.
 
@@ -125,6 +130,8 @@ def train(
     sparse : bool, optional
         Whether to multiply only what is not zero in the data, which is quicker for MNIST, where
         four pixels of five are zero. By default what the share of zeros suggests; for measurements.
+    comm : mpi4py.MPI.Intracomm, optional
+        The processes that train together, each called with its part of the data: see Notes.
 
     Returns
     -------
@@ -146,6 +153,23 @@ def train(
         Once, with the iteration at which the loss stopped being finite. Training goes on, as the
         lecture's loop does, but the checkpoint stays as it was before.
 
+    Notes
+    -----
+    With `comm`, every rank of the communicator makes the same call, but for the data: each gives
+    the examples that it holds, any number of them, none too, of which there must be one somewhere.
+    ``load_mnist(part=(comm.rank, comm.size))`` reads them. All parts in the order of the ranks are
+    the data set: the same batches are drawn from it as one process would draw, and the history is
+    the same to rounding. It takes layers that treat each example by itself, and a loss that is the
+    mean over the batch. `sparse` has no meaning then: all inputs are multiplied.
+
+    The network and the random state of rank 0 are where all begin, and in the end they are the
+    same on all. Only rank 0 shows progress, calls its `callback`, and reads and writes its
+    `checkpoint`, which any number of ranks, or one process, can resume.
+
+    An error on one rank is raised on all, on the others as one of the same kind that tells the
+    number of the rank; so is Ctrl-C. Ranks on one computer share its cores, unless you have set the
+    number of threads. More in ``docs/scaling.md``.
+
     Examples
     --------
     >>> import numpy as np
@@ -156,54 +180,73 @@ def train(
     >>> len(history.train_loss_list), history.test_acc_list[-1]
     (500, 1.0)
     """
-    _check_network(network)
-    data = _examples(network, x_train, t_train, "train")
-    test = None if x_test is None and t_test is None else _examples(network, x_test, t_test, "test")
-    iterations = whole_number(iterations, "iterations", 0)
-    batch_size = whole_number(batch_size, "batch_size", 1)
-    rate = finite(learning_rate, "learning_rate")
-    random = generator(rng)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a function, got {callback!r}")
-    path = None if checkpoint is None else file_path(checkpoint, "checkpoint")
-    size = data[0].shape[0]
-    settings = {"examples": size, "batch_size": batch_size}
-    history, done = History(), 0
-    if resume:
-        if path is None:
-            raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
-        done = checkpoints.restore(path, network, history, random, settings)
+    with _processes(comm) as ranks:
+        with ranks.together():
+            _check_network(network)
+            sets = [_examples(network, x_train, t_train, "train", ranks.least)]
+            if x_test is not None or t_test is not None:
+                sets.append(_examples(network, x_test, t_test, "test", ranks.least))
+            iterations = whole_number(iterations, "iterations", 0)
+            batch_size = whole_number(batch_size, "batch_size", 1)
+            rate = finite(learning_rate, "learning_rate")
+            random = generator(rng)
+            if callback is not None and not callable(callback):
+                raise TypeError(f"callback: expected a function, got {callback!r}")
+            path = None if checkpoint is None else file_path(checkpoint, "checkpoint")
+            if resume and path is None:
+                raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
+        size = ranks.agree(
+            network,
+            sets,
+            random,
+            iterations=iterations,
+            batch_size=batch_size,
+            learning_rate=rate,
+            resume=resume,
+        )
+        settings = {"examples": size, "batch_size": batch_size}
+        history, done, diverged = History(), 0, False
+        if resume and path is not None:
+            state = network, history, random, settings
+            done = ranks.lead(partial(checkpoints.restore, path, *state))
+        ranks.share(network, history, random)
+        # No bar unless it is seen: one that is not takes a lock, too, which processes share, and
+        # which a child that is killed at that moment never gives back.
+        shown = ranks.first and shows_bar(progress)
+        bar = tqdm(total=iterations, initial=done, unit="it") if shown else None
+        with Team() as team, nullcontext() if bar is None else bar:
+            steps = ranks.steps(network, sets, batch_size, rate, random, team, sparse)
+            history.threads = steps.threads
 
-    sets, diverged = [data] if test is None else [data, test], False
-    # No bar unless it is seen: one that is not takes a lock, too, which processes share, and which
-    # a child that is killed at that moment never gives back.
-    bar = tqdm(total=iterations, initial=done, unit="it") if shows_bar(progress) else None
-    with Team() as team, nullcontext() if bar is None else bar:
-        steps = choose(network, sets, batch_size, rate, random, team, sparse)
-        history.threads = steps.threads
-        while done < iterations:
-            stop, evaluate = _next_stop(done, iterations, max(size / batch_size, 1))
-            try:
-                for losses in steps.advance(stop - done):
-                    history.train_loss_list.extend(losses)
-                    if bar is not None:
-                        bar.update(len(losses))
-                    if not (diverged or math.isfinite(sum(losses))):
-                        diverged = _diverged(history, len(losses), rate, path)
-            finally:  # also on Ctrl-C
-                steps.store()
-            done = stop
-            if evaluate:
-                history.evaluated_at.append(done - 1)
-                history.train_acc_list.append(steps.accuracy(0))
-                if test is not None:
-                    history.test_acc_list.append(steps.accuracy(1))
-                if progress:
+            def pause(evaluated: bool) -> bool:
+                """Tell and keep how far it is; return whether the callback says to stop."""
+                if progress and evaluated:
                     _report(bar, history)
-            if path is not None and not diverged:
-                checkpoints.write(path, network, history, random, settings)
-            if callback is not None and callback(done, history) is True:
-                break
+                if path is not None and not diverged:
+                    checkpoints.write(path, network, history, random, settings)
+                return callback is not None and callback(done, history) is True
+
+            while done < iterations:
+                stop, evaluate = _next_stop(done, iterations, max(size / batch_size, 1))
+                try:
+                    for losses in steps.advance(stop - done):
+                        history.train_loss_list.extend(losses)
+                        if bar is not None:
+                            bar.update(len(losses))
+                        if not (diverged or math.isfinite(sum(losses))):
+                            diverged = ranks.lead(
+                                partial(_diverged, history, len(losses), rate, path)
+                            )
+                finally:  # also on Ctrl-C
+                    steps.store()
+                done = stop
+                if evaluate:
+                    history.evaluated_at.append(done - 1)
+                    history.train_acc_list.append(steps.accuracy(0))
+                    if len(sets) > 1:
+                        history.test_acc_list.append(steps.accuracy(1))
+                if ranks.lead(partial(pause, evaluate)):
+                    break
     return history
 
 
@@ -217,7 +260,7 @@ def _diverged(history: History, latest: int, rate: float, checkpoint: Path | Non
                 f"the loss stopped being finite at iteration {i} ({losses[i]}); try a learning "
                 f"rate below {rate:g}, or bring the data to about 0 to 1{kept}",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,  # over `lead` and `train`
             )
             return True
     return False  # only their sum is not
@@ -249,16 +292,27 @@ def _check_network(network: Any) -> None:
             )
 
 
-def _examples(network: TwoLayerNet, x: Any, t: Any, which: str) -> tuple[Array, Array]:
+def _processes(comm: Any) -> "Alone | Ranks":
+    """Return who trains: this process alone, or with others."""
+    if comm is None:
+        return Alone()
+    from net.ranks import Ranks
+
+    return Ranks(comm)
+
+
+def _examples(network: TwoLayerNet, x: Any, t: Any, which: str, least: int) -> tuple[Array, Array]:
     """Return a data set that fits together, so that no error comes in the middle of a run."""
     if x is None or t is None:
         raise ValueError(f"x_{which}, t_{which}: expected both or neither, got one")
     x, t = real(x, f"x_{which}"), real(t, f"t_{which}")
-    if x.ndim < 2 or x.shape[0] == 0 or t.shape[:1] != x.shape[:1]:
+    if x.ndim < 2 or x.shape[0] < least or t.shape[:1] != x.shape[:1]:
         raise ValueError(
-            f"x_{which}, t_{which}: expected (N, ...) and (N,) or (N, C) with N at least 1, "
+            f"x_{which}, t_{which}: expected (N, ...) and (N,) or (N, C) with N at least {least}, "
             f"got {x.shape} and {t.shape}"
         )
+    if not len(x):  # one rank's part
+        return x, t
     W1, b2 = network.params["W1"], network.params["b2"]
     logits = (x.shape[0], b2.shape[0])
     if not (network.is_plain() and x[0].size == W1.shape[0]):  # other layers, or a mistake

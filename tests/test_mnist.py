@@ -211,6 +211,61 @@ def test_each_call_returns_new_arrays(folder: Path) -> None:
     assert t_again.max() == 2
 
 
+# ------------------------------------------------------------------------ parts
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 9])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_parts_are_the_whole(folder: Path, n: int, zipped: bool, one_hot: bool) -> None:
+    """Also where there are more parts than images: some are empty."""
+    whole = load_mnist(path=folder, one_hot_label=one_hot)
+    if zipped:
+        for file in list(folder.iterdir()):
+            file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+            file.unlink()
+    parts = [load_mnist(path=folder, part=(k, n), one_hot_label=one_hot) for k in range(n)]
+    for which in (0, 1):
+        for array in (0, 1):
+            pieces = [part[which][array] for part in parts]
+            assert_array_equal(np.concatenate(pieces), whole[which][array], strict=True)
+            assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+            assert all(piece.flags.owndata or piece.base.nbytes == piece.nbytes for piece in pieces)
+
+
+def test_part_reads_no_further(folder: Path, arrays: dict[str, NDArray[np.uint8]]) -> None:
+    """What comes after it may be damaged; before the last part, that is told."""
+    content = idx(arrays[X_TRAIN])
+    (folder / X_TRAIN).write_bytes(content[:-1])
+    (x_train, _), _ = load_mnist(path=folder, part=(0, 2))
+    assert x_train.shape == (3, 15)
+    with pytest.raises(ValueError, match=r"expected 60 bytes from number 3 on, .* only 59;"):
+        load_mnist(path=folder, part=(1, 2))
+    (folder / X_TRAIN).write_bytes(content + b"0")
+    with pytest.raises(ValueError, match=r"expected 60 bytes from number 3 on, .* found more;"):
+        load_mnist(path=folder, part=(1, 2))
+
+
+def test_part_with_other_number_of_labels(
+    folder: Path, arrays: dict[str, NDArray[np.uint8]]
+) -> None:
+    (folder / T_TRAIN).write_bytes(idx(arrays[T_TRAIN][:-1]))
+    with pytest.raises(ValueError, match=r"expected 7 labels.* found 6"):
+        load_mnist(path=folder, part=(0, 2))
+
+
+@pytest.mark.parametrize("part", [(0, 0), (2, 2), (-1, 2), (0, -1)])
+def test_part_that_is_none(part: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"^part"):
+        load_mnist(part=part)
+
+
+@pytest.mark.parametrize("part", [1, (1,), (0, 1, 2), "01", (0.5, 2), (True, 2)])
+def test_part_of_wrong_type(part: Any) -> None:
+    with pytest.raises(TypeError, match=r"^part"):
+        load_mnist(part=part)
+
+
 # ------------------------------------------------------------------------ wrong arguments
 
 
@@ -426,7 +481,7 @@ def test_huge_file(folder: Path) -> None:
 def check_parser(stream: io.BufferedIOBase, ndim: int) -> None:
     """Check that the parser returns an array or raises ValueError, whatever the stream holds."""
     try:
-        array = _parse_idx(stream, ndim)
+        array, _ = _parse_idx(stream, ndim)
     except ValueError:
         return
     assert array.ndim == ndim
