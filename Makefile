@@ -17,7 +17,7 @@ HISTORY = -b "bench_(affine|activations|softmax).*\((100|10000), 'float32', '1'"
 	-b "bench_network.*\('float32'(, '1'|\))" -b "track_ratio\('numpy', 'float32'" \
 	-b "Correctness.*'float32'" -b bench_startup
 MACHINE = $$(uname -n)
-COMMITS = 12
+COMMITS = 10
 
 .PHONY: help train test lint bench bench-check bench-pages bench-history clean
 .NOTPARALLEL:
