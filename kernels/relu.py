@@ -7,7 +7,7 @@ from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
 from kernels._cache import njit
-from kernels.edge import BOOL, Array, compiled_ready, describe, floats, ready, require_arrays
+from kernels.edge import BOOL, Array, compiled_ready, describe, floats, ready, real, require_arrays
 from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
 
@@ -78,7 +78,8 @@ def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
     >>> relu_backward(np.array([1.0, 2.0, 3.0]), np.array([True, True, False]))
     array([0., 0., 3.])
     """
-    dout, mask = floats(dout, "dout"), np.asanyarray(mask)
+    dout = floats(dout, "dout")
+    mask = mask if type(mask) is np.ndarray else real(mask, "mask")
     if mask.dtype != BOOL:
         raise TypeError(f"mask: expected booleans from relu_forward, got dtype {mask.dtype}")
     mask = ready(mask, BOOL, "mask")

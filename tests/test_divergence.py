@@ -72,6 +72,15 @@ def test_a_learning_rate_that_explodes(route, data, dtype, rate):
     assert told(record) == bad[0]
 
 
+def test_updates_beyond_the_largest_number(route, data):
+    """NumPy would warn of each of them."""
+    make, options = route
+    x, t = data
+    with pytest.warns(RuntimeWarning) as record:
+        train(make(), 100 * x, t, **options, learning_rate=1.5e308, rng=0)
+    told(record)
+
+
 def test_a_run_that_goes_well_warns_of_nothing(route, data):
     make, options = route
     train(make(), *data, **options, rng=0)  # a warning would be an error

@@ -154,7 +154,8 @@ def test_nan_in_the_data_comes_out(rng):
     x, t = examples(rng, 20, 10, 3)
     x[:, 4] = np.nan
     for sparse in (True, False):
-        _, history = trained((x, t), 20, 3, sparse=sparse, iterations=3)
+        with pytest.warns(RuntimeWarning, match="stopped being finite at iteration 0 "):
+            _, history = trained((x, t), 20, 3, sparse=sparse, iterations=3)
         assert np.isnan(history.train_loss_list).all()
 
 

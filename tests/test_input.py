@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd import (
     COMMON,
+    WRONG,
     Call,
     arguments,
     cast,
@@ -147,6 +148,43 @@ KERNELS = {
 def test_kernels(name, data):
     call = KERNELS[name]
     call.check(data.draw(arguments(call.shapes, makers=MAKERS)))
+
+
+RIGHT = {
+    "affine_forward": (np.ones((4, 3)), np.ones((3, 2)), np.ones(2)),
+    "affine_backward": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
+    "affine_gradient": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
+    "relu_forward": (np.ones((4, 3)),),
+    "relu_backward": (np.ones((4, 3)), np.ones((4, 3), bool)),
+    "sigmoid_forward": (np.ones((4, 3)),),
+    "sigmoid_backward": (np.ones((4, 3)), np.ones((4, 3))),
+    "softmax": (np.ones((4, 3)),),
+    "cross_entropy": (np.ones((4, 3)), np.arange(4) % 3),
+    "cross_entropy_backward": (np.ones((4, 3)), np.arange(4) % 3, 1.0),
+}
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_every_wrong_kind_for_every_argument(name, wrong):
+    for i in range(len(RIGHT[name])):
+        args = list(RIGHT[name])
+        args[i] = WRONG[wrong](np.asarray(args[i]))
+        assert isinstance(outcome(KERNELS[name].function, *args), TypeError | ValueError)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("dtype", [np.float64, np.longdouble])
+def test_numbers_that_float32_cannot_hold_are_infinite(dtype):
+    large = np.full((1, 1), 1e300, dtype)
+    one, b = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    assert kernels.affine_forward(large, one, b) == np.inf
+    assert kernels.affine_forward(-one, one, 1e300 * np.ones(1, dtype)) == np.inf
+    layer = Affine(one, large[0])
+    assert layer.forward(one) == np.inf
+    layer.backward(large)
+    assert layer.dW == layer.db == np.inf
 
 
 # ---------------------------------------------------------------- layers

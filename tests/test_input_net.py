@@ -209,6 +209,15 @@ def test_plain_arguments(call, value, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("value", NO_FILE[1:])
+def test_a_checkpoint_without_a_name_is_refused_before_the_first_step(value):
+    ours = network()
+    before = ours.params["W1"].copy()
+    x, t = np.random.default_rng(0).random((4, D)), np.arange(4) % C
+    outcome(train, ours, x, t, iterations=3, checkpoint=value)
+    np.testing.assert_array_equal(ours.params["W1"], before)
+
+
 # ---------------------------------------------------------------- parameters
 def test_parameters_that_cannot_be_changed():
     ours = network()
