@@ -15,7 +15,8 @@ from kernels._cache import njit
 from kernels.affine import affine_forward
 from kernels.edge import Array
 from kernels.exp import exp
-from kernels.softmax import check_targets, softmax
+from kernels.softmax import softmax
+from kernels.targets import check_targets
 
 
 def two_layer_numerical_gradient(

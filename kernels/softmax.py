@@ -3,23 +3,20 @@
 import numpy as np
 from numba import prange, types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 from numpy.typing import ArrayLike
 
 from kernels._cache import njit
 from kernels.edge import (
-    FLOAT32,
-    FLOAT64,
-    INT64,
     Array,
     compiled_ready,
     describe,
     floats,
-    ready,
     real,
     require_arrays,
 )
 from kernels.exp import exp
+from kernels.targets import NO_LABELS, NO_TARGETS, check_targets, compiled_targets
 from kernels.threads import SERIAL_ELEMENTS, span, thread_count
 
 
@@ -61,7 +58,7 @@ def softmax(x: ArrayLike) -> Array:
         raise ValueError(f"softmax: expected x (..., C) with C at least 1, got {describe(x=x)}")
     y = np.empty(x.shape, x.dtype)
     flat = (x.size // x.shape[-1], x.shape[-1])
-    _softmax(x.reshape(flat), y.reshape(flat), _NO_TARGETS[x.dtype], _NO_LABELS, _NO_LOSSES)
+    _softmax(x.reshape(flat), y.reshape(flat), NO_TARGETS[x.dtype], NO_LABELS, _NO_LOSSES)
     return y
 
 
@@ -162,76 +159,7 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
     return dx
 
 
-_NO_LABELS, _NO_LOSSES = np.empty(0, np.int64), np.empty(0)
-_NO_TARGETS: dict[np.dtype[np.generic], Array] = {
-    dtype: np.empty((0, 0), dtype) for dtype in (FLOAT32, FLOAT64)
-}
-
-
-def check_targets(
-    t: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[np.generic]
-) -> tuple[Array, Array]:
-    """Check targets beside logits of a shape and dtype, before anything is computed with them.
-
-    Parameters
-    ----------
-    t : array_like, shape (N,) or (N, C)
-    shape : (N, C)
-    dtype : dtype
-
-    Returns
-    -------
-    labels : ndarray of int64, shape (N,), or empty
-    targets : ndarray of `dtype`, shape (N, C), or empty
-        The one of the two that `t` is.
-
-    Raises
-    ------
-    TypeError
-        If `t` does not hold real numbers, or class indices are not integers.
-    ValueError
-        If `t` does not fit the logits, or holds what is no target.
-    """
-    t = t if type(t) is np.ndarray else real(t, "t")
-    n, c = shape
-    if t.shape == shape:
-        targets = ready(t, dtype, "t")
-        if not _all_finite(targets.reshape(-1)):
-            raise ValueError("t: expected finite targets, got NaN or infinity")
-        return _NO_LABELS, targets
-    if t.shape != (n,):
-        raise ValueError(
-            f"t: expected class indices of shape ({n},) or targets of shape ({n}, {c}) "
-            f"beside logits ({n}, {c}), got shape {t.shape}"
-        )
-    if t.dtype.kind not in "iu":
-        raise TypeError(
-            f"t: expected integer class indices, got dtype {t.dtype}; "
-            "convert with t.astype(np.int64)"
-        )
-    labels = ready(t, INT64, "t")  # uint64 above its range becomes negative: wrong all the same
-    row = _first_outside(labels, c)
-    if row < n:
-        raise ValueError(f"t: expected class indices from 0 to {c - 1}, got {t[row]} in row {row}")
-    return labels, _NO_TARGETS[dtype]
-
-
-@njit(nogil=True)
-def _all_finite(a):
-    # Counted to the end, without a branch, so that the loop fills the vectors.
-    wrong = 0
-    for i in range(a.size):
-        wrong += not np.isfinite(a[i])
-    return wrong == 0
-
-
-@njit(nogil=True)
-def _first_outside(labels, classes):
-    """Return the first row whose label is no class, or the number of rows."""
-    for i in range(labels.size):
-        if labels[i] < 0 or labels[i] >= classes:
-            return i
-    return labels.size
+_NO_LOSSES = np.empty(0)
 
 
 @njit(nogil=True)
@@ -351,49 +279,6 @@ def _backward(y, targets, labels, dout, dx):
             _backward_part(y[a:b], targets[a:b], labels[a:b], scale, dx[a:b])
 
 
-@register_jitable
-def _check_labels(labels, shape):
-    if labels.shape[0] != shape[0]:
-        raise ValueError("t: expected one class index for each row, got another number")
-    for i in range(labels.size):
-        if labels[i] < 0 or labels[i] >= shape[1]:
-            raise ValueError("t: expected class indices from 0 to C - 1, got one outside")
-
-
-@register_jitable
-def _finite_targets(targets, shape):
-    if targets.shape != shape:
-        raise ValueError("t: expected class indices (N,) or targets (N, C), got another shape")
-    if not np.isfinite(targets).all():
-        raise ValueError("t: expected finite targets, got NaN or infinity")
-
-
-def _compiled_targets(t, x):
-    raise AssertionError("for compiled code only")
-
-
-@overload(_compiled_targets)
-def _overloaded_targets(t, x):
-    require_arrays("softmax_cross_entropy", t=t)
-    if t.ndim not in (1, 2):
-        raise TypingError(f"t: expected class indices (N,) or targets (N, C), got {t}")
-    if t.ndim == 1:
-        if not isinstance(t.dtype, types.Integer):
-            raise TypingError(f"t: expected integer class indices, got {t}")
-
-        def labels(t, x):
-            _check_labels(t, x.shape)
-            return t.astype(np.int64), np.empty((0, 0), x.dtype)
-
-        return labels
-
-    def targets(t, x):
-        _finite_targets(t, x.shape)
-        return np.empty(0, np.int64), compiled_ready(t, x)
-
-    return targets
-
-
 @overload(softmax)
 def _compiled_softmax(x):
     require_arrays("softmax", x=x)
@@ -422,7 +307,7 @@ def _compiled_forward(x, t):
         if x.size == 0:
             raise ValueError("softmax_cross_entropy_forward: expected a batch, got an empty x")
         a = compiled_ready(x, x)
-        labels, targets = _compiled_targets(t, a)
+        labels, targets = compiled_targets(t, a)
         y, losses = np.empty(a.shape, a.dtype), np.empty(a.shape[0])
         return _softmax(a, y, targets, labels, losses), y
 
@@ -437,7 +322,7 @@ def _compiled_backward(y, t, dout=1.0):
 
     def backward(y, t, dout=1.0):
         a = compiled_ready(y, y)
-        labels, targets = _compiled_targets(t, a)
+        labels, targets = compiled_targets(t, a)
         dx = np.empty(a.shape, a.dtype)
         _backward(a, targets, labels, float(dout), dx)
         return dx

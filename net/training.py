@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from kernels.edge import float_type, real
-from kernels.softmax import check_targets
+from kernels.targets import check_targets
 from kernels.threads import Team
 from net import checkpoint as checkpoints
 from net.alone import Alone

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from kernels.edge import FLOAT32, FLOAT64, real
 from kernels.finite import two_layer_numerical_gradient
 from kernels.fused import accuracy
-from kernels.softmax import check_targets
+from kernels.targets import check_targets
 from net import archive
 from net.gradient import STEP, numerical_gradient
 from net.layers import Affine, Relu, SoftmaxWithLoss

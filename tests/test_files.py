@@ -48,11 +48,11 @@ def run(path, rng, **options):
 def resume(path, rng=None):
     """What a resumed run says; nothing may have changed then."""
     network, rng = TwoLayerNet(*SIZES, rng=0), rng or np.random.RandomState(0)
-    before, state = network.params["W1"].copy(), str(checkpoint._state(rng))
+    before, state = network.params["W1"].copy(), str(checkpoint.get_state(rng))
     with pytest.raises(ValueError, match=r"state\.npz.*expected") as caught:
         train(network, X, T, **OPTIONS, rng=rng, checkpoint=path, resume=True)
     np.testing.assert_array_equal(network.params["W1"], before)
-    assert str(checkpoint._state(rng)) == state
+    assert str(checkpoint.get_state(rng)) == state
     return str(caught.value)
 
 
