@@ -1,6 +1,7 @@
 """What the tests share: random numbers, data types, memory layouts, thread counts, MNIST."""
 
 import pkgutil
+import signal
 from importlib import import_module
 
 import numba
@@ -20,6 +21,10 @@ settings.register_profile(
 settings.load_profile("njitnet")
 
 collect_ignore = ["fuzz"]  # programs that need atheris: docs/reliability.md
+
+
+# A shell's background jobs ignore Ctrl-C, and so would the processes that tests start in one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):
