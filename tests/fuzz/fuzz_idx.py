@@ -5,8 +5,9 @@ With atheris installed, from the repository's root, for ten minutes and at most 
     mkdir -p /tmp/idx && PYTHONPATH=. python tests/fuzz/fuzz_idx.py /tmp/idx \
         -max_total_time=600 -rss_limit_mb=1024 -timeout=120
 
-The first byte of an input chooses the number of dimensions and what the rest is: a plain file, a
-compressed one, or, so that the fuzzer gets past the checksum, the content of a compressed one.
+The first byte of an input chooses the number of dimensions, whether all rows are read or half of
+them, and what the rest is: a plain file, a compressed one, or, so that the fuzzer gets past the
+checksum, the content of a compressed one.
 """
 
 import gzip
@@ -26,16 +27,17 @@ PACKED, SENT = 1, 2  # else plain
 def read(data: bytes) -> None:
     """Read one input as an IDX file."""
     first, content = data[0] if data else 0, data[1:]
-    ndim, form = 3 if first & 1 else 1, first >> 1 & 3
+    ndim, form, parts = 3 if first & 1 else 1, first >> 1 & 3, 2 if first & 16 else 1
     stream = io.BytesIO(gzip.compress(content, 1) if form == PACKED else content)
     if form:
         stream = gzip.GzipFile(fileobj=stream)
     try:
-        array = _parse_idx(stream, ndim)
+        array, length = _parse_idx(stream, ndim, (first >> 5 & parts - 1, parts))
     except ValueError:
         return
     assert array.ndim == ndim
-    assert 0 < array.size <= 1100 * len(content)  # deflate packs at most 1032 to 1
+    assert abs(len(array) - length / parts) < 1
+    assert array.size <= 1100 * len(content)  # deflate packs at most 1032 to 1
 
 
 def seed(folder: Path) -> None:
