@@ -269,6 +269,6 @@ def _compiled_backward(dout, x, W, dx):
     weights = compiled_ready(W, W)
     upper, batch = compiled_ready(dout, weights), compiled_widened(x, weights)
     dW, db = np.empty(W.shape, weights.dtype), np.empty(W.shape[1], weights.dtype)
-    address = panel_address(batch, dW), panel_address(upper, dW)
-    _backward(address[0], address[1], upper, batch, weights, dx, dW, db)
+    engines = panel_address(batch, dW), panel_address(upper, dW)
+    _backward(*engines, upper, batch, weights, dx, dW, db)
     return dW, db

@@ -48,10 +48,8 @@ def _correct_part(W1, W2, b2, data, engines, labels, start, stop, hidden, logits
 def count_correct(W1, W2, b2, data, engines, labels, part, parts, _):
     """How many of one thread's examples are classified correctly."""
     blocks = (labels.size + BLOCK - 1) // BLOCK
-    hidden, logits = (
-        np.empty((BLOCK, W1.shape[2]), W1.dtype),
-        np.empty((BLOCK, W2.shape[2]), W1.dtype),
-    )
+    hidden = np.empty((BLOCK, W1.shape[2]), W1.dtype)
+    logits = np.empty((BLOCK, W2.shape[2]), W1.dtype)
     count = 0
     first, last = span(blocks, part, parts)
     for i in range(first, last):

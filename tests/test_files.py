@@ -73,7 +73,7 @@ def rewrite(path, **changes):
 
 def npy(array):
     stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=True)
+    np.save(stream, array, allow_pickle=True)  # hostile files have pickled objects
     return stream.getvalue()
 
 

@@ -153,6 +153,7 @@ def test_flags(
 
 
 def test_numpy_bools_are_flags(folder: Path) -> None:
+    # NumPy's flags are taken, too, though the types say bool.
     (x, t), _ = load_mnist(np.False_, np.False_, np.True_, folder)  # type: ignore[arg-type]
     assert x.dtype == np.uint8
     assert x.shape == (7, 1, 3, 5)
@@ -273,13 +274,13 @@ def test_part_of_wrong_type(part: Any) -> None:
 @pytest.mark.parametrize("flag", [1, "yes", None, np.array([True])])
 def test_flag_of_wrong_type(name: str, flag: object) -> None:
     with pytest.raises(TypeError, match=rf"^{name}: expected True or False, found"):
-        load_mnist(**{name: flag})  # type: ignore[arg-type]
+        load_mnist(**{name: flag})  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("path", [3, b"folder", ["folder"], False])
 def test_path_of_wrong_type(path: object) -> None:
     with pytest.raises(TypeError, match=r"^path: expected a name as str or os\.PathLike, got"):
-        load_mnist(path=path)  # type: ignore[arg-type]
+        load_mnist(path=path)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_no_folder(tmp_path: Path) -> None:
