@@ -14,7 +14,7 @@ import numpy as np
 from kernels.affine import engine
 from kernels.edge import UINT8, Array, floats, widened
 from kernels.evaluation import count_correct
-from kernels.sparse import compact, density, panel_units
+from kernels.sparse import LINE, compact, density, offset_type, panel_units
 from kernels.step import train_stretch
 from kernels.threads import Team
 
@@ -74,12 +74,12 @@ def prepare(x: Array, dtype: np.dtype[Any], team: Team, sparse: bool | None = No
     -------
     Data
     """
-    fits = x.shape[1] < 2**31 // panel_units(dtype) - 2  # offsets have 32 bits
+    fits = x.shape[1] < 2**31 // panel_units(dtype) - 2  # offsets have 32 bits at most
     if fits and (density(x) < DENSE_FROM if sparse is None else sparse):
         x = widened(x, dtype, "x") if x.dtype == UINT8 else floats(x, "x")
         return Data(*compact(x, dtype, team), np.empty((0, 0), dtype))
-    starts, inputs, values = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, dtype)
-    return Data(starts, inputs, values, widened(x, dtype, "x"))
+    inputs = np.empty(0, offset_type(x.shape[1], dtype))  # the same code serves both forms
+    return Data(np.empty(0, np.int64), inputs, np.empty(0, dtype), widened(x, dtype, "x"))
 
 
 class Fused:
@@ -232,8 +232,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     -------
     ndarray
     """
-    line = 64
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(size + line, np.uint8)
-    start = -memory.ctypes.data % line
+    memory = np.zeros(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
     return memory[start : start + size].view(dtype).reshape(shape)

@@ -29,6 +29,9 @@ PANEL_BYTES = 128
 STEP = 4
 """Rows are filled up to a multiple of this."""
 
+LINE = 64
+"""Bytes of a cache line."""
+
 
 def panel_units(dtype: np.dtype[Any]) -> int:
     """Return the number of hidden units in a panel.
@@ -43,6 +46,23 @@ def panel_units(dtype: np.dtype[Any]) -> int:
     int
     """
     return PANEL_BYTES // dtype.itemsize
+
+
+def offset_type(inputs: int, dtype: np.dtype[Any]) -> type[np.unsignedinteger[Any]]:
+    """Return the type of the offsets of weights: short ones spare a quarter of the reading.
+
+    Parameters
+    ----------
+    inputs : int
+        How many inputs there are.
+    dtype : dtype
+        Of the weights.
+
+    Returns
+    -------
+    type
+    """
+    return np.uint16 if (inputs + 2) * panel_units(dtype) <= 2**16 else np.uint32
 
 
 def density(x: Array) -> float:
@@ -75,14 +95,15 @@ def compact(x: Array, dtype: np.dtype[Any], team: Team) -> tuple[Array, Array, A
     -------
     starts : ndarray of int64, shape (N + 1,)
         Where each row begins in the other two.
-    inputs : ndarray of int32
+    inputs : ndarray of `offset_type`
         Offsets of the inputs' weights in a panel: the input's number times the units in a panel.
     values : ndarray
     """
     starts = np.zeros(x.shape[0] + 1, np.int64)
     team.run(_count, x, starts)
     np.cumsum(starts, out=starts)
-    inputs, values = np.empty(starts[-1], np.int32), np.empty(starts[-1], dtype)
+    inputs = np.empty(starts[-1], offset_type(x.shape[1], dtype))
+    values = np.empty(starts[-1], dtype)
     team.run(_fill, x, starts, inputs, values)
     return starts, inputs, values
 
@@ -143,7 +164,7 @@ class _Emitter:
     def entry(self, inputs: ir.Value, values: ir.Value, weights: ir.Value, k: ir.Value) -> Any:
         """Return the value of non-zero `k` in every lane, and the place of its weights."""
         b = self.builder
-        offset = b.sext(b.load(b.gep(inputs, [k])), ir.IntType(64))
+        offset = b.zext(b.load(b.gep(inputs, [k])), ir.IntType(64))
         value = splat(b, b.load(b.gep(values, [k])), self.vector.count)
         return value, b.gep(weights, [offset])
 
@@ -207,20 +228,18 @@ def _scatter(context, inputs, inputs0, values, values0, weights, weights0, chang
 @intrinsic
 def _prefetch(context, inputs, values, start, count):
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds = (inputs, types.intp, values, types.intp)
-        places = _pointers(context, builder, kinds, (args[0], args[2], args[1], args[2]))
-        byte = ir.IntType(8).as_pointer()
-        word = ir.IntType(32)
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
             "llvm.prefetch.p0",
         )
-        line = ir.Constant(args[3].type, 16)  # of 4-byte inputs; half a line of float64
-        lines = builder.sdiv(builder.add(args[3], ir.Constant(line.type, 15)), line)
         read, locality, data = (ir.Constant(word, v) for v in (0, 2, 1))
-        with cgutils.for_range(builder, lines) as loop:
-            for place in places:
+        for kind, array in zip((inputs, values), args[:2], strict=True):
+            (place,) = _pointers(context, builder, (kind, types.intp), (array, args[2]))
+            line = ir.Constant(args[3].type, LINE * 8 // kind.dtype.bitwidth)
+            last = ir.Constant(line.type, line.constant - 1)
+            with cgutils.for_range(builder, builder.sdiv(builder.add(args[3], last), line)) as loop:
                 at = builder.gep(place, [builder.mul(loop.index, line)])
                 builder.call(function, [builder.bitcast(at, byte), read, locality, data])
         return context.get_dummy_value()
@@ -234,7 +253,7 @@ def _plain_gather(inputs, inputs0, values, values0, weights, weights0, out, out0
     units = PANEL_BYTES // out.itemsize
     out[out0 : out0 + units] = 0
     for k in range(count):
-        at = weights0 + inputs[inputs0 + k]
+        at = weights0 + int(inputs[inputs0 + k])
         out[out0 : out0 + units] += values[values0 + k] * weights[at : at + units]
 
 
@@ -243,7 +262,7 @@ def _plain_scatter(inputs, inputs0, values, values0, weights, weights0, change, 
     weights, change = weights.reshape(-1), change.reshape(-1)
     units = PANEL_BYTES // change.itemsize
     for k in range(count):
-        at = weights0 + inputs[inputs0 + k]
+        at = weights0 + int(inputs[inputs0 + k])
         weights[at : at + units] += values[values0 + k] * change[change0 : change0 + units]
 
 
