@@ -116,22 +116,32 @@ def test_stretches_do_not_change_bits(rng, monkeypatch):
     assert first[1].train_loss_list == second[1].train_loss_list
 
 
-def test_compacted_rows(rng):
-    x, _ = examples(rng, 50, 11, 2)
+@pytest.mark.parametrize("size", [4094, 4096])
+def test_the_longest_row_of_short_offsets(rng, size):
+    data = examples(rng, 40, size, 3, zeros=0.95)
+    assert_same_run(trained(data, 20, 3, sparse=True), trained(data, 20, 3, layers=True), 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("size", "offsets"), [(11, np.uint16), (4094, np.uint16), (4095, np.uint32)]
+)
+def test_compacted_rows(rng, size, offsets):
+    x, _ = examples(rng, 50, size, 2)
     x[3], x[4] = 0, 1
     x[5, 2] = np.nan
     with Team() as team:
         data = prepare(x, np.dtype(np.float64), team, sparse=True)
     units = panel_units(np.dtype(np.float64))
+    assert data.inputs.dtype == offsets
     assert data.starts[-1] == data.inputs.size == data.values.size
     for i, row in enumerate(x):
         here = slice(data.starts[i], data.starts[i + 1])
         assert (here.stop - here.start) % STEP == 0
-        again = np.zeros(13)
+        again = np.zeros(size + 2)
         again[data.inputs[here] // units] += data.values[here]
-        np.testing.assert_array_equal(again[:11], row)
-        assert again[11] == 1
-        assert again[12] == 0
+        np.testing.assert_array_equal(again[:size], row)
+        assert again[size] == 1
+        assert again[size + 1] == 0
 
 
 def test_dense_data_stays_dense(rng):
