@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 
-BATCHES = [1, 100, 10_000]
+BATCHES = [1, 100, 1000, 10_000]
 DTYPES = ["float32", "float64"]
 THREADS = ["1", "all"]
 PIXELS, HIDDEN, CLASSES = 784, 50, 10

@@ -23,12 +23,12 @@ PLANTS = {
         "        q = _multiply_add(r, q, q)\n",
     ),
     "kernel": (
-        "kernels/relu.py",
-        "        out[i] = 0 if x[i] <= 0 else x[i]\n",
-        "        out[i] = 0 if x[i] <= 0 else x[i]\n"
-        "    for i in range(x.size // 4):\n"
-        "        mask[i] = x[i] <= 0\n"
-        "        out[i] = 0 if x[i] <= 0 else x[i]\n",
+        "kernels/product.py",
+        "                init, init_row, at, m, r1 - r0, w)  # fmt: skip\n",
+        "                init, init_row, at, m, r1 - r0, w)  # fmt: skip\n"
+        "            if block == 0:\n"
+        "                panel(engine, place(a, r0 * a_row + k0 * a_k), a_row, a_k, b_at, b_row,\n"
+        "                    depth, init, init_row, at, m, (r1 - r0) // 5, w)\n",
     ),
     "itself": ("kernels/relu.py", "", "\n"),
 }
