@@ -77,7 +77,8 @@ def draw(found: dict[str, dict[str, float]], path: Path) -> None:
     axes.axhline(1, color="gray", linestyle="--", linewidth=1)
     axes.annotate("NumPy", (0, 1), xytext=(0, 3), textcoords="offset points", color="gray")
     axes.set_yscale("log")
-    ticks = [0.1, 0.2, 0.5, 1, 2, 5]
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 5) if low <= tick <= high]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xticks(range(len(places)), [commit[:7] for commit in places], rotation=45, ha="right")
