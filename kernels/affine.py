@@ -15,7 +15,7 @@ from kernels.edge import (
     require_arrays,
     widened,
 )
-from kernels.product import SQUARE, product
+from kernels.product import AS_IS, SQUARE, TRANSPOSED, product
 from kernels.tile import panel_address
 
 
@@ -63,7 +63,7 @@ def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
             f"affine_forward: expected x (N, D), W (D, M) and b (M,), got {describe(x=x, W=W, b=b)}"
         )
     out = np.empty((x.shape[0], W.shape[1]), dtype)
-    product(engine(x.dtype, dtype), x, False, W, False, b, out)
+    product(engine(x.dtype, dtype), x, AS_IS, W, AS_IS, b, out)
     return out
 
 
@@ -191,17 +191,17 @@ def _fit_backward(dout, x, W):
 def _backward(x_engine, engine, dout, x, W, dx, dW, db):
     """Fill ``dW`` and ``db``, and ``dx`` where it has elements."""
     db[:] = 0
-    product(x_engine, x, True, dout, False, db, dW)  # while db still holds zeros
+    product(x_engine, x, TRANSPOSED, dout, AS_IS, db, dW)  # while db still holds zeros
     _column_sums(dout, db)
     n, d = dx.shape
     if not dx.size:
         return
     if n * (d + W.shape[1]) < W.size:  # cheaper to transpose `dout` and the result than `W`
         transposed = np.empty((d, n), dx.dtype)
-        product(engine, W, False, dout, True, np.zeros(n, dx.dtype), transposed)
+        product(engine, W, AS_IS, dout, TRANSPOSED, np.zeros(n, dx.dtype), transposed)
         _transpose(transposed, dx)
     else:
-        product(engine, dout, False, W, True, np.zeros(d, dx.dtype), dx)
+        product(engine, dout, AS_IS, W, TRANSPOSED, np.zeros(d, dx.dtype), dx)
 
 
 @njit(nogil=True)
@@ -234,7 +234,7 @@ def _compiled_affine_forward(x, W, b):
         weights = compiled_ready(W, W)
         batch, bias = compiled_widened(x, weights), compiled_ready(b, weights)
         out = np.empty((x.shape[0], W.shape[1]), weights.dtype)
-        product(panel_address(batch, out), batch, False, weights, False, bias, out)
+        product(panel_address(batch, out), batch, AS_IS, weights, AS_IS, bias, out)
         return out
 
     return forward

@@ -45,7 +45,8 @@ def two_layer_numerical_gradient(
     TypeError, ValueError
         If `x` or `t` does not fit, or the batch is empty.
     """
-    W1, b1, W2, b2 = (np.ascontiguousarray(a, np.float64) for a in parameters)
+    # All in float64 from here on: kernels for other dtypes would have to be compiled, too.
+    x, W1, b1, W2, b2 = (np.ascontiguousarray(a, np.float64) for a in (x, *parameters))
     before = affine_forward(x, W1, b1)
     hidden = np.maximum(before, 0)
     logits = affine_forward(hidden, W2, b2)
@@ -56,7 +57,7 @@ def two_layer_numerical_gradient(
         targets = np.zeros(logits.shape)
         targets[np.arange(labels.size), labels] = 1
     # The bias is the weight of an input that is always 1. Non-zero inputs, example by example:
-    inputs = np.hstack((np.asarray(x, np.float64), np.ones((x.shape[0], 1))))
+    inputs = np.hstack((x, np.ones((x.shape[0], 1))))
     starts = np.concatenate(([0], np.cumsum(np.count_nonzero(inputs, axis=1))))
     places, values = np.nonzero(inputs)[1], inputs[inputs != 0]
     first, second = (

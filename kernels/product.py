@@ -19,6 +19,9 @@ DEPTH_PACKED, DEPTH_ACROSS, DEPTH = 512, 256, 1024
 SQUARE = 16
 """Side of the squares in which `b` is transposed: their lines stay in the first cache."""
 
+AS_IS, TRANSPOSED = np.False_, np.True_
+"""What ``op`` does. Where compiled code says a plain ``True``, Numba compiles all of this anew."""
+
 
 @njit(nogil=True)
 def _block(engine, a, a_t, b, b_t, bias, out, r0, r1, c0, c1):
@@ -81,7 +84,7 @@ def _grid(engine, a, a_t, b, b_t, bias, out, down, across):
 
 @njit(nogil=True)
 def product(engine, a, a_t, b, b_t, bias, out):
-    """``out = op(a) op(b) + bias``, where ``op`` transposes if the flag beside it is set.
+    """``out = op(a) op(b) + bias``, where ``op`` is the flag beside it, `AS_IS` or `TRANSPOSED`.
 
     Parameters
     ----------
