@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import tile
+from kernels import affine, tile
 from kernels.affine import affine_backward, affine_forward
+from kernels.product import product
 
 SMALL_SHAPES = [(0, 5, 3), (1, 1, 1), (3, 0, 2), (3, 5, 0), (7, 5, 3), (1, 5, 10)]
 SHAPES = [
@@ -239,6 +240,15 @@ def test_from_njit_strided(rng):
     out, *gradients = users_step(x, W, b, dout)
     check_forward(out, x, W, b)
     check_backward(gradients, dout, x, W)
+
+
+def test_orientations_share_compiled_code(rng):
+    x, W, _, dout = operands(rng, (7, 5, 3), np.float64)
+    affine_backward(dout, x, W)
+    # Compiled here and now: what comes from the disk does not name what it calls.
+    numba.njit(affine._backward.py_func).compile(affine._backward.signatures[0])
+    assert product.signatures
+    assert not [s for s in product.signatures if "Literal" in str(s)]
 
 
 def test_from_njit_bad_shapes(rng):
