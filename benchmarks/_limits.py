@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.tile import VECTOR_BYTES, element_type
+from kernels._microkernel import VECTOR_BYTES, element_type
 
 CHAINS = 12
 

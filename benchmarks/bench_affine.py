@@ -29,5 +29,5 @@ class AffineBackward(Kernel):
 class AffineGradient(Kernel):
     """The gradients of weights and bias alone."""
 
-    kernel = staticmethod(kernels.affine_gradient)
+    kernel = staticmethod(kernels.affine_backward_params)
     arguments = AffineBackward.arguments

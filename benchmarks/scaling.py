@@ -92,7 +92,7 @@ def work(jobs: Sequence[Job], sizes: Sequence[int], duration: float, alone: bool
     import numpy as np
     from mpi4py import MPI
 
-    from kernels.threads import Team
+    from kernels._threads import Team
     from net import TwoLayerNet, load_mnist
     from net.alone import Alone
     from net.ranks import Ranks

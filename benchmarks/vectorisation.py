@@ -15,8 +15,8 @@ import numba
 import numpy as np
 
 import kernels
-from kernels import affine, relu, sigmoid, tile
-from kernels.product import product
+from kernels import _microkernel, affine, relu, sigmoid
+from kernels._gemm import gemm
 
 ARITHMETIC = re.compile(
     r"^\s+v?(?:add|sub|mul|div|max|min|fn?m(?:add|sub)\d*|cmp\w*|blendm)([ps][sd])\b(.*)$"
@@ -78,7 +78,8 @@ def main() -> None:
     """Print both tables."""
     rng = np.random.default_rng(0)
     print(
-        f"vectors of {8 * tile.VECTOR_BYTES} bits, tiles of {tile.ROWS[0]} x {tile.ACROSS} vectors"
+        f"vectors of {8 * _microkernel.VECTOR_BYTES} bits, tiles of {_microkernel.TILE_ROWS[0]} x "
+        f"{_microkernel.TILE_VECTORS} vectors"
     )
     x, W, b = (rng.random(s, np.float32) for s in ((100, 784), (784, 50), 50))
     t = rng.integers(0, 10, 100)
@@ -108,10 +109,10 @@ def main() -> None:
 
     flops = 2 * x.shape[0] * W.size
     numba.set_num_threads(1)
-    engine = affine.engine(x.dtype, x.dtype)
+    address = affine.get_microkernel_address(x.dtype, x.dtype)
     plain_product(x, W, b, out)
     times = {
-        "micro-kernel": best(lambda: product(engine, x, False, W, False, b, out)),
+        "micro-kernel": best(lambda: gemm(address, x, False, W, False, b, out)),
         "plain loops": best(lambda: plain_product(x, W, b, out)),
         "NumPy": best(lambda: np.add(np.matmul(x, W, out=out), b, out=out)),
     }

@@ -4,7 +4,7 @@ Every function takes NumPy arrays, works when called from Python and from a user
 ``@numba.njit`` code, and gives the same bits for any number of threads.
 """
 
-from kernels.affine import affine_backward, affine_forward, affine_gradient
+from kernels.affine import affine_backward, affine_backward_params, affine_forward
 from kernels.relu import relu_backward, relu_forward
 from kernels.sigmoid import sigmoid_backward, sigmoid_forward
 from kernels.softmax import (
@@ -15,8 +15,8 @@ from kernels.softmax import (
 
 __all__ = [
     "affine_backward",
+    "affine_backward_params",
     "affine_forward",
-    "affine_gradient",
     "relu_backward",
     "relu_forward",
     "sigmoid_backward",

@@ -66,7 +66,7 @@ def _hash_sources(folder: Path) -> str:
 
 
 # Taken once, before the other modules are imported: it has to tell what this process runs.
-STAMP = _hash_sources(Path(__file__).parent)
+SOURCE_HASH = _hash_sources(Path(__file__).parent)
 
 
 def _warn_once(problem: str) -> None:
@@ -83,7 +83,7 @@ def _warn_once(problem: str) -> None:
         )
 
 
-class _StampedResult(CompileResultCacheImpl):
+class _HashedResult(CompileResultCacheImpl):
     """Compiled code on disk, with the stamp of the sources it was made from, and a checksum.
 
     The stamp is in the data file, not only in the index: Numba writes the index first, so for a
@@ -93,11 +93,11 @@ class _StampedResult(CompileResultCacheImpl):
 
     def reduce(self, cres: Any) -> Any:
         code = dumps(super().reduce(cres))
-        return STAMP, hashlib.sha256(code).digest(), code
+        return SOURCE_HASH, hashlib.sha256(code).digest(), code
 
     def rebuild(self, target_context: Any, data: Any) -> Any:
         stamp, checksum, code = data
-        if stamp != STAMP:
+        if stamp != SOURCE_HASH:
             return None  # as if it were not there
         if hashlib.sha256(code).digest() != checksum:
             raise ValueError("a wrong checksum")
@@ -127,7 +127,7 @@ class _KeyedFiles(IndexDataCacheFile):
 class _KernelCache(FunctionCache):
     """Numba's cache of one function, with our stamp, in which no trouble on disk is fatal."""
 
-    _impl_class = _StampedResult
+    _impl_class = _HashedResult
 
     def __init__(self, py_func: Callable[..., Any]):
         super().__init__(py_func)
@@ -195,7 +195,7 @@ def _uses_package(py_func: FunctionType) -> bool:
     return any(name == _PACKAGE or name.startswith(f"{_PACKAGE}.") for name in names if name)
 
 
-class _Stamped:
+class _SourceHashLocator:
     """A cache locator for functions that use the package: Numba's own, with our stamp added."""
 
     others: tuple[Any, ...] = tuple(CacheImpl._locator_classes)
@@ -208,10 +208,10 @@ class _Stamped:
         for other in cls.others:
             locator = other.from_function(py_func, py_file)
             if locator is not None:
-                locator.get_source_stamp = partial(tuple, [locator.get_source_stamp(), STAMP])
+                locator.get_source_stamp = partial(tuple, [locator.get_source_stamp(), SOURCE_HASH])
                 return locator
         return None
 
 
 _locators: list[Any] = CacheImpl._locator_classes
-_locators.insert(0, _Stamped)
+_locators.insert(0, _SourceHashLocator)

@@ -4,19 +4,19 @@ import numpy as np
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
-from kernels._cache import njit
-from kernels.edge import (
+from kernels._arrays import (
     Array,
-    compiled_ready,
-    compiled_widened,
-    describe,
-    floats,
-    ready,
+    as_float,
+    as_kernel_array,
+    as_widenable,
+    format_shapes,
+    jit_as_kernel_array,
+    jit_as_widenable,
     require_arrays,
-    widened,
 )
-from kernels.product import AS_IS, SQUARE, TRANSPOSED, product
-from kernels.tile import panel_address
+from kernels._cache import njit
+from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, TRANSPOSE_BLOCK, gemm
+from kernels._microkernel import microkernel_address
 
 
 def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
@@ -55,15 +55,16 @@ def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
     >>> affine_forward(np.array([[1.0, 2.0]]), np.eye(2), np.array([3.0, 4.0]))
     array([[4., 6.]])
     """
-    W = floats(W, "W")
+    W = as_float(W, "W")
     dtype = W.dtype
-    x, b = widened(x, dtype, "x"), ready(b, dtype, "b")
+    x, b = as_widenable(x, dtype, "x"), as_kernel_array(b, dtype, "b")
     if not (b.ndim == 1 and W.shape[1:] == b.shape and x.shape[1:] == W.shape[:1]):
         raise ValueError(
-            f"affine_forward: expected x (N, D), W (D, M) and b (M,), got {describe(x=x, W=W, b=b)}"
+            "affine_forward: expected x (N, D), W (D, M) and b (M,), got "
+            + format_shapes(x=x, W=W, b=b)
         )
     out = np.empty((x.shape[0], W.shape[1]), dtype)
-    product(engine(x.dtype, dtype), x, AS_IS, W, AS_IS, b, out)
+    gemm(get_microkernel_address(x.dtype, dtype), x, NO_TRANSPOSE, W, NO_TRANSPOSE, b, out)
     return out
 
 
@@ -94,7 +95,7 @@ def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
 
     See Also
     --------
-    affine_gradient : the same without `dx`.
+    affine_backward_params : the same without `dx`.
 
     Examples
     --------
@@ -109,7 +110,7 @@ def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
     return dx, *_run_backward(dout, x, W, dx)
 
 
-def affine_gradient(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array, Array]:
+def affine_backward_params(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array, Array]:
     """Gradients of an affine layer's parameters: `affine_backward` without ``dx``.
 
     For the first layer of a network, whose input's gradient nobody reads.
@@ -138,23 +139,23 @@ def affine_gradient(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
     Examples
     --------
     >>> import numpy as np
-    >>> from kernels import affine_gradient
-    >>> affine_gradient(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.array([[5.0, 6.0]]))
+    >>> from kernels import affine_backward_params
+    >>> affine_backward_params(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.array([[5.0, 6.0]]))
     (array([[3., 6.]]), array([1., 2.]))
     """
-    dout, x, W = _backward_operands("affine_gradient", dout, x, W)
+    dout, x, W = _backward_operands("affine_backward_params", dout, x, W)
     return _run_backward(dout, x, W, np.empty((0, 0), W.dtype))
 
 
 def _backward_operands(
     name: str, dout: ArrayLike, x: ArrayLike, W: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    W = floats(W, "W")
-    dout, x = ready(dout, W.dtype, "dout"), widened(x, W.dtype, "x")
+    W = as_float(W, "W")
+    dout, x = as_kernel_array(dout, W.dtype, "dout"), as_widenable(x, W.dtype, "x")
     if not (dout.ndim == x.ndim == W.ndim == 2 and _fit_backward(dout, x, W)):
         raise ValueError(
             f"{name}: expected dout (N, M), x (N, D) and W (D, M), got "
-            + describe(dout=dout, x=x, W=W)
+            + format_shapes(dout=dout, x=x, W=W)
         )
     return dout, x, W
 
@@ -162,19 +163,28 @@ def _backward_operands(
 def _run_backward(dout: Array, x: Array, W: Array, dx: Array) -> tuple[Array, Array]:
     dtype = W.dtype
     dW, db = np.empty(W.shape, dtype), np.empty(W.shape[1], dtype)
-    _backward(engine(x.dtype, dtype), engine(dtype, dtype), dout, x, W, dx, dW, db)
+    _backward(
+        get_microkernel_address(x.dtype, dtype),
+        get_microkernel_address(dtype, dtype),
+        dout,
+        x,
+        W,
+        dx,
+        dW,
+        db,
+    )
     return dW, db
 
 
-_engines: dict[tuple[np.dtype[np.generic], np.dtype[np.generic]], int] = {}
+_addresses: dict[tuple[np.dtype[np.generic], np.dtype[np.generic]], int] = {}
 
 
-def engine(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
+def get_microkernel_address(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
     """Return the address of the micro-kernel for two element types, compiling it at first use."""
     try:
-        return _engines[a, c]
+        return _addresses[a, c]
     except KeyError:
-        return _engines.setdefault((a, c), panel_address(np.empty(0, a), np.empty(0, c)))
+        return _addresses.setdefault((a, c), microkernel_address(np.empty(0, a), np.empty(0, c)))
 
 
 @register_jitable
@@ -188,29 +198,37 @@ def _fit_backward(dout, x, W):
 
 
 @njit(nogil=True)
-def _backward(x_engine, engine, dout, x, W, dx, dW, db):
+def _backward(mixed, plain, dout, x, W, dx, dW, db):
     """Fill ``dW`` and ``db``, and ``dx`` where it has elements."""
     db[:] = 0
-    product(x_engine, x, TRANSPOSED, dout, AS_IS, db, dW)  # while db still holds zeros
+    gemm(mixed, x, TRANSPOSE, dout, NO_TRANSPOSE, db, dW)  # while db still holds zeros
     _column_sums(dout, db)
     n, d = dx.shape
     if not dx.size:
         return
     if n * (d + W.shape[1]) < W.size:  # cheaper to transpose `dout` and the result than `W`
         transposed = np.empty((d, n), dx.dtype)
-        product(engine, W, AS_IS, dout, TRANSPOSED, np.zeros(n, dx.dtype), transposed)
+        gemm(
+            plain,
+            W,
+            NO_TRANSPOSE,
+            dout,
+            TRANSPOSE,
+            np.zeros(n, dx.dtype),
+            transposed,
+        )
         _transpose(transposed, dx)
     else:
-        product(engine, dout, AS_IS, W, TRANSPOSED, np.zeros(d, dx.dtype), dx)
+        gemm(plain, dout, NO_TRANSPOSE, W, TRANSPOSE, np.zeros(d, dx.dtype), dx)
 
 
 @njit(nogil=True)
 def _transpose(a, out):
     n, m = a.shape
-    for i0 in range(0, n, SQUARE):
-        height = min(SQUARE, n - i0)
-        for j0 in range(0, m, SQUARE):
-            for j in range(min(SQUARE, m - j0)):
+    for i0 in range(0, n, TRANSPOSE_BLOCK):
+        height = min(TRANSPOSE_BLOCK, n - i0)
+        for j0 in range(0, m, TRANSPOSE_BLOCK):
+            for j in range(min(TRANSPOSE_BLOCK, m - j0)):
                 row, column = out[j0 + j, i0 : i0 + height], a[i0 : i0 + height, j0 + j]
                 for i in range(height):
                     row[i] = column[i]
@@ -231,10 +249,10 @@ def _compiled_affine_forward(x, W, b):
     def forward(x, W, b):
         if not _fit_forward(x, W, b):
             raise ValueError("affine_forward: expected x (N, D), W (D, M) and b (M,), got others")
-        weights = compiled_ready(W, W)
-        batch, bias = compiled_widened(x, weights), compiled_ready(b, weights)
+        weights = jit_as_kernel_array(W, W)
+        batch, bias = jit_as_widenable(x, weights), jit_as_kernel_array(b, weights)
         out = np.empty((x.shape[0], W.shape[1]), weights.dtype)
-        product(panel_address(batch, out), batch, AS_IS, weights, AS_IS, bias, out)
+        gemm(microkernel_address(batch, out), batch, NO_TRANSPOSE, weights, NO_TRANSPOSE, bias, out)
         return out
 
     return forward
@@ -245,19 +263,19 @@ def _compiled_affine_backward(dout, x, W):
     require_arrays("affine_backward", 2, dout=dout, x=x, W=W)
 
     def backward(dout, x, W):
-        dx = np.empty(x.shape, compiled_ready(W, W).dtype)
+        dx = np.empty(x.shape, jit_as_kernel_array(W, W).dtype)
         dW, db = _compiled_backward(dout, x, W, dx)
         return dx, dW, db
 
     return backward
 
 
-@overload(affine_gradient)
-def _compiled_affine_gradient(dout, x, W):
-    require_arrays("affine_gradient", 2, dout=dout, x=x, W=W)
+@overload(affine_backward_params)
+def _compiled_affine_backward_params(dout, x, W):
+    require_arrays("affine_backward_params", 2, dout=dout, x=x, W=W)
 
     def gradient(dout, x, W):
-        return _compiled_backward(dout, x, W, np.empty((0, 0), compiled_ready(W, W).dtype))
+        return _compiled_backward(dout, x, W, np.empty((0, 0), jit_as_kernel_array(W, W).dtype))
 
     return gradient
 
@@ -266,9 +284,9 @@ def _compiled_affine_gradient(dout, x, W):
 def _compiled_backward(dout, x, W, dx):
     if not _fit_backward(dout, x, W):
         raise ValueError("expected dout (N, M), x (N, D) and W (D, M), got others")
-    weights = compiled_ready(W, W)
-    upper, batch = compiled_ready(dout, weights), compiled_widened(x, weights)
+    weights = jit_as_kernel_array(W, W)
+    upper, batch = jit_as_kernel_array(dout, weights), jit_as_widenable(x, weights)
     dW, db = np.empty(W.shape, weights.dtype), np.empty(W.shape[1], weights.dtype)
-    engines = panel_address(batch, dW), panel_address(upper, dW)
-    _backward(*engines, upper, batch, weights, dx, dW, db)
+    addresses = microkernel_address(batch, dW), microkernel_address(upper, dW)
+    _backward(*addresses, upper, batch, weights, dx, dW, db)
     return dW, db

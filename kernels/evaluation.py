@@ -3,9 +3,9 @@
 import numpy as np
 
 from kernels._cache import njit
+from kernels._microkernel import address_of, microkernel
+from kernels._threads import chunk_bounds
 from kernels.sparse import gather
-from kernels.threads import span
-from kernels.tile import panel, place
 
 BLOCK = 64
 """Examples that are evaluated together."""
@@ -18,10 +18,10 @@ def _correct_part(W1, W2, b2, data, engines, labels, start, stop, hidden, logits
     inputs, units, n = W1.shape[1] - 2, W1.shape[2], stop - start
     for p in range(panels):
         if data.dense.size:
-            panel(engines[0], place(data.dense, start * inputs), inputs, 1,
-                place(W1, p * stride), units, inputs,
-                place(W1, p * stride + inputs * units), 0,
-                place(hidden, 0), units, n, units)  # fmt: skip
+            microkernel(engines[0], address_of(data.dense, start * inputs), inputs, 1,
+                address_of(W1, p * stride), units, inputs,
+                address_of(W1, p * stride + inputs * units), 0,
+                address_of(hidden, 0), units, n, units)  # fmt: skip
         else:
             for r in range(n):
                 at = data.starts[start + r]
@@ -30,9 +30,10 @@ def _correct_part(W1, W2, b2, data, engines, labels, start, stop, hidden, logits
         for r in range(n):
             for u in range(units):
                 hidden[r, u] = 0 if hidden[r, u] <= 0 else hidden[r, u]
-        init, init_row = (place(logits, 0), classes) if p else (place(b2, 0), 0)
-        panel(engines[1], place(hidden, 0), units, 1, place(W2, p * units * classes), classes,
-            units, init, init_row, place(logits, 0), classes, n, classes)  # fmt: skip
+        init, init_row = (address_of(logits, 0), classes) if p else (address_of(b2, 0), 0)
+        microkernel(engines[1], address_of(hidden, 0), units, 1,
+            address_of(W2, p * units * classes), classes,
+            units, init, init_row, address_of(logits, 0), classes, n, classes)  # fmt: skip
     correct = 0
     for r in range(n):
         best = 0
@@ -45,13 +46,13 @@ def _correct_part(W1, W2, b2, data, engines, labels, start, stop, hidden, logits
 
 
 @njit(nogil=True)
-def count_correct(W1, W2, b2, data, engines, labels, part, parts, _):
+def count_correct(W1, W2, b2, data, engines, labels, thread, num_threads, _):
     """How many of one thread's examples are classified correctly."""
     blocks = (labels.size + BLOCK - 1) // BLOCK
     hidden = np.empty((BLOCK, W1.shape[2]), W1.dtype)
     logits = np.empty((BLOCK, W2.shape[2]), W1.dtype)
     count = 0
-    first, last = span(blocks, part, parts)
+    first, last = chunk_bounds(blocks, thread, num_threads)
     for i in range(first, last):
         stop = min((i + 1) * BLOCK, labels.size)
         count += _correct_part(W1, W2, b2, data, engines, labels, i * BLOCK, stop, hidden, logits)

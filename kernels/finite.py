@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from numba import prange
 
+from kernels._arrays import Array
 from kernels._cache import njit
+from kernels._exp import exp
+from kernels._targets import check_targets
 from kernels.affine import affine_forward
-from kernels.edge import Array
-from kernels.exp import exp
 from kernels.softmax import softmax
-from kernels.targets import check_targets
 
 
 def two_layer_numerical_gradient(

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.affine import engine
-from kernels.edge import UINT8, Array, floats, widened
+from kernels._arrays import UINT8, Array, as_float, as_widenable
+from kernels._threads import Team
+from kernels.affine import get_microkernel_address
 from kernels.evaluation import count_correct
 from kernels.sparse import LINE, compact, density, offset_type, panel_units
 from kernels.step import train_stretch
-from kernels.threads import Team
 
 DENSE_FROM = 0.4
 """Share of non-zeros from which multiplying all is faster: ``python -m benchmarks.density``."""
@@ -76,10 +76,10 @@ def prepare(x: Array, dtype: np.dtype[Any], team: Team, sparse: bool | None = No
     """
     fits = x.shape[1] < 2**31 // panel_units(dtype) - 2  # offsets have 32 bits at most
     if fits and (density(x) < DENSE_FROM if sparse is None else sparse):
-        x = widened(x, dtype, "x") if x.dtype == UINT8 else floats(x, "x")
+        x = as_widenable(x, dtype, "x") if x.dtype == UINT8 else as_float(x, "x")
         return Data(*compact(x, dtype, team), np.empty((0, 0), dtype))
     inputs = np.empty(0, offset_type(x.shape[1], dtype))  # the same code serves both forms
-    return Data(np.empty(0, np.int64), inputs, np.empty(0, dtype), widened(x, dtype, "x"))
+    return Data(np.empty(0, np.int64), inputs, np.empty(0, dtype), as_widenable(x, dtype, "x"))
 
 
 class Fused:
@@ -109,7 +109,10 @@ class Fused:
         p, b = -(-h // units), batch_size
         dense = data.dense
         self.data, self.team = data, team
-        self.engines = engine(dense.dtype, dtype), engine(dtype, dtype)
+        self.engines = (
+            get_microkernel_address(dense.dtype, dtype),
+            get_microkernel_address(dtype, dtype),
+        )
         self.state = State(
             W1=aligned((p, d + 2, units), dtype),
             W2=aligned((p, units, c), dtype),

@@ -6,9 +6,18 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
+from kernels._arrays import (
+    BOOL,
+    Array,
+    as_float,
+    as_kernel_array,
+    as_real,
+    format_shapes,
+    jit_as_kernel_array,
+    require_arrays,
+)
 from kernels._cache import njit
-from kernels.edge import BOOL, Array, compiled_ready, describe, floats, ready, real, require_arrays
-from kernels.threads import SERIAL_ELEMENTS, span, thread_count
+from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
 
 
 def relu_forward(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -43,7 +52,7 @@ def relu_forward(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
     >>> out, mask
     (array([0., 0., 2.]), array([ True,  True, False]))
     """
-    x = floats(x, "x")
+    x = as_float(x, "x")
     out, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, np.bool_)
     _forward(x.reshape(-1), out.reshape(-1), mask.reshape(-1))
     return out, mask
@@ -78,14 +87,14 @@ def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
     >>> relu_backward(np.array([1.0, 2.0, 3.0]), np.array([True, True, False]))
     array([0., 0., 3.])
     """
-    dout = floats(dout, "dout")
-    mask = mask if type(mask) is np.ndarray else real(mask, "mask")
+    dout = as_float(dout, "dout")
+    mask = mask if type(mask) is np.ndarray else as_real(mask, "mask")
     if mask.dtype != BOOL:
         raise TypeError(f"mask: expected booleans from relu_forward, got dtype {mask.dtype}")
-    mask = ready(mask, BOOL, "mask")
+    mask = as_kernel_array(mask, BOOL, "mask")
     if dout.shape != mask.shape:
         raise ValueError(
-            f"relu_backward: expected equal shapes, got {describe(dout=dout, mask=mask)}"
+            f"relu_backward: expected equal shapes, got {format_shapes(dout=dout, mask=mask)}"
         )
     dx = np.empty(dout.shape, dout.dtype)
     _backward(dout.reshape(-1), mask.reshape(-1), dx.reshape(-1))
@@ -101,12 +110,12 @@ def _forward_part(x, out, mask):
 
 @njit(parallel=True, nogil=True)
 def _forward(x, out, mask):
-    n, count = x.size, thread_count() if x.size >= SERIAL_ELEMENTS else 1
+    n, count = x.size, thread_count() if x.size >= MIN_PARALLEL_SIZE else 1
     if count == 1:
         _forward_part(x, out, mask)
     else:
         for p in prange(count):
-            a, b = span(n, p, count)
+            a, b = chunk_bounds(n, p, count)
             _forward_part(x[a:b], out[a:b], mask[a:b])
 
 
@@ -118,12 +127,12 @@ def _backward_part(dout, mask, dx):
 
 @njit(parallel=True, nogil=True)
 def _backward(dout, mask, dx):
-    n, count = dx.size, thread_count() if dx.size >= SERIAL_ELEMENTS else 1
+    n, count = dx.size, thread_count() if dx.size >= MIN_PARALLEL_SIZE else 1
     if count == 1:
         _backward_part(dout, mask, dx)
     else:
         for p in prange(count):
-            a, b = span(n, p, count)
+            a, b = chunk_bounds(n, p, count)
             _backward_part(dout[a:b], mask[a:b], dx[a:b])
 
 
@@ -132,7 +141,7 @@ def _compiled_relu_forward(x):
     require_arrays("relu_forward", x=x)
 
     def forward(x):
-        a = compiled_ready(x, x)
+        a = jit_as_kernel_array(x, x)
         out, mask = np.empty(a.shape, a.dtype), np.empty(a.shape, np.bool_)
         _forward(a.reshape(-1), out.reshape(-1), mask.reshape(-1))
         return out, mask
@@ -152,7 +161,7 @@ def _compiled_relu_backward(dout, mask):
     def backward(dout, mask):
         if dout.shape != mask.shape:
             raise ValueError("relu_backward: expected equal shapes, got dout and mask that differ")
-        a = compiled_ready(dout, dout)
+        a = jit_as_kernel_array(dout, dout)
         dx = np.empty(a.shape, a.dtype)
         _backward(a.reshape(-1), np.ascontiguousarray(mask).reshape(-1), dx.reshape(-1))
         return dx

@@ -6,10 +6,17 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike
 
+from kernels._arrays import (
+    Array,
+    as_float,
+    as_kernel_array,
+    format_shapes,
+    jit_as_kernel_array,
+    require_arrays,
+)
 from kernels._cache import njit
-from kernels.edge import Array, compiled_ready, describe, floats, ready, require_arrays
-from kernels.exp import exp
-from kernels.threads import SERIAL_ELEMENTS, span, thread_count
+from kernels._exp import exp
+from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
 
 
 def sigmoid_forward(x: ArrayLike) -> Array:
@@ -42,7 +49,7 @@ def sigmoid_forward(x: ArrayLike) -> Array:
     >>> sigmoid_forward(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    x = floats(x, "x")
+    x = as_float(x, "x")
     out = np.empty(x.shape, x.dtype)
     _forward(x.reshape(-1), out.reshape(-1))
     return out
@@ -77,11 +84,11 @@ def sigmoid_backward(dout: ArrayLike, out: ArrayLike) -> Array:
     >>> sigmoid_backward(np.array([1.0, 1.0]), np.array([0.5, 1.0]))
     array([0.25, 0.  ])
     """
-    out = floats(out, "out")
-    dout = ready(dout, out.dtype, "dout")
+    out = as_float(out, "out")
+    dout = as_kernel_array(dout, out.dtype, "dout")
     if dout.shape != out.shape:
         raise ValueError(
-            f"sigmoid_backward: expected equal shapes, got {describe(dout=dout, out=out)}"
+            f"sigmoid_backward: expected equal shapes, got {format_shapes(dout=dout, out=out)}"
         )
     dx = np.empty(out.shape, out.dtype)
     _backward(dout.reshape(-1), out.reshape(-1), dx.reshape(-1))
@@ -98,12 +105,12 @@ def _forward_part(x, out):
 
 @njit(parallel=True, nogil=True)
 def _forward(x, out):
-    n, count = x.size, thread_count() if 4 * x.size >= SERIAL_ELEMENTS else 1
+    n, count = x.size, thread_count() if 4 * x.size >= MIN_PARALLEL_SIZE else 1
     if count == 1:
         _forward_part(x, out)
     else:
         for p in prange(count):
-            a, b = span(n, p, count)
+            a, b = chunk_bounds(n, p, count)
             _forward_part(x[a:b], out[a:b])
 
 
@@ -116,12 +123,12 @@ def _backward_part(dout, out, dx):
 
 @njit(parallel=True, nogil=True)
 def _backward(dout, out, dx):
-    n, count = dx.size, thread_count() if dx.size >= SERIAL_ELEMENTS else 1
+    n, count = dx.size, thread_count() if dx.size >= MIN_PARALLEL_SIZE else 1
     if count == 1:
         _backward_part(dout, out, dx)
     else:
         for p in prange(count):
-            a, b = span(n, p, count)
+            a, b = chunk_bounds(n, p, count)
             _backward_part(dout[a:b], out[a:b], dx[a:b])
 
 
@@ -130,7 +137,7 @@ def _compiled_sigmoid_forward(x):
     require_arrays("sigmoid_forward", x=x)
 
     def forward(x):
-        a = compiled_ready(x, x)
+        a = jit_as_kernel_array(x, x)
         out = np.empty(a.shape, a.dtype)
         _forward(a.reshape(-1), out.reshape(-1))
         return out
@@ -149,9 +156,9 @@ def _compiled_sigmoid_backward(dout, out):
             raise ValueError(
                 "sigmoid_backward: expected equal shapes, got dout and out that differ"
             )
-        y = compiled_ready(out, out)
+        y = jit_as_kernel_array(out, out)
         dx = np.empty(y.shape, y.dtype)
-        _backward(compiled_ready(dout, out).reshape(-1), y.reshape(-1), dx.reshape(-1))
+        _backward(jit_as_kernel_array(dout, out).reshape(-1), y.reshape(-1), dx.reshape(-1))
         return dx
 
     return backward

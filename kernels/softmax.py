@@ -6,18 +6,18 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike
 
-from kernels._cache import njit
-from kernels.edge import (
+from kernels._arrays import (
     Array,
-    compiled_ready,
-    describe,
-    floats,
-    real,
+    as_float,
+    as_real,
+    format_shapes,
+    jit_as_kernel_array,
     require_arrays,
 )
-from kernels.exp import exp
-from kernels.targets import NO_LABELS, NO_TARGETS, check_targets, compiled_targets
-from kernels.threads import SERIAL_ELEMENTS, span, thread_count
+from kernels._cache import njit
+from kernels._exp import exp
+from kernels._targets import NO_LABELS, NO_TARGETS, check_targets, jit_targets
+from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
 
 
 def softmax(x: ArrayLike) -> Array:
@@ -53,9 +53,11 @@ def softmax(x: ArrayLike) -> Array:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    x = floats(x, "x")
+    x = as_float(x, "x")
     if x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"softmax: expected x (..., C) with C at least 1, got {describe(x=x)}")
+        raise ValueError(
+            f"softmax: expected x (..., C) with C at least 1, got {format_shapes(x=x)}"
+        )
     y = np.empty(x.shape, x.dtype)
     flat = (x.size // x.shape[-1], x.shape[-1])
     _softmax(x.reshape(flat), y.reshape(flat), NO_TARGETS[x.dtype], NO_LABELS, _NO_LOSSES)
@@ -101,11 +103,11 @@ def softmax_cross_entropy_forward(x: ArrayLike, t: ArrayLike) -> tuple[float, Ar
     >>> softmax_cross_entropy_forward(np.array([[1000.0, 0.0]]), np.array([1]))
     (1000.0, array([[1., 0.]]))
     """
-    x = floats(x, "x")
+    x = as_float(x, "x")
     if x.ndim != 2 or x.size == 0:
         raise ValueError(
             "softmax_cross_entropy_forward: expected x (N, C) with N and C at least 1, got "
-            + describe(x=x)
+            + format_shapes(x=x)
         )
     labels, targets = check_targets(t, x.shape, x.dtype)
     y, losses = np.empty(x.shape, x.dtype), np.empty(x.shape[0])
@@ -145,12 +147,14 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
     >>> softmax_cross_entropy_backward(np.array([[0.5, 0.5]]), np.array([1]))
     array([[ 0.5, -0.5]])
     """
-    y = floats(y, "y")
+    y = as_float(y, "y")
     if y.ndim != 2:
-        raise ValueError(f"softmax_cross_entropy_backward: expected y (N, C), got {describe(y=y)}")
+        raise ValueError(
+            f"softmax_cross_entropy_backward: expected y (N, C), got {format_shapes(y=y)}"
+        )
     labels, targets = check_targets(t, y.shape, y.dtype)
     if type(dout) is not float:
-        scale = real(dout, "dout")
+        scale = as_real(dout, "dout")
         if scale.ndim:
             raise ValueError(f"dout: expected a single number, got an array of shape {scale.shape}")
         dout = float(scale)
@@ -236,12 +240,12 @@ def _softmax_block(x, y, targets, labels, losses):
 @njit(parallel=True, nogil=True)
 def _softmax(x, y, targets, labels, losses):
     """Fill ``y``, and ``losses`` where there are any, and return their mean."""
-    n, count = x.shape[0], thread_count() if 8 * x.size >= SERIAL_ELEMENTS else 1
+    n, count = x.shape[0], thread_count() if 8 * x.size >= MIN_PARALLEL_SIZE else 1
     if count == 1:
         _softmax_part(x, y, targets, labels, losses)
     else:
         for p in prange(count):
-            a, b = span(n, p, count)
+            a, b = chunk_bounds(n, p, count)
             _softmax_part(x[a:b], y[a:b], targets[a:b], labels[a:b], losses[a:b])
     return _sum(losses) / max(1, losses.size)
 
@@ -269,13 +273,13 @@ def _backward_part(y, targets, labels, scale, dx):
 
 @njit(parallel=True, nogil=True)
 def _backward(y, targets, labels, dout, dx):
-    n, count = y.shape[0], thread_count() if y.size >= SERIAL_ELEMENTS else 1
+    n, count = y.shape[0], thread_count() if y.size >= MIN_PARALLEL_SIZE else 1
     scale = y.dtype.type(dout / max(n, 1))
     if count == 1:
         _backward_part(y, targets, labels, scale, dx)
     else:
         for p in prange(count):
-            a, b = span(n, p, count)
+            a, b = chunk_bounds(n, p, count)
             _backward_part(y[a:b], targets[a:b], labels[a:b], scale, dx[a:b])
 
 
@@ -288,7 +292,7 @@ def _compiled_softmax(x):
     def forward(x):
         if x.shape[-1] == 0:
             raise ValueError("softmax: expected x (..., C) with C at least 1, got 0")
-        a = compiled_ready(x, x)
+        a = jit_as_kernel_array(x, x)
         y = np.empty(a.shape, a.dtype)
         flat = (a.size // a.shape[-1], a.shape[-1])
         none = np.empty((0, 0), a.dtype)
@@ -306,8 +310,8 @@ def _compiled_forward(x, t):
     def forward(x, t):
         if x.size == 0:
             raise ValueError("softmax_cross_entropy_forward: expected a batch, got an empty x")
-        a = compiled_ready(x, x)
-        labels, targets = compiled_targets(t, a)
+        a = jit_as_kernel_array(x, x)
+        labels, targets = jit_targets(t, a)
         y, losses = np.empty(a.shape, a.dtype), np.empty(a.shape[0])
         return _softmax(a, y, targets, labels, losses), y
 
@@ -321,8 +325,8 @@ def _compiled_backward(y, t, dout=1.0):
         raise TypingError(f"dout: expected a single number, got {dout}")
 
     def backward(y, t, dout=1.0):
-        a = compiled_ready(y, y)
-        labels, targets = compiled_targets(t, a)
+        a = jit_as_kernel_array(y, y)
+        labels, targets = jit_targets(t, a)
         dx = np.empty(a.shape, a.dtype)
         _backward(a, targets, labels, float(dout), dx)
         return dx

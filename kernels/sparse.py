@@ -18,10 +18,10 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from kernels._arrays import Array
 from kernels._cache import njit
-from kernels.edge import Array
-from kernels.threads import Team, span
-from kernels.tile import VECTOR_BYTES, element_type, splat
+from kernels._microkernel import VECTOR_BYTES, element_type, splat
+from kernels._threads import Team, chunk_bounds
 
 PANEL_BYTES = 128
 """Of one row of a panel. Shorter rows cost more instructions, longer ones leave the first cache."""
@@ -109,9 +109,9 @@ def compact(x: Array, dtype: np.dtype[Any], team: Team) -> tuple[Array, Array, A
 
 
 @njit(nogil=True)
-def _count(x, counts, part, parts, _):
+def _count(x, counts, thread, num_threads, _):
     n = x.shape[0]
-    first, last = span(n, part, parts)
+    first, last = chunk_bounds(n, thread, num_threads)
     for i in range(first, last):
         filled = 1
         for j in range(x.shape[1]):
@@ -120,10 +120,10 @@ def _count(x, counts, part, parts, _):
 
 
 @njit(nogil=True)
-def _fill(x, starts, inputs, values, part, parts, _):
+def _fill(x, starts, inputs, values, thread, num_threads, _):
     n, size = x.shape
     units = PANEL_BYTES // values.itemsize
-    first, last = span(n, part, parts)
+    first, last = chunk_bounds(n, thread, num_threads)
     for i in range(first, last):
         at = starts[i]
         inputs[at] = size * units

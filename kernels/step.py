@@ -14,11 +14,11 @@ more and those of the next batch's.
 import numpy as np
 
 from kernels._cache import njit
-from kernels.exp import exp
+from kernels._exp import exp
+from kernels._microkernel import address_of, microkernel
+from kernels._threads import barrier_wait, chunk_bounds
 from kernels.softmax import total
 from kernels.sparse import gather, prefetch, scatter
-from kernels.threads import meet, span
-from kernels.tile import panel, place
 
 
 @njit(nogil=True)
@@ -29,10 +29,10 @@ def _hidden(state, p, data, engines, examples, at, which):
     stride = state.W1[0].size
     out = state.hidden[which, p]
     if data.dense.size:
-        panel(engines[0], place(state.batch, at % 3 * batch * inputs), inputs, 1,
-            place(state.W1, p * stride), units, inputs,
-            place(state.W1, p * stride + inputs * units), 0,
-            place(out, 0), units, batch, units)  # fmt: skip
+        microkernel(engines[0], address_of(state.batch, at % 3 * batch * inputs), inputs, 1,
+            address_of(state.W1, p * stride), units, inputs,
+            address_of(state.W1, p * stride + inputs * units), 0,
+            address_of(out, 0), units, batch, units)  # fmt: skip
     else:
         for r in range(batch):
             start = data.starts[examples[r]]
@@ -42,8 +42,9 @@ def _hidden(state, p, data, engines, examples, at, which):
         for u in range(units):
             out[r, u] = 0 if out[r, u] <= 0 else out[r, u]
     share = (state.after if which else state.before)[at % 2, p]
-    panel(engines[1], place(out, 0), units, 1, place(state.W2, p * units * classes), classes,
-        units, place(state.zeros, 0), 0, place(share, 0), classes, batch, classes)  # fmt: skip
+    microkernel(engines[1], address_of(out, 0), units, 1, address_of(state.W2, p * units * classes),
+            classes, units, address_of(state.zeros, 0), 0,
+            address_of(share, 0), classes, batch, classes)  # fmt: skip
 
 
 @njit(nogil=True)
@@ -130,10 +131,10 @@ def _update(state, p, data, engines, examples, at):
     inputs = state.W1.shape[1] - 2
     stride = state.W1[0].size
     delta, hidden, change = state.delta[p], state.hidden[0, p], state.change[p]
-    W2T = place(state.W2T, p * classes * units)
-    panel(engines[1], place(delta, 0), 1, batch, W2T, units, classes,
-        place(state.zeros, 0), 0, place(change, 0), units, batch, units)  # fmt: skip
-    panel(engines[1], place(delta, 0), batch, 1, place(hidden, 0), units, batch,
+    W2T = address_of(state.W2T, p * classes * units)
+    microkernel(engines[1], address_of(delta, 0), 1, batch, W2T, units, classes,
+        address_of(state.zeros, 0), 0, address_of(change, 0), units, batch, units)  # fmt: skip
+    microkernel(engines[1], address_of(delta, 0), batch, 1, address_of(hidden, 0), units, batch,
         W2T, units, W2T, units, classes, units)  # fmt: skip
     for c in range(classes):
         state.b2[p, c] += total(delta[c])
@@ -143,9 +144,9 @@ def _update(state, p, data, engines, examples, at):
         for u in range(units):
             change[r, u] = 0 if hidden[r, u] == 0 else change[r, u]
     if data.dense.size:
-        W1 = place(state.W1, p * stride)
-        panel(engines[0], place(state.batch, at % 3 * batch * inputs), 1, inputs,
-            place(change, 0), units, batch, W1, units, W1, units, inputs, units)  # fmt: skip
+        W1 = address_of(state.W1, p * stride)
+        microkernel(engines[0], address_of(state.batch, at % 3 * batch * inputs), 1, inputs,
+            address_of(change, 0), units, batch, W1, units, W1, units, inputs, units)  # fmt: skip
         bias = state.W1[p, inputs]
         for r in range(batch):
             for u in range(units):
@@ -162,15 +163,15 @@ def _region(state, p, i, data, engines, indices, labels, targets, rate, losses):
     """What one panel does between two meetings of the threads, around iteration `i`."""
     count, batch = indices.shape
     panels = state.W1.shape[0]
-    first, last = span(batch, p, panels)  # a panel's part of the rows
+    first, last = chunk_bounds(batch, p, panels)  # a panel's part of the rows
     zero, one = np.int64(0), np.int64(1)  # literals would compile the callees once more
     z, peaks, totals = state.logits[p], state.peaks[p], state.totals[p]
     if i > 0:
         # Of the rows that are this panel's part, packed together:
-        part = z.reshape(-1)[: z.shape[0] * (last - first)].reshape(z.shape[0], last - first)
-        _logits(state.after[(i - 1) % 2], first, state.b2[p], part, peaks)
+        thread = z.reshape(-1)[: z.shape[0] * (last - first)].reshape(z.shape[0], last - first)
+        _logits(state.after[(i - 1) % 2], first, state.b2[p], thread, peaks)
         t, k = targets[(i - 1) % len(targets)], labels[(i - 1) % len(labels)]
-        _losses(part, totals, k[first:last], t[first:last], losses[i - 1, first:last])
+        _losses(thread, totals, k[first:last], t[first:last], losses[i - 1, first:last])
     if 0 <= i < count:
         _logits(state.before[i % 2], zero, state.b2[p], z, peaks)
         t, k = targets[i % len(targets)], labels[i % len(labels)]
@@ -193,13 +194,13 @@ def _region(state, p, i, data, engines, indices, labels, targets, rate, losses):
 
 @njit(nogil=True)
 def train_stretch(
-    state, data, engines, indices, labels, targets, rate, losses, part, parts, meetings
+    state, data, engines, indices, labels, targets, rate, losses, thread, num_threads, barrier
 ):
     """What one thread does in a stretch of iterations; see `kernels.fused.Fused.train`."""
     panels = state.W1.shape[0]
-    first, last = span(panels, part, parts)
+    first, last = chunk_bounds(panels, thread, num_threads)
     for i in range(-2, indices.shape[0] + 1):
         for p in range(first, last):
             _region(state, p, i, data, engines, indices, labels, targets, rate, losses)
-        if not meet(meetings, (i + 3) * parts):
+        if not barrier_wait(barrier, (i + 3) * num_threads):
             return

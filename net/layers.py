@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import kernels
-from kernels.edge import describe, float_type, real
+from kernels._arrays import as_real, compute_dtype, format_shapes
 
 Array = NDArray[Any]
 
@@ -76,7 +76,7 @@ class Affine:
         ValueError
             If a sample does not have D elements.
         """
-        x = x if type(x) is np.ndarray else real(x, "x")
+        x = x if type(x) is np.ndarray else as_real(x, "x")
         shape = x.shape
         if x.ndim < 2 or (x.ndim > 2 and np.prod(shape[1:]) != self.W.shape[0]):
             raise ValueError(
@@ -126,7 +126,7 @@ class Affine:
         ValueError
             If `dout` has not the shape of the output.
         """
-        self.dW, self.db = kernels.affine_gradient(dout, _kept(self, "x"), self.W)
+        self.dW, self.db = kernels.affine_backward_params(dout, _kept(self, "x"), self.W)
 
 
 class Relu:
@@ -294,13 +294,15 @@ class Mul:
 def _operands(**operands: Any) -> tuple[Any, ...]:
     """Return numbers as they are and anything else as arrays, all of shapes that fit together."""
     checked: tuple[Any, ...] = tuple(
-        a if isinstance(a, Number) and not isinstance(a, complex | np.generic) else real(a, name)
+        a if isinstance(a, Number) and not isinstance(a, complex | np.generic) else as_real(a, name)
         for name, a in operands.items()
     )
     try:
         np.broadcast_shapes(*[np.shape(a) for a in checked])
     except ValueError:
-        raise ValueError(f"expected shapes that fit together, got {describe(**operands)}") from None
+        raise ValueError(
+            f"expected shapes that fit together, got {format_shapes(**operands)}"
+        ) from None
     return checked
 
 
@@ -316,8 +318,8 @@ def _kept(layer: Any, name: str) -> Any:
 
 def _parameter(a: ArrayLike, name: str, ndim: int, dtype: np.dtype[Any] | None = None) -> Array:
     """Return an array of parameters, itself where it already is one, so that it stays shared."""
-    a = real(a, name)
+    a = as_real(a, name)
     if a.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimensions, got shape {a.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-        return a.astype(dtype or float_type(a), copy=False)
+        return a.astype(dtype or compute_dtype(a), copy=False)

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.edge import ready
+from kernels._arrays import as_kernel_array
+from kernels._threads import Team
 from kernels.fused import Fused, prepare
-from kernels.threads import Team
 from net.two_layer_net import TwoLayerNet
 
 Array = NDArray[Any]
@@ -131,7 +131,7 @@ class FusedSteps:
         self.inputs = [prepare(x.reshape(x.shape[0], -1), dtype, team, sparse) for x, _ in sets]
         self.targets = sets[0][1]
         if self.targets.ndim == 2:
-            self.targets = ready(self.targets, dtype, "t_train")
+            self.targets = as_kernel_array(self.targets, dtype, "t_train")
         self.classes = [(t if t.ndim == 1 else t.argmax(axis=1)).astype(np.int64) for _, t in sets]
         self.fused = Fused(list(network.params.values()), batch_size, self.inputs[0], team)
         self.pace = Pace(min(team.size, self.fused.panels))

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from kernels.edge import float_type, real
-from kernels.targets import check_targets
-from kernels.threads import Team
+from kernels._arrays import as_real, compute_dtype
+from kernels._targets import check_targets
+from kernels._threads import Team
 from net import checkpoint as checkpoints
 from net.alone import Alone
 from net.layers import SoftmaxWithLoss
@@ -305,7 +305,7 @@ def _examples(network: TwoLayerNet, x: Any, t: Any, which: str, least: int) -> t
     """Return a data set that fits together, so that no error comes in the middle of a run."""
     if x is None or t is None:
         raise ValueError(f"x_{which}, t_{which}: expected both or neither, got one")
-    x, t = real(x, f"x_{which}"), real(t, f"t_{which}")
+    x, t = as_real(x, f"x_{which}"), as_real(t, f"t_{which}")
     if x.ndim < 2 or x.shape[0] < least or t.shape[:1] != x.shape[:1]:
         raise ValueError(
             f"x_{which}, t_{which}: expected (N, ...) and (N,) or (N, C) with N at least {least}, "
@@ -318,7 +318,7 @@ def _examples(network: TwoLayerNet, x: Any, t: Any, which: str, least: int) -> t
     if not (network.is_plain() and x[0].size == W1.shape[0]):  # other layers, or a mistake
         logits = (x.shape[0], network.predict(x[:1]).shape[1])
     if type(network.lastLayer) is SoftmaxWithLoss:
-        check_targets(t, logits, float_type(W1))
+        check_targets(t, logits, compute_dtype(W1))
     return x, t
 
 

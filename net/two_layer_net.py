@@ -8,10 +8,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from kernels.edge import FLOAT32, FLOAT64, real
+from kernels._arrays import FLOAT32, FLOAT64, as_real
+from kernels._targets import check_targets
 from kernels.finite import two_layer_numerical_gradient
 from kernels.fused import accuracy
-from kernels.targets import check_targets
 from net import archive
 from net.gradient import STEP, numerical_gradient
 from net.layers import Affine, Relu, SoftmaxWithLoss
@@ -48,7 +48,7 @@ class Parameters(MutableMapping[str, Array]):
         current = self[key]
         if value is current:  # the end of `params[key] -= ...`
             return
-        new = real(value, key)
+        new = as_real(value, key)
         if new.shape != current.shape:
             raise ValueError(f"{key}: expected shape {current.shape}, got {new.shape}")
         layer, name = _PLACES[key]
@@ -207,7 +207,7 @@ class TwoLayerNet:
         TypeError, ValueError
             If `x` or `t` does not fit the network or the other, or the batch is empty.
         """
-        x = real(x, "x")
+        x = as_real(x, "x")
         fused = self.is_plain() and x.ndim > 1 and x[:1].size == self.params["W1"].shape[0]
         y = None if fused else self.predict(x)
         shape = x.shape[:1] + self.params["b2"].shape if y is None else y.shape
@@ -242,10 +242,10 @@ class TwoLayerNet:
             As `loss`.
         """
         if self.is_plain():
-            x = real(x, "x")
+            x = as_real(x, "x")
             batch = x.reshape(x.shape[0], -1) if x.ndim > 2 and x.size else x
             values = list(self.params.values())
-            grads = two_layer_numerical_gradient(batch, real(t, "t"), values, STEP)
+            grads = two_layer_numerical_gradient(batch, as_real(t, "t"), values, STEP)
             return {
                 key: grad.astype(value.dtype, copy=False)
                 for grad, (key, value) in zip(grads, self.params.items(), strict=True)

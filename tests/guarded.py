@@ -13,10 +13,10 @@ import mmap
 import numpy as np
 
 from kernels import affine_backward, affine_forward, sparse
-from kernels.affine import engine
+from kernels._gemm import gemm
+from kernels._threads import Team
+from kernels.affine import get_microkernel_address
 from kernels.fused import Data, Fused, State, prepare
-from kernels.product import product
-from kernels.threads import Team
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
 ENDS = (True, False)
@@ -71,7 +71,7 @@ def check_products(rng):
                     for x in (a.T if a_t else a, b.T if b_t else b, bias, np.empty((n, m), kind))
                 ]
                 a_, b_, bias_, out = operands
-                product(engine(*kinds), a_, bool(a_t), b_, bool(b_t), bias_, out)
+                gemm(get_microkernel_address(*kinds), a_, bool(a_t), b_, bool(b_t), bias_, out)
                 np.testing.assert_array_equal(out, expected)
         release()
 

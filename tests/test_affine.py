@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import affine, tile
+from kernels import _microkernel, affine
+from kernels._gemm import gemm
 from kernels.affine import affine_backward, affine_forward
-from kernels.product import product
 
 SMALL_SHAPES = [(0, 5, 3), (1, 1, 1), (3, 0, 2), (3, 5, 0), (7, 5, 3), (1, 5, 10)]
 SHAPES = [
@@ -247,8 +247,8 @@ def test_orientations_share_compiled_code(rng):
     affine_backward(dout, x, W)
     # Compiled here and now: what comes from the disk does not name what it calls.
     numba.njit(affine._backward.py_func).compile(affine._backward.signatures[0])
-    assert product.signatures
-    assert not [s for s in product.signatures if "Literal" in str(s)]
+    assert gemm.signatures
+    assert not [s for s in gemm.signatures if "Literal" in str(s)]
 
 
 def test_from_njit_bad_shapes(rng):
@@ -334,8 +334,8 @@ def test_any_shape(operands):
 
 OTHER = """
 import numpy as np
-from kernels import affine_backward, affine_forward
-from kernels.tile import VECTOR_BYTES
+from kernels import _microkernel, affine_backward, affine_forward
+from kernels._microkernel import VECTOR_BYTES
 assert VECTOR_BYTES == {bytes}
 rng = np.random.default_rng(0)
 for dtype in (np.float32, np.float64):
@@ -359,10 +359,10 @@ for dtype in (np.float32, np.float64):
     ids=["SSE2", "AVX2"],
 )
 def test_narrower_vectors(tmp_path, vector_bytes, settings):
-    if vector_bytes == 32 and tile.VECTOR_BYTES < 32:
+    if vector_bytes == 32 and _microkernel.VECTOR_BYTES < 32:
         settings = {"NUMBA_CPU_NAME": "generic"}  # this processor has no AVX2 to run it on
         vector_bytes = 16
     environment = {**os.environ, **settings, "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", OTHER.format(bytes=vector_bytes)]
-    root = Path(tile.__file__).parent.parent
+    root = Path(_microkernel.__file__).parent.parent
     subprocess.run(command, cwd=root, env=environment, check=True, timeout=200)

@@ -420,10 +420,10 @@ def test_loaded_callee_with_a_parallel_region(tmp_path):
         subprocess.run(command, cwd=root, env=environment, check=True, timeout=120)
 
     run()
-    callers = list(tmp_path.rglob("product.product-*"))
+    callers = list(tmp_path.rglob("_gemm.gemm-*"))
     assert callers
     for file in callers:
         file.unlink()
     run()  # compiles the caller beside the loaded callee
-    assert list(tmp_path.rglob("product.product-*"))
+    assert list(tmp_path.rglob("_gemm.gemm-*"))
     run()  # loads both

@@ -70,7 +70,7 @@ def test_wrong_values_from_compiled_code(function, arguments):
 KINDS = {
     "affine_forward": (X, W, B),
     "affine_backward": (np.ones((3, 2)), X, W),
-    "affine_gradient": (np.ones((3, 2)), X, W),
+    "affine_backward_params": (np.ones((3, 2)), X, W),
     "relu_forward": (X,),
     "relu_backward": (X, MASK),
     "sigmoid_forward": (X,),

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from kernels._threads import Team
 from kernels.fused import prepare
 from kernels.sparse import STEP, panel_units
-from kernels.threads import Team
 from net import Relu, Sigmoid, TwoLayerNet, numerical_gradient, train
 from net.steps import Pace
 

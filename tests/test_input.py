@@ -53,7 +53,7 @@ def affine_backward(dout, x, W):
     return list(zip(results, naive.affine_backward(abs(dout), abs(x), abs(W)), strict=True))
 
 
-def affine_gradient(dout, x, W):
+def affine_backward_params(dout, x, W):
     results = affine_backward(dout, x, W)
     return results and results[1:]
 
@@ -126,7 +126,9 @@ MAKERS = {"mask": mask, "t": targets, "dout": scale}
 KERNELS = {
     "affine_forward": Call(kernels.affine_forward, ("ND", "DM", "M"), affine_forward),
     "affine_backward": Call(kernels.affine_backward, ("NM", "ND", "DM"), affine_backward),
-    "affine_gradient": Call(kernels.affine_gradient, ("NM", "ND", "DM"), affine_gradient),
+    "affine_backward_params": Call(
+        kernels.affine_backward_params, ("NM", "ND", "DM"), affine_backward_params
+    ),
     "relu_forward": Call(kernels.relu_forward, ("ND",), elementwise(relu_forward)),
     "relu_backward": Call(kernels.relu_backward, ("ND", "mask"), relu_backward),
     "sigmoid_forward": Call(kernels.sigmoid_forward, ("ND",), elementwise(naive.sigmoid_forward)),
@@ -153,7 +155,7 @@ def test_kernels(name, data):
 RIGHT = {
     "affine_forward": (np.ones((4, 3)), np.ones((3, 2)), np.ones(2)),
     "affine_backward": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
-    "affine_gradient": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
+    "affine_backward_params": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
     "relu_forward": (np.ones((4, 3)),),
     "relu_backward": (np.ones((4, 3)), np.ones((4, 3), bool)),
     "sigmoid_forward": (np.ones((4, 3)),),

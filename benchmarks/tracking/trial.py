@@ -16,14 +16,14 @@ from benchmarks.tracking.check import ROOT
 
 PLANTS = {
     "helper": (
-        "kernels/exp.py",
+        "kernels/_exp.py",
         "    q = _multiply_add(r, _Q32[4], _Q32[3])\n",
         "    q = _multiply_add(r, _Q32[4], _Q32[3])\n"
         "    for _ in range(4):\n"
         "        q = _multiply_add(r, q, q)\n",
     ),
     "kernel": (
-        "kernels/product.py",
+        "kernels/_gemm.py",
         "                init, init_row, at, m, r1 - r0, w)  # fmt: skip\n",
         "                init, init_row, at, m, r1 - r0, w)  # fmt: skip\n"
         "            if block == 0:\n"

@@ -6,8 +6,17 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
+from kernels._arrays import (
+    FLOAT32,
+    FLOAT64,
+    INT64,
+    Array,
+    as_kernel_array,
+    as_real,
+    jit_as_kernel_array,
+    require_arrays,
+)
 from kernels._cache import njit
-from kernels.edge import FLOAT32, FLOAT64, INT64, Array, compiled_ready, ready, real, require_arrays
 
 NO_LABELS = np.empty(0, np.int64)
 NO_TARGETS: dict[np.dtype[np.generic], Array] = {
@@ -39,10 +48,10 @@ def check_targets(
     ValueError
         If `t` does not fit the logits, or holds what is no target.
     """
-    t = t if type(t) is np.ndarray else real(t, "t")
+    t = t if type(t) is np.ndarray else as_real(t, "t")
     n, c = shape
     if t.shape == shape:
-        targets = ready(t, dtype, "t")
+        targets = as_kernel_array(t, dtype, "t")
         if not _all_finite(targets.reshape(-1)):
             raise ValueError("t: expected finite targets, got NaN or infinity")
         return NO_LABELS, targets
@@ -56,7 +65,9 @@ def check_targets(
             f"t: expected integer class indices, got dtype {t.dtype}; "
             "convert with t.astype(np.int64)"
         )
-    labels = ready(t, INT64, "t")  # uint64 above its range becomes negative: wrong all the same
+    labels = as_kernel_array(
+        t, INT64, "t"
+    )  # uint64 above its range becomes negative: wrong all the same
     row = _first_outside(labels, c)
     if row < n:
         raise ValueError(f"t: expected class indices from 0 to {c - 1}, got {t[row]} in row {row}")
@@ -98,13 +109,13 @@ def _finite_targets(targets, shape):
         raise ValueError("t: expected finite targets, got NaN or infinity")
 
 
-def compiled_targets(t, x):
+def jit_targets(t, x):
     """In compiled code: the same for targets beside logits `x`."""
     raise AssertionError("for compiled code only")
 
 
-@overload(compiled_targets)
-def _compiled_targets(t, x):
+@overload(jit_targets)
+def _jit_targets(t, x):
     require_arrays("softmax_cross_entropy", t=t)
     if t.ndim not in (1, 2):
         raise TypingError(f"t: expected class indices (N,) or targets (N, C), got {t}")
@@ -120,6 +131,6 @@ def _compiled_targets(t, x):
 
     def targets(t, x):
         _finite_targets(t, x.shape)
-        return np.empty(0, np.int64), compiled_ready(t, x)
+        return np.empty(0, np.int64), jit_as_kernel_array(t, x)
 
     return targets

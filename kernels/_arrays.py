@@ -25,7 +25,7 @@ _FLOATS = (types.float32, types.float64)
 _WIDENED = {(UINT8, FLOAT32), (UINT8, FLOAT64), (FLOAT32, FLOAT64)}
 
 
-def real(a: ArrayLike, name: str) -> Array:
+def as_real(a: ArrayLike, name: str) -> Array:
     """Return ``a`` as an array of floats (not float16), integers or booleans, or raise."""
     if isinstance(a, np.ma.MaskedArray):
         raise TypeError(
@@ -44,7 +44,7 @@ def real(a: ArrayLike, name: str) -> Array:
     )
 
 
-def float_type(a: Array) -> np.dtype[Any]:
+def compute_dtype(a: Array) -> np.dtype[Any]:
     """Return the dtype in which an operation on ``a`` computes."""
     return FLOAT32 if a.dtype == FLOAT32 else FLOAT64
 
@@ -53,37 +53,37 @@ def float_type(a: Array) -> np.dtype[Any]:
 # dtype, and to compare a dtype with it by value takes longer than a small kernel computes.
 
 
-def floats(a: ArrayLike, name: str) -> Array:
+def as_float(a: ArrayLike, name: str) -> Array:
     """Return ``a`` ready for a kernel, float32 if it is that and float64 otherwise, or raise."""
     if type(a) is np.ndarray and (a.dtype is FLOAT32 or a.dtype is FLOAT64) and a.flags.carray:
         return a
-    a = real(a, name)
-    return _brought(a, float_type(a))
+    a = as_real(a, name)
+    return _as_contiguous(a, compute_dtype(a))
 
 
-def ready(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
+def as_kernel_array(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
     """Return ``a`` ready for a kernel that computes in ``dtype``, or raise."""
     if type(a) is np.ndarray and a.dtype is dtype and a.flags.carray:
         return a
-    return _brought(real(a, name), dtype)
+    return _as_contiguous(as_real(a, name), dtype)
 
 
-def widened(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
+def as_widenable(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
     """Return ``a`` ready for a kernel that computes in ``dtype`` and widens narrower elements."""
     if type(a) is np.ndarray and a.dtype is dtype and a.flags.carray:
         return a
-    a = real(a, name)
-    return _brought(a, a.dtype if (a.dtype, dtype) in _WIDENED else dtype)
+    a = as_real(a, name)
+    return _as_contiguous(a, a.dtype if (a.dtype, dtype) in _WIDENED else dtype)
 
 
-def _brought(a: Array, dtype: np.dtype[Any]) -> Array:
+def _as_contiguous(a: Array, dtype: np.dtype[Any]) -> Array:
     """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite
         a = np.require(a, dtype, ["C", "A"])
-    return a if a.flags.writeable else np.asarray(_Unlocked(a))
+    return a if a.flags.writeable else np.asarray(_WritableView(a))
 
 
-class _Unlocked:
+class _WritableView:
     """Read-only memory shown as writable, for kernels never write to what they are given.
 
     Numba's types tell the two apart: without this a read-only array would compile another kernel
@@ -95,28 +95,28 @@ class _Unlocked:
         self.__array_interface__ = dict(a.__array_interface__, data=(a.ctypes.data, False))
 
 
-def describe(**arrays: Any) -> str:
+def format_shapes(**arrays: Any) -> str:
     """Name the shapes of arrays for a message: ``x (100, 784), W (785, 50)``."""
     return ", ".join(f"{name} {np.shape(a)}" for name, a in arrays.items())
 
 
-def compiled_ready(a, like):
+def jit_as_kernel_array(a, like):
     """In compiled code: `a` ready for a kernel that computes in the dtype of `like`."""
     raise AssertionError("for compiled code only")
 
 
-def compiled_widened(a, like):
+def jit_as_widenable(a, like):
     """In compiled code: the same, but narrower elements stay, to be widened by the kernel."""
     raise AssertionError("for compiled code only")
 
 
-@overload(compiled_ready)
-def _compiled_ready(a, like):
+@overload(jit_as_kernel_array)
+def _jit_as_kernel_array(a, like):
     return _copier(a, np.float32 if like.dtype == types.float32 else np.float64)
 
 
-@overload(compiled_widened)
-def _compiled_widened(a, like):
+@overload(jit_as_widenable)
+def _jit_as_widenable(a, like):
     pair = as_dtype(a.dtype), as_dtype(like.dtype)
     return _copier(a, (pair[0] if pair in _WIDENED else pair[1]).type)
 

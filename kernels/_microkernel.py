@@ -1,14 +1,14 @@
 """The micro-kernel: a block of a matrix product held in vector registers.
 
-`panel` cuts the columns into strips of a few vectors, and walks down the rows of each in tiles of
-``ROWS[0]``, then the smaller ones for what is left. A tile keeps rows x vectors of sums in
+`microkernel` cuts the columns into strips of a few vectors, and walks down the rows of each in
+tiles of ``TILE_ROWS[0]``, then the smaller ones for what is left. A tile keeps rows x vectors of sums in
 registers; for each ``k`` it loads one row of ``b``, broadcasts one element of ``a`` for each of
 its rows, and multiplies and adds whole vectors. Columns that do not fill a vector are loaded and
 stored under a mask, so nothing outside the block is touched. Every element is the same chain of
 multiply-adds over ``k`` in whichever tile it falls: how a product is cut up never changes its bits.
 
 LLVM's vectorisers do not find this shape in plain loops (``docs/vectorisation.md`` compares), so
-it is written as LLVM instructions. `_plain_panel` says the same in Python, and runs where
+it is written as LLVM instructions. `_plain_microkernel` says the same in Python, and runs where
 compilation is off.
 
 The shape is that of BLIS: F. Van Zee and R. van de Geijn, "BLIS: A Framework for Rapidly
@@ -29,7 +29,7 @@ from kernels._cache import njit
 
 # Vector registers of a processor family: bytes in each, and vectors across a tile.  Six rows by
 # `across` vectors of sums, a row of `b` and one broadcast must fit into its registers.
-_HOSTS = (
+_SIMD_TARGETS = (
     # feature, bytes, across
     ("+avx512f", 64, 4),  # 32 registers: 24 sums
     ("+avx2", 32, 2),  # 16 registers: 12 sums
@@ -38,23 +38,25 @@ _HOSTS = (
 )
 
 
-def _host() -> tuple[int, int]:
+def _simd_target() -> tuple[int, int]:
     """Bytes of a vector and vectors across a tile on the processor compiled for."""
     features = config.CPU_FEATURES
     if features is None:
         features = "" if config.CPU_NAME == "generic" else codegen.get_host_cpu_features()
     return next(
-        (size, across) for name, size, across in _HOSTS if name in features.split(",") or not name
+        (size, across)
+        for name, size, across in _SIMD_TARGETS
+        if name in features.split(",") or not name
     )
 
 
-VECTOR_BYTES, ACROSS = _host()
-ROWS = (6, 4, 2, 1)
+VECTOR_BYTES, TILE_VECTORS = _simd_target()
+TILE_ROWS = (6, 4, 2, 1)
 """Heights of the tiles; a block's rows are cut into them greedily."""
 
 _INT = ir.IntType(64)
 _LANE = ir.IntType(32)
-PANEL_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 12)
+MICROKERNEL_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 12)
 
 
 class _Emitter:
@@ -68,15 +70,17 @@ class _Emitter:
         self.lanes = VECTOR_BYTES // self.size
         self.narrow = max(1, self.lanes // 4)
 
-    def panel(self) -> ir.Function:
+    def microkernel(self) -> ir.Function:
         """Cut the columns into strips, and pick the variant for each: whole vectors, and a rest."""
-        fn = ir.Function(self.module, PANEL_TYPE, f"njitnet_panel_{self.a_type}_{self.c_type}")
+        fn = ir.Function(
+            self.module, MICROKERNEL_TYPE, f"njitnet_microkernel_{self.a_type}_{self.c_type}"
+        )
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
         a, a_row, a_k, bs, b_row, k, init, init_row, c, c_row, rows, columns = fn.args
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
         bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
-        width, lanes = _constant(ACROSS * self.lanes), _constant(self.lanes)
+        width, lanes = _constant(TILE_VECTORS * self.lanes), _constant(self.lanes)
         strips = b.sdiv(b.add(columns, b.sub(width, _constant(1))), width)
         with cgutils.for_range(b, strips) as loop:
             j = b.mul(loop.index, width)
@@ -91,8 +95,10 @@ class _Emitter:
                 b.gep(c, [j]), c_row, rows, rest]  # fmt: skip
             done = b.append_basic_block("done")
             switch = b.switch(b.add(b.mul(whole, _constant(3)), kind), done)
-            for case, tail in product(range(ACROSS + 1), enumerate((0, self.narrow, self.lanes))):
-                if (case, tail[1]) == (0, 0) or (case == ACROSS and tail[1]):
+            for case, tail in product(
+                range(TILE_VECTORS + 1), enumerate((0, self.narrow, self.lanes))
+            ):
+                if (case, tail[1]) == (0, 0) or (case == TILE_VECTORS and tail[1]):
                     continue
                 block = b.append_basic_block()
                 switch.add_case(_constant(case * 3 + tail[0]), block)
@@ -124,7 +130,7 @@ class _Emitter:
             mask = b.icmp_signed("<", lanes, splat(b, rest, tail))
             vectors.append((whole * self.lanes, tail, mask))
         at = cgutils.alloca_once_value(b, _constant(0))
-        for height in ROWS:
+        for height in TILE_ROWS:
             head, body, after = (b.append_basic_block() for _ in range(3))
             b.branch(head)
             b.position_at_end(head)
@@ -245,24 +251,24 @@ def splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
 @intrinsic
 def _address(context, a, c):
     def emit(context, builder, signature, args):
-        function = _Emitter(builder.module, a.dtype, c.dtype).panel()
+        function = _Emitter(builder.module, a.dtype, c.dtype).microkernel()
         return builder.ptrtoint(function, _INT)
 
     return types.intp(a, c), emit
 
 
 @njit
-def panel_address(a, c):
+def microkernel_address(a, c):
     """Address of the micro-kernel for the element types of ``a`` and ``c``."""
     return _address(a, c)
 
 
 @intrinsic
-def _call_panel(
-    context, engine, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, rows, columns
+def _call_microkernel(
+    context, address, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, rows, columns
 ):
     def emit(context, builder, signature, args):
-        function = builder.inttoptr(args[0], PANEL_TYPE.as_pointer())
+        function = builder.inttoptr(args[0], MICROKERNEL_TYPE.as_pointer())
         builder.call(function, args[1:])
         return context.get_dummy_value()
 
@@ -270,7 +276,7 @@ def _call_panel(
 
 
 @intrinsic
-def _place(context, array, offset):
+def _address_of(context, array, offset):
     def emit(context, builder, signature, args):
         data = context.make_array(array)(context, builder, args[0]).data
         return builder.ptrtoint(builder.gep(data, [args[1]]), _INT)
@@ -278,7 +284,9 @@ def _place(context, array, offset):
     return types.intp(array, types.intp), emit
 
 
-def _plain_panel(engine, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, rows, columns):
+def _plain_microkernel(
+    address, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, rows, columns
+):
     (a, a0), (b, b0), (init, init0), (c, c0) = a, b, init, c
     for r in range(rows):
         for j in range(columns):
@@ -288,7 +296,7 @@ def _plain_panel(engine, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, r
             c[c0 + r * c_row + j] = init[init0 + r * init_row + j] + s
 
 
-def _plain_place(array, offset):
+def _plain_address_of(array, offset):
     return array.reshape(-1), offset
 
 
@@ -297,15 +305,15 @@ def _no_address(a, c):
 
 
 if config.DISABLE_JIT:
-    panel_address = _no_address
+    microkernel_address = _no_address
 
-place = _plain_place if config.DISABLE_JIT else _place
+address_of = _plain_address_of if config.DISABLE_JIT else _address_of
 """Where an element is: ``place(array, offset)``, the offset in elements of the flat array.
 
 It does not keep the array alive. Whoever takes it must have the array from a caller.
 """
 
-panel = _plain_panel if config.DISABLE_JIT else _call_panel
+microkernel = _plain_microkernel if config.DISABLE_JIT else _call_microkernel
 """``c = init + a @ b``, the operands given by their places and strides in elements.
 
 ``a`` and ``c`` have `rows` rows, ``b``, ``init`` and ``c`` have `columns` adjacent columns; a row

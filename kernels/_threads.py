@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from kernels._cache import njit
 
-SERIAL_ELEMENTS = 32_768
+MIN_PARALLEL_SIZE = 32_768
 """Arrays smaller than this are gone through faster by one thread than two take to meet."""
 
 # Whether kernels compute on one thread, in a place that compiled code, also from the cache, finds
@@ -73,11 +73,11 @@ def _thread_count(context):
     return types.intp(), emit
 
 
-def _one() -> int:
+def _single_thread() -> int:
     return 1
 
 
-thread_count = _one if config.DISABLE_JIT else _thread_count
+thread_count = _single_thread if config.DISABLE_JIT else _thread_count
 """Threads for a kernel: as many as ``numba.set_num_threads`` allows; 1 is to enter no region."""
 
 
@@ -137,46 +137,46 @@ class Team:
         list
             What each call returned.
         """
-        parts = self.size if threads is None else threads
+        num_threads = self.size if threads is None else threads
         if self._process != os.getpid():  # a child has none of its parent's threads
             self._gather()
-        meetings = np.zeros(16, np.int64)
+        barrier = np.zeros(16, np.int64)
         others = []
         try:
-            for part in range(1, parts):
-                others.append(self._pool.submit(function, *args, part, parts, meetings))
-            first = function(*args, 0, parts, meetings)
+            for thread in range(1, num_threads):
+                others.append(self._pool.submit(function, *args, thread, num_threads, barrier))
+            first = function(*args, 0, num_threads, barrier)
         except BaseException:  # Ctrl-C, before this thread had begun: the others must not wait
-            meetings[_ABANDONED] = 1
+            barrier[_ABANDONED] = 1
             raise
         return [first, *(other.result() for other in others)]
 
 
 @njit(nogil=True)
-def span(n, part, count):
+def chunk_bounds(n, thread, count):
     """Where one of `count` parts of `n` items begins and ends."""
     # As int64: a parallel loop's own counter is unsigned, and would compile its callees anew.
-    return n * np.int64(part) // count, n * (np.int64(part) + 1) // count
+    return n * np.int64(thread) // count, n * (np.int64(thread) + 1) // count
 
 
 @intrinsic
-def _arrive(context, meetings):
+def _arrive(context, barrier):
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = context.make_array(meetings)(context, builder, args[0]).data
+        place = context.make_array(barrier)(context, builder, args[0]).data
         one = ir.Constant(ir.IntType(64), 1)
         builder.atomic_rmw("add", place, one, "acq_rel")
         return context.get_dummy_value()
 
-    return types.void(meetings), emit
+    return types.void(barrier), emit
 
 
 @intrinsic
-def _read(context, meetings, index):
+def _read(context, barrier, index):
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = context.make_array(meetings)(context, builder, args[0]).data
+        place = context.make_array(barrier)(context, builder, args[0]).data
         return builder.load_atomic(builder.gep(place, [args[1]]), "acquire", 8)
 
-    return types.int64(meetings, types.intp), emit
+    return types.int64(barrier, types.intp), emit
 
 
 @intrinsic
@@ -196,11 +196,11 @@ SPINS = 2000
 
 
 @njit(nogil=True)
-def _wait(meetings, goal):
-    _arrive(meetings)
+def _wait(barrier, goal):
+    _arrive(barrier)
     spins = 0
-    while _read(meetings, _MEETINGS) < goal:
-        if _read(meetings, _ABANDONED):
+    while _read(barrier, _MEETINGS) < goal:
+        if _read(barrier, _ABANDONED):
             return False
         spins += 1
         if spins % SPINS == 0:
@@ -208,9 +208,9 @@ def _wait(meetings, goal):
     return True
 
 
-def _alone(meetings, goal):
+def _no_wait(barrier, goal):
     return True
 
 
-meet = _alone if config.DISABLE_JIT else _wait
+barrier_wait = _no_wait if config.DISABLE_JIT else _wait
 """Wait until all threads of a team have met ``goal / parts`` times; false if one gave up."""
