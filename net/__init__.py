@@ -1,46 +1,97 @@
-"""The lecture's layers and network, on compiled kernels.
+"""Layers, networks and training of a course on deep learning, on compiled kernels.
 
-What is asked for is imported when it is asked for: the command line's ``--help`` does not wait for
-Numba, and who wants the layers does not wait for the progress bar.
+Attributes are imported lazily: the command line's ``--help`` does not wait for Numba, and the
+layers do not wait for the progress bar.
 """
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from net.gradient import numerical_gradient
-    from net.layers import Add, Affine, Mul, Relu, Sigmoid, SoftmaxWithLoss
+    from net.history import History
+    from net.layers import (
+        Add,
+        Affine,
+        BatchNormalization,
+        Dropout,
+        Layer,
+        Mul,
+        Relu,
+        Sigmoid,
+        SoftmaxWithLoss,
+    )
     from net.mnist import load_mnist
-    from net.training import History, train
+    from net.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
+    from net.network import Network
+    from net.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, Optimizer, RMSprop
+    from net.plot import plot_filters, plot_histories
+    from net.trainer import Trainer
+    from net.training import train
     from net.two_layer_net import TwoLayerNet
 
+    __version__: str
+
+_EXPORTS = {
+    "gradient": ("numerical_gradient",),
+    "history": ("History",),
+    "layers": (
+        "Add",
+        "Affine",
+        "BatchNormalization",
+        "Dropout",
+        "Layer",
+        "Mul",
+        "Relu",
+        "Sigmoid",
+        "SoftmaxWithLoss",
+    ),
+    "mnist": ("load_mnist",),
+    "multi_layer_net": ("MultiLayerNet", "MultiLayerNetExtend"),
+    "network": ("Network",),
+    "optimizers": ("SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "Optimizer", "RMSprop"),
+    "plot": ("plot_filters", "plot_histories"),
+    "trainer": ("Trainer",),
+    "training": ("train",),
+    "two_layer_net": ("TwoLayerNet",),
+}
+
 __all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
     "Add",
     "Affine",
+    "BatchNormalization",
+    "Dropout",
     "History",
+    "Layer",
+    "Momentum",
     "Mul",
+    "MultiLayerNet",
+    "MultiLayerNetExtend",
+    "Nesterov",
+    "Network",
+    "Optimizer",
+    "RMSprop",
     "Relu",
     "Sigmoid",
     "SoftmaxWithLoss",
+    "Trainer",
     "TwoLayerNet",
     "load_mnist",
     "numerical_gradient",
+    "plot_filters",
+    "plot_histories",
     "train",
 ]
 
-_ROOMS = {
-    "layers": ("Add", "Affine", "Mul", "Relu", "Sigmoid", "SoftmaxWithLoss"),
-    "two_layer_net": ("TwoLayerNet",),
-    "gradient": ("numerical_gradient",),
-    "mnist": ("load_mnist",),
-    "training": ("History", "train"),
-}
-
 
 def _check_kernels() -> None:
-    """Say plainly when the `kernels` to be imported is not the one that belongs here."""
+    """Raise ImportError where the `kernels` to be imported is another distribution's."""
     spec = find_spec("kernels")
     if spec is None:
         found = "none"
@@ -62,9 +113,14 @@ _check_kernels()
 
 
 def __getattr__(name: str) -> Any:
-    for room, names in _ROOMS.items():
+    if name == "__version__":
+        try:
+            return version("njitnet")
+        except PackageNotFoundError:
+            return "unknown"
+    for module, names in _EXPORTS.items():
         if name in names:
-            return getattr(import_module(f"net.{room}"), name)
+            return getattr(import_module(f"net.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,9 +1,12 @@
 """Named arrays in one ``.npz`` file: written whole or not at all, read without trust."""
 
 import errno
+import hashlib
 import os
 import shutil
+import stat
 import sys
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from net.options import file_path
+from net.validation import check_path
 
 if sys.platform != "win32":
     import fcntl
@@ -38,18 +41,18 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
     OSError
         If the folder is missing or not writable, or the disk is full; `path` is as before.
     """
-    target = Path(os.path.realpath(file_path(path, "path")))
-    temporary = target.with_name(f".{target.name}.part")
+    target = Path(os.path.realpath(check_path(path, "path")))
+    temporary = target.with_name(_temporary_name(target.name))
     try:
         if target.exists() and not target.is_file():  # a device would become a file
             raise OSError(errno.EINVAL, "Expected a file, got a folder or a device")
-        with _open_alone(temporary) as file:
+        with _open_locked(temporary) as file:
             try:
                 # NumPy's types let the names in `arrays` collide with an option; ours do not.
                 np.savez(file, **arrays)  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())
-                if target.exists():
+                with suppress(FileNotFoundError):
                     shutil.copymode(target, temporary)
                 if sys.platform == "win32":  # where an open file cannot be renamed
                     file.close()
@@ -58,13 +61,49 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
                 with suppress(OSError):
                     os.unlink(temporary)
                 raise
-        _flush_folder(target.parent)
+        _fsync_directory(target.parent)
     except OSError as error:
         problem = f"{error.strerror or error}; the file is as it was before"
         raise OSError(error.errno, problem, os.fspath(path)) from error
 
 
-def _open_alone(path: Path) -> BinaryIO:
+def check_writable(path: Path_) -> None:
+    """See that a file can be written, before any work is done for it.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Raises
+    ------
+    OSError
+        If its folder is missing or not writable, or `path` is a folder or a device.
+    """
+    target = Path(os.path.realpath(check_path(path, "path")))
+    try:
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "Expected a file, got a folder or a device")
+        handle, name = tempfile.mkstemp(dir=target.parent)
+        os.close(handle)
+        os.unlink(name)
+        if len(os.fsencode(target.name)) > _NAME_BYTES:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
+
+
+_NAME_BYTES = 255  # of most file systems
+
+
+def _temporary_name(name: str) -> str:
+    """Return the name of the file that is written first; never longer than a file may have."""
+    temporary = f".{name}.part"
+    if len(os.fsencode(temporary)) <= _NAME_BYTES:
+        return temporary
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}.part"
+
+
+def _open_locked(path: Path) -> BinaryIO:
     """Open a new file, or what a killed process left of one; another writer is waited for."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     while True:
@@ -73,17 +112,19 @@ def _open_alone(path: Path) -> BinaryIO:
             if sys.platform != "win32":
                 with suppress(OSError):  # not every file system has locks
                     fcntl.flock(file, fcntl.LOCK_EX)
-            # The writer that was waited for has given the file its final name, or removed it.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                file.truncate()
-                return file
+            # The writer that was waited for has given the file its final name, or removed it; at
+            # any moment another one may do so, who has not waited yet.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    file.truncate()
+                    return file
         except BaseException:
             file.close()
             raise
         file.close()
 
 
-def _flush_folder(path: Path) -> None:
+def _fsync_directory(path: Path) -> None:
     """See that a new name in a folder survives a loss of power, where that can be asked for."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
@@ -113,7 +154,9 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
     ValueError
         If it is no such file, or damaged: the message names it.
     """
-    path = file_path(path, "path")
+    path = check_path(path, "path")
+    if not stat.S_ISREG(path.stat().st_mode):  # a device or a pipe might never end
+        raise ValueError(f"{path}: expected a regular file, got a folder, a pipe or a device")
     with path.open("rb") as file:
         try:
             return _members(file)

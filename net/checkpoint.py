@@ -1,32 +1,42 @@
-"""The state of a training run in a file: network, history and random state."""
+"""The state of a training run in a file: network, optimizer, history and random state."""
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from net import archive
-from net.two_layer_net import TwoLayerNet
+from net import archive, structure
+from net.history import LISTS, History
+from net.random_state import get_state, set_state
 
-if TYPE_CHECKING:
-    from net.training import History
-
+Array = NDArray[Any]
 Settings = dict[str, Any]
+Path_ = str | os.PathLike[str]
+
+_OPTIMIZER = "optimizer/"
 
 
 def write(
-    path: archive.Path_, network: TwoLayerNet, history: "History", random: Any, settings: Settings
+    path: Path_,
+    network: Any,
+    optimizer: Any,
+    history: History,
+    rngs: Mapping[str, Any],
+    settings: Settings,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
     Parameters
     ----------
     path : str or os.PathLike
-    network : TwoLayerNet
+    network : Network
+    optimizer : Optimizer
     history : History
-    random : numpy.random.Generator, RandomState or the module numpy.random
-        What draws the batches; its state is kept.
+    rngs : mapping of str to numpy.random.Generator, RandomState or the module numpy.random
+        Sources of random numbers, whose states are kept.
     settings : dict
         What has to be the same when the run goes on.
 
@@ -35,11 +45,15 @@ def write(
     OSError
         If the folder is missing or not writable, or the disk is full.
     """
-    state = {"settings": settings, "random": get_state(random)}
-    lists = {name: np.array(values) for name, values in _lists(history).items()}
-    text = np.array(json.dumps(state, default=lambda a: a.tolist()))
+    state = {"settings": settings, "random": {name: get_state(rng) for name, rng in rngs.items()}}
+    arrays = {
+        **structure.to_arrays(network),
+        **{_OPTIMIZER + key: value for key, value in optimizer.state().items()},
+        **{name: np.array(getattr(history, name)) for name in LISTS},
+        "state": np.array(json.dumps(state, default=lambda a: a.tolist())),
+    }
     try:
-        archive.write(path, {**network.params, **lists, "state": text})
+        archive.write(path, arrays)
     except OSError as error:
         done = len(history.train_loss_list)
         error.strerror = f"{error.strerror}; the network in memory keeps its {done} iterations"
@@ -47,19 +61,26 @@ def write(
 
 
 def restore(
-    path: archive.Path_, network: TwoLayerNet, history: "History", random: Any, settings: Settings
+    path: Path_,
+    network: Any,
+    optimizer: Any,
+    history: History,
+    rngs: Mapping[str, Any],
+    settings: Settings,
 ) -> int:
-    """Bring network, history and random state to where a checkpoint left them.
+    """Bring network, optimizer, history and random state to where a checkpoint left them.
 
     Parameters
     ----------
     path : str or os.PathLike
-    network : TwoLayerNet
-        Of the saved sizes and dtype.
+    network : Network
+        Of the saved structure, sizes and dtype.
+    optimizer : Optimizer
+        Of the saved class.
     history : History
         Empty.
-    random : numpy.random.Generator, RandomState or the module numpy.random
-        Of the saved kind.
+    rngs : mapping of str to numpy.random.Generator, RandomState or the module numpy.random
+        Of the saved kinds.
     settings : dict
         Those of this run.
 
@@ -75,31 +96,83 @@ def restore(
     ValueError
         If it is no checkpoint, or one of another run; nothing is changed then.
     """
-    saved, lists, state = _read(path)
-    for key, value in network.params.items():
-        if (saved.params[key].shape, saved.params[key].dtype) != (value.shape, value.dtype):
-            raise ValueError(
-                f"{os.fspath(path)}: expected {key} {value.shape} of {value.dtype}, as in this "
-                f"network, got {saved.params[key].shape} of {saved.params[key].dtype}"
-            )
-    if state["settings"] != settings:
-        raise ValueError(
-            f"{os.fspath(path)}: expected a run with {settings}, got one with {state['settings']}"
-        )
-    before = get_state(random)
+    name = os.fspath(path)
+    arrays, lists, state = _read(path)
+    _check_same_run(name, network, arrays, state["settings"], settings)
+    new = {
+        kind: {key: arrays[key] for key in getattr(network, kind)} for kind in ("params", "buffers")
+    }
+    if state["random"].keys() != rngs.keys():
+        raise ValueError(f"{name}: expected random states of {[*rngs]}, got {[*state['random']]}")
+    before = {key: get_state(rng) for key, rng in rngs.items()}
+    kept = optimizer.state()
     try:
-        set_state(random, state["random"])
-    except Exception as error:  # whatever NumPy raises for a state of another kind of generator
-        set_state(random, before)
-        raise ValueError(
-            f"{os.fspath(path)}: expected the state of a generator like {random!r} ({error!r})"
-        ) from error
-    network.params.update(saved.params)
+        for key, rng in rngs.items():
+            set_state(rng, state["random"][key])
+        optimizer.set_state(
+            {
+                key.removeprefix(_OPTIMIZER): value
+                for key, value in arrays.items()
+                if key.startswith(_OPTIMIZER)
+            },
+            new["params"],
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        for key, rng in rngs.items():
+            set_state(rng, before[key])
+        optimizer.set_state(kept, network.params)
+        raise ValueError(f"{name}: {error}") from error
+    for kind, values in new.items():
+        for key, value in values.items():
+            _assign(getattr(network, kind), key, value)
     vars(history).update(lists)
     return len(lists["train_loss_list"])
 
 
-def read_history(path: archive.Path_) -> dict[str, list[Any]]:
+def _assign(arrays: Any, key: str, value: Array) -> None:
+    """Write into an array that there is, so that it stays shared; or give a new one."""
+    current = arrays[key]
+    if isinstance(current, np.ndarray) and current.shape == value.shape:
+        current[...] = value
+    else:  # statistics that no batch has set yet
+        layer, attribute = arrays.places()[key]
+        setattr(layer, attribute, value)
+
+
+def _check_same_run(
+    name: str, network: Any, arrays: Mapping[str, Array], saved: Settings, settings: Settings
+) -> None:
+    """Raise if a checkpoint is of another network or of another run."""
+    for key, value in network.params.items():
+        current, found = np.asarray(value), arrays.get(key)
+        if found is None or (found.shape, found.dtype) != (current.shape, current.dtype):
+            got = "no such array" if found is None else f"{found.shape} of {found.dtype}"
+            raise ValueError(
+                f"{name}: expected {key} {current.shape} of {current.dtype}, as in this network, "
+                f"got {got}"
+            )
+    for key, value in network.buffers.items():
+        if key not in arrays or (value is not None and arrays[key].shape != np.shape(value)):
+            raise ValueError(f"{name}: expected {key} {np.shape(value)}, got none or another shape")
+    expected = json.loads(json.dumps(structure.describe(network)))
+    found_structure = json.loads(str(arrays[structure.KEY][()]))
+    if expected != found_structure:
+        raise ValueError(
+            f"{name}: expected a run of this network, {expected}, got one of {found_structure}"
+        )
+    for key in settings.keys() | saved.keys():
+        if settings.get(key) != saved.get(key):
+            if key == "data":
+                raise ValueError(
+                    f"{name}: expected the training examples of the run before, got others"
+                )
+            raise ValueError(
+                f"{name}: expected a run with {key} {settings.get(key)!r}, got one with "
+                f"{saved.get(key)!r}"
+            )
+
+
+def read_history(path: Path_) -> dict[str, list[Any]]:
     """Return the lists of the history in a checkpoint.
 
     Parameters
@@ -121,18 +194,17 @@ def read_history(path: archive.Path_) -> dict[str, list[Any]]:
     return _read(path)[1]
 
 
-def _read(path: archive.Path_) -> tuple[TwoLayerNet, dict[str, list[Any]], dict[str, Any]]:
-    """Read a checkpoint whose parts fit together: network, lists of the history, other state."""
-    from net.training import History
-
+def _read(path: Path_) -> tuple[dict[str, Array], dict[str, list[Any]], dict[str, Any]]:
+    """Read a checkpoint whose parts fit together: arrays, lists of the history, other state."""
     arrays = archive.read(path)
-    network = TwoLayerNet.from_arrays(arrays, path)
     try:
         state = json.loads(str(arrays["state"][()]))
-        lists = {name: arrays[name].tolist() for name in _lists(History())}
+        lists = {name: arrays[name].tolist() for name in LISTS}
+        json.loads(str(arrays[structure.KEY][()]))
         done, evaluated = len(lists["train_loss_list"]), lists["evaluated_at"]
         right = (
-            state.keys() >= {"settings", "random"}
+            type(state["settings"]) is dict
+            and type(state["random"]) is dict
             and all(
                 type(value) is (int if name == "evaluated_at" else float)
                 for name, values in lists.items()
@@ -150,43 +222,4 @@ def _read(path: archive.Path_) -> tuple[TwoLayerNet, dict[str, list[Any]], dict[
             f"{os.fspath(path)}: expected a checkpoint of a training run, got another file "
             f"({problem})"
         )
-    return network, lists, state
-
-
-def _lists(history: "History") -> dict[str, list[Any]]:
-    return {name: values for name, values in vars(history).items() if isinstance(values, list)}
-
-
-def get_state(random: Any) -> Any:
-    """Return the state of what draws random numbers.
-
-    Parameters
-    ----------
-    random : numpy.random.Generator, RandomState or the module numpy.random
-
-    Returns
-    -------
-    dict
-    """
-    if isinstance(random, np.random.Generator):
-        return random.bit_generator.state
-    return random.get_state(legacy=False)
-
-
-def set_state(random: Any, state: Any) -> None:
-    """Put what draws random numbers into a state.
-
-    Parameters
-    ----------
-    random : numpy.random.Generator, RandomState or the module numpy.random
-    state : dict
-        From `get_state`.
-    """
-    # Where NumPy's generators are in their buffers: it does not look, and would read beyond them.
-    pos, buffer_pos = state.get("state", {}).get("pos", 0), state.get("buffer_pos", 0)
-    if not (0 <= pos <= 624 and 0 <= buffer_pos <= 4):
-        raise ValueError(f"expected a position in the buffer, got {pos}, {buffer_pos}")
-    if isinstance(random, np.random.Generator):
-        random.bit_generator.state = state
-    else:
-        random.set_state(state)
+    return arrays, lists, state

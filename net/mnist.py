@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from net.options import file_path, whole_number
+from net.validation import check_int, check_path
 
 __all__ = ["load_mnist"]
 
@@ -107,7 +107,7 @@ def load_mnist(
         # All labels, which are few: how many classes there are shows in them alone.
         parts = [part if ndim == 3 else (0, 1) for _, ndim in _FILES]
         arrays: Iterator[tuple[NDArray[Any], int]] = pool.map(
-            _read_idx, files, [ndim for _, ndim in _FILES], parts
+            read_idx, files, [ndim for _, ndim in _FILES], parts
         )
         (x_train, n_train), (t_train, _), (x_test, n_test), (t_test, _) = arrays
         _check_counts(files[0], n_train, files[1], len(t_train))
@@ -127,14 +127,52 @@ def load_mnist(
     return (x_train.reshape(-1, *shape), t_train), (x_test.reshape(-1, *shape), t_test)
 
 
+def load_test_set(path: str | os.PathLike[str] | None = None) -> Split:
+    """Load the test set of a folder, or MNIST's; the training set need not be there.
+
+    Parameters
+    ----------
+    path : str or os.PathLike, optional
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (N, height, width)
+    labels : ndarray of uint8, shape (N,)
+
+    Raises
+    ------
+    OSError, ValueError
+        As `load_mnist`.
+    """
+    folder = _folder(path)
+    x_file, t_file = (_find(folder, part, ndim) for part, ndim in _FILES[2:])
+    (images, n), (labels, _) = read_idx(x_file, 3), read_idx(t_file, 1)
+    _check_counts(x_file, n, t_file, len(labels))
+    return images, labels
+
+
+def is_data_file(name: str) -> bool:
+    """Tell whether a file of this name in a data folder holds images or labels.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    bool
+    """
+    return any(name in _names(part, ndim) for part, ndim in _FILES)
+
+
 def _part(part: Any) -> tuple[int, int]:
     """Return which of how many parts to load, after checking it."""
     if part is None:
         return 0, 1
     if not isinstance(part, tuple | list) or len(part) != 2:
         raise TypeError(f"part: expected (k, n), two integers, found {part!r}")
-    n = whole_number(part[1], "part[1]", 1)
-    k = whole_number(part[0], "part[0]", 0)
+    n = check_int(part[1], "part[1]", 1)
+    k = check_int(part[0], "part[0]", 0)
     if k >= n:
         raise ValueError(f"part: expected (k, n) with k from 0 to n - 1, found ({k}, {n})")
     return k, n
@@ -150,7 +188,7 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
     """Return the folder to read, after checking that it is one."""
     if path is None:
         return _DATA
-    folder = file_path(path, "path")
+    folder = check_path(path, "path")
     if not folder.exists():
         raise FileNotFoundError(
             f"{folder}: expected a folder with four IDX files, found nothing of that name; "
@@ -164,9 +202,14 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
     return folder
 
 
+def _names(part: str, ndim: int) -> list[str]:
+    """Return the names that the file of one part of the data set may have."""
+    return [f"{part}{dot}idx{ndim}-ubyte{gz}" for gz in ("", ".gz") for dot in "-."]
+
+
 def _find(folder: Path, part: str, ndim: int) -> Path:
     """Return the file of one part of the data set, under any of the names it may have."""
-    names = [f"{part}{dot}idx{ndim}-ubyte{gz}" for gz in ("", ".gz") for dot in "-."]
+    names = _names(part, ndim)
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -176,10 +219,33 @@ def _find(folder: Path, part: str, ndim: int) -> Path:
     )
 
 
-def _read_idx(
+def read_idx(
     file: Path, ndim: int, part: tuple[int, int] = (0, 1)
 ) -> tuple[NDArray[np.uint8], int]:
-    """Read an IDX file, gzip'd if its name ends in .gz, and name it in errors."""
+    """Read an IDX file, gzip'd if its name ends in .gz.
+
+    Parameters
+    ----------
+    file : Path
+    ndim : int
+        3 for images, 1 for labels.
+    part : (int, int), default (0, 1)
+        As for `load_mnist`.
+
+    Returns
+    -------
+    array : ndarray of uint8
+        That part of the file.
+    count : int
+        Rows in the whole file.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If it is no such file, or damaged; the message names it.
+    """
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
         try:
             return _parse_idx(stream, ndim, part)

@@ -1,57 +1,215 @@
 """Pictures, by Matplotlib, which is imported only here and so only when there is one to draw."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import IO, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from net.training import History
+from net.validation import check_path
+
+Path_ = str | os.PathLike[str] | IO[bytes]
+Measured = Mapping[str, Any]
+"""What a `History` holds, by the names of its attributes."""
 
 
-def plot_history(history: "History", path: str | os.PathLike[str]) -> None:
+def plot_history(measured: Measured, path: Path_ | None = None, ax: Any = None) -> Any:
     """Draw the loss (each iteration, and smoothed) above the accuracies of each evaluation.
 
     Parameters
     ----------
-    history : History
-    path : str or os.PathLike
-        Its ending chooses the form.
+    measured : mapping
+        The attributes of a `History`.
+    path : str, os.PathLike or file object, optional
+        Where the picture is written; the ending of a name chooses the format.
+    ax : matplotlib.axes.Axes, optional
+        Axes in which the accuracies alone are drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or `ax`
+
+    Raises
+    ------
+    OSError
+        If the picture cannot be written.
+    TypeError
+        If `path` is neither a file name nor an object to write to.
+    ValueError
+        If the ending is that of no format of pictures.
+    """
+    if ax is not None:
+        _draw_accuracies(ax, measured)
+        return ax if path is None else _save(ax.figure, path, ax)
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    loss = np.array(measured["train_loss_list"])
+    above.plot(loss, color="0.8", linewidth=0.5, label="each batch")
+    at, smooth = _smooth(loss)
+    if smooth.size < loss.size:
+        above.plot(at, smooth, label=f"mean of {loss.size - smooth.size + 1} batches")
+    above.set_ylabel("loss")
+    above.legend()
+    above.grid(alpha=0.3)
+    _draw_accuracies(below, measured)
+    return figure if path is None else _save(figure, path, figure)
+
+
+def plot_histories(
+    histories: Mapping[str, Any],
+    path: Path_ | None = None,
+    *,
+    values: str = "loss",
+    title: str = "",
+) -> Any:
+    """Draw several training runs into one picture, to compare them.
+
+    Parameters
+    ----------
+    histories : mapping of str to History or Trainer
+        Runs by the names under which they are shown.
+    path : str, os.PathLike or file object, optional
+        Where the picture is written; the ending of a name chooses the format.
+    values : {'loss', 'accuracy', 'overfitting'}, default 'loss'
+        The smoothed loss of all runs in one diagram; the accuracies on the test set; or a diagram
+        for each run with its accuracies on both sets.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    OSError
+        If the picture cannot be written.
+    TypeError
+        If a run is neither a `History` nor a `Trainer`, or `path` is no place to write to.
+    ValueError
+        If there are no runs, or `values` or the ending of `path` is another.
+
+    Examples
+    --------
+    >>> from net import History, plot_histories
+    >>> plot_histories({"SGD": History([2.3, 1.2]), "Adam": History([2.3, 0.4])})
+    <Figure size 800x500 with 1 Axes>
+    """
+    if not isinstance(histories, Mapping) or not histories:
+        raise ValueError(f"histories: expected runs by their names, got {histories!r}")
+    if values not in ("loss", "accuracy", "overfitting"):
+        raise ValueError(f"values: expected loss, accuracy or overfitting, got {values!r}")
+    runs = {str(name): _measured(run) for name, run in histories.items()}
+    if values == "overfitting":
+        columns = min(len(runs), 4)
+        rows = -(-len(runs) // columns)
+        figure = Figure(figsize=(max(6, 4 * columns), 3.5 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, (name, run) in zip(grid, runs.items(), strict=False):
+            _draw_accuracies(axes, run)
+            axes.set_title(name)
+        for axes in grid[len(runs) :]:
+            axes.axis("off")
+    else:
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.subplots()
+        for name, run in runs.items():
+            if values == "loss":
+                axes.plot(*_smooth(np.array(run["train_loss_list"])), label=name)
+            else:
+                at = run["evaluated_at"]
+                axes.plot(at, run["test_acc_list"][: len(at)], "o-", markersize=4, label=name)
+        axes.set_xlabel("iteration")
+        axes.set_ylabel("loss" if values == "loss" else "accuracy on the test set")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    if title:
+        figure.suptitle(title)
+    return figure if path is None else _save(figure, path, figure)
+
+
+def _measured(run: Any) -> Measured:
+    attributes = vars(getattr(run, "history", run)) if hasattr(run, "__dict__") else {}
+    if "train_loss_list" not in attributes:
+        raise TypeError(f"histories: expected runs as History or Trainer, got {run!r}")
+    return attributes
+
+
+def _smooth(loss: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the mean of each hundredth of a run, and the iterations in the middle of each."""
+    window = max(1, loss.size // 100)
+    if loss.size == 0:
+        return loss, loss
+    smooth = np.convolve(loss, np.full(window, 1 / window), mode="valid")
+    return np.arange(smooth.size) + (window - 1) / 2, smooth
+
+
+def _draw_accuracies(axes: Any, measured: Measured) -> None:
+    done = len(measured["train_loss_list"])
+    for name, style, key in (("training set", "o-", "train_acc"), ("test set", "s--", "test_acc")):
+        at = list(measured["evaluated_at"])
+        accuracies = list(measured[f"{key}_list"])
+        last = measured.get(key)
+        if last is not None and at[-1:] != [done - 1]:
+            at, accuracies = [*at, done - 1], [*accuracies, last]
+        if accuracies:
+            label = f"{name}, {accuracies[-1]:.4f} at the end"
+            axes.plot(at[: len(accuracies)], accuracies, style, markersize=4, label=label)
+    if axes.lines:
+        axes.legend(loc="lower right")
+        # The first evaluation is a guess among the classes: without it the gap between the sets
+        # can be seen.
+        seen = np.concatenate([line.get_ydata()[1:] for line in axes.lines])
+        if seen.size and np.isfinite(seen).all():
+            low = float(seen.min())
+            axes.set_ylim(max(0.0, low - 0.15 * (1.005 - low) - 0.005), 1.005)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("accuracy")
+    axes.grid(alpha=0.3)
+
+
+def _save(figure: Any, path: Any, result: Any) -> Any:
+    if not hasattr(path, "write"):
+        path = check_path(path, "path")
+    figure.savefig(path, dpi=120)
+    return result
+
+
+def plot_filters(weights: Mapping[str, NDArray[Any]], path: Path_ | None = None) -> Any:
+    """Draw the filters of a convolution's first channel, one grid for each of some moments.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray, shape (FN, C, FH, FW)
+        Weights by title, such as before and after training.
+    path : str, os.PathLike or file object, optional
+        Where the picture is written; the ending of a name chooses the format.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     OSError
         If the picture cannot be written.
     ValueError
-        If the ending names no form of picture.
+        If the weights have another shape.
     """
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
-    loss = np.array(history.train_loss_list)
-    above.plot(loss, color="0.8", linewidth=0.5, label="each batch")
-    window = loss.size // 100
-    if window > 1:
-        smooth = np.convolve(loss, np.full(window, 1 / window), mode="valid")
-        middle = np.arange(smooth.size) + (window - 1) / 2
-        above.plot(middle, smooth, label=f"mean of {window} batches")
-    above.set_ylabel("loss")
-    above.legend()
-    for name, style, accuracies in (
-        ("training set", "o-", history.train_acc_list),
-        ("test set", "s--", history.test_acc_list),
-    ):
-        if accuracies:  # there is one less than evaluations if Ctrl-C came amid the last
-            at = history.evaluated_at[: len(accuracies)]
-            label = f"{name}, {accuracies[-1]:.4f} at last"
-            below.plot(at, accuracies, style, markersize=4, label=label)
-            below.legend(loc="lower right")
-    below.set_xlabel("iteration")
-    below.set_ylabel("accuracy")
-    for axes in (above, below):
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    if not weights or any(np.ndim(W) != 4 for W in weights.values()):
+        raise ValueError("weights: expected arrays (FN, C, FH, FW) by title")
+    figure = Figure(figsize=(5 * len(weights), 4), layout="constrained")
+    parts = np.atleast_1d(figure.subfigures(1, len(weights)))
+    for part, (title, W) in zip(parts, weights.items(), strict=True):
+        columns = int(np.ceil(np.sqrt(1.25 * len(W))))
+        grid = part.subplots(-(-len(W) // columns), columns, squeeze=False).ravel()
+        part.suptitle(title)
+        for axes in grid:
+            axes.axis("off")
+        for axes, one in zip(grid, W, strict=False):
+            axes.imshow(one[0], cmap="gray_r")
+    return figure if path is None else _save(figure, path, figure)
 
 
 def plot_digits(

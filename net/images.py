@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from net.mnist import _read_idx, load_mnist
+from net.mnist import load_test_set, read_idx
 
 Images = NDArray[Any]  # float32
 Labels = NDArray[np.uint8] | None
@@ -36,8 +36,8 @@ def read_test_set(folder: Path | None) -> tuple[Images, Labels]:
     OSError, ValueError
         As `load_mnist`.
     """
-    _, (images, labels) = load_mnist(flatten=False, path=folder)
-    return images[:, 0], labels
+    images, labels = load_test_set(folder)
+    return images / np.float32(255), labels
 
 
 def read_images(file: Path, size: int) -> tuple[Images, Labels]:
@@ -76,9 +76,9 @@ def read_images(file: Path, size: int) -> tuple[Images, Labels]:
         start = stream.read(3)
     if start[:2] != b"\x1f\x8b" and start != b"\0\0\x08":
         return _read_picture(file, size)[np.newaxis], None
-    images, _ = _read_idx(file, 3)
+    images, _ = read_idx(file, 3)
     beside = file.with_name(file.name.replace("images", "labels").replace("idx3", "idx1"))
-    labels = _read_idx(beside, 1)[0] if beside != file and beside.is_file() else None
+    labels = read_idx(beside, 1)[0] if beside != file and beside.is_file() else None
     if labels is not None and len(labels) != len(images):
         raise ValueError(
             f"{beside}: expected {len(images)} labels, one for each image in {file.name}, "

@@ -10,7 +10,7 @@ import numpy as np
 Random = np.random.Generator | np.random.RandomState | int | None
 
 
-def whole_number(value: Any, name: str, least: int) -> int:
+def check_int(value: Any, name: str, minimum: int) -> int:
     """Return an integer argument, or say what is wrong with it.
 
     Parameters
@@ -18,7 +18,7 @@ def whole_number(value: Any, name: str, least: int) -> int:
     value : int
     name : str
         The argument, for messages.
-    least : int
+    minimum : int
 
     Returns
     -------
@@ -29,20 +29,20 @@ def whole_number(value: Any, name: str, least: int) -> int:
     TypeError
         If it is no integer.
     ValueError
-        If it is less than `least`.
+        If it is less than `minimum`.
     """
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected an integer from {least}, got {value!r}")
-    if number < least:
-        raise ValueError(f"{name}: expected an integer from {least}, got {number}")
+        raise TypeError(f"{name}: expected an integer from {minimum}, got {value!r}")
+    if number < minimum:
+        raise ValueError(f"{name}: expected an integer from {minimum}, got {number}")
     return number
 
 
-def finite(value: Any, name: str) -> float:
+def check_finite(value: Any, name: str) -> float:
     """Return a finite number, or say what is wrong with it.
 
     Parameters
@@ -78,7 +78,33 @@ def finite(value: Any, name: str) -> float:
     return number
 
 
-def file_path(value: Any, name: str) -> Path:
+def check_not_negative(value: Any, name: str) -> float:
+    """Return a finite number from 0, or say what is wrong with it.
+
+    Parameters
+    ----------
+    value : float
+    name : str
+        The argument, for messages.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If it is no real number.
+    ValueError
+        If it is negative, NaN or infinite.
+    """
+    number = check_finite(value, name)
+    if number < 0:
+        raise ValueError(f"{name}: expected a number from 0, got {number}")
+    return number
+
+
+def check_path(value: Any, name: str) -> Path:
     """Return the name of a file or folder as a path, or say what is wrong with it.
 
     Parameters
@@ -106,7 +132,7 @@ def file_path(value: Any, name: str) -> Path:
     return path
 
 
-def float_dtype(value: Any) -> np.dtype[Any]:
+def check_dtype(value: Any) -> np.dtype[Any]:
     """Return the dtype of a network, or say what is wrong with it.
 
     Parameters
@@ -131,7 +157,7 @@ def float_dtype(value: Any) -> np.dtype[Any]:
     return dtype
 
 
-def generator(rng: Random) -> Any:
+def check_rng(rng: Random) -> Any:
     """Return what draws random numbers; the module ``numpy.random`` for None.
 
     Parameters
@@ -154,7 +180,7 @@ def generator(rng: Random) -> Any:
     if isinstance(rng, np.random.Generator | np.random.RandomState):
         return rng
     if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
-        return np.random.default_rng(whole_number(rng, "rng", 0))
+        return np.random.default_rng(check_int(rng, "rng", 0))
     raise TypeError(
         f"rng: expected a numpy.random.Generator, RandomState, int or None, got {rng!r}"
     )

@@ -1,0 +1,104 @@
+"""The networks that the command line can train."""
+
+import argparse
+from typing import Any
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raise where an option does not belong to the network.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+
+    Raises
+    ------
+    ValueError
+    """
+    for name in ("activation", "dropout", "batch_norm"):
+        if getattr(options, name) not in (None, False) and options.network != "multi-layer":
+            raise ValueError(
+                f"argument --{name.replace('_', '-')}: expected --network multi-layer beside it, "
+                f"got {options.network}"
+            )
+    if options.network != "multi-layer" and options.hidden and len(options.hidden) > 1:
+        raise ValueError(
+            f"argument --hidden: expected one number for {options.network}, got "
+            f"{len(options.hidden)}; --network multi-layer takes several"
+        )
+
+
+def make_network(
+    options: argparse.Namespace,
+    image: tuple[int, int],
+    classes: int,
+    rng: Any,
+    hidden: list[int] | None = None,
+) -> Any:
+    """Make the network that the options describe.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    image : (int, int)
+        Height and width.
+    classes : int
+    rng : numpy.random.Generator or RandomState
+    hidden : list of int, optional
+        In place of the options' sizes.
+
+    Returns
+    -------
+    Network
+    """
+    from net import DeepConvNet, MultiLayerNet, MultiLayerNetExtend, SimpleConvNet, TwoLayerNet
+
+    common = {"dtype": options.dtype, "rng": rng}
+    pixels, sizes = image[0] * image[1], hidden or options.hidden
+    network: Any
+    if options.network == "two-layer":
+        network = TwoLayerNet(pixels, (sizes or [50])[0], classes, **common)
+    elif options.network == "multi-layer":
+        activation = options.activation or "relu"
+        args = (pixels, sizes or [100, 100], classes, activation, activation)
+        if options.dropout is not None or options.batch_norm:
+            network = MultiLayerNetExtend(
+                *args,
+                use_dropout=options.dropout is not None,
+                dropout_ration=options.dropout or 0.0,
+                use_batchnorm=options.batch_norm,
+                **common,
+            )
+        else:
+            network = MultiLayerNet(*args, **common)
+    elif options.network == "simple-conv":
+        network = SimpleConvNet(
+            (1, *image), hidden_size=(sizes or [100])[0], output_size=classes, **common
+        )
+    else:
+        network = DeepConvNet(
+            (1, *image), hidden_size=(sizes or [50])[0], output_size=classes, **common
+        )
+    network.weight_decay = options.weight_decay
+    return network
+
+
+def make_optimizer(options: argparse.Namespace) -> Any:
+    """Make the optimizer that the options describe.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+
+    Returns
+    -------
+    Optimizer
+    """
+    from net import optimizers
+
+    kinds = {kind.__name__.lower(): kind for kind in optimizers.ALL}
+    rate = options.learning_rate
+    if rate is None and options.optimizer == "sgd":
+        rate = 0.1  # the lecture's
+    kind = kinds[options.optimizer]
+    return kind() if rate is None else kind(lr=rate)

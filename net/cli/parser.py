@@ -1,0 +1,214 @@
+"""The options of the commands."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+NETWORKS = ("two-layer", "multi-layer", "simple-conv", "deep-conv")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises its errors, and knows what both commands share."""
+
+    def __init__(self, **texts: Any):
+        super().__init__(allow_abbrev=False, **texts)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise ValueError(message)
+
+    def option(self, name: str, help: str, metavar: str | None = None, **options: Any) -> None:
+        """Add an option whose help tells its default."""
+        if "default" in options:
+            help += " (default: %(default)s)"
+        if metavar is not None:
+            options["metavar"] = metavar
+        self.add_argument(name, help=help, **options)
+
+    def add_shared(self) -> None:
+        """Add the options of both commands."""
+        self.option(
+            "--data", "four IDX files named as MNIST's are (default: MNIST)", "FOLDER", type=Path
+        )
+        self.option(
+            "--output",
+            "where files are written; existing files are overwritten",
+            "FOLDER",
+            type=Path,
+            default=Path("runs"),
+        )
+        self.option(
+            "--threads", "number of threads (default: one per processor)", "N", type=_whole(1)
+        )
+        self.option("--no-plot", "draw no picture", action="store_true")
+        self.option("--version", "show the version and exit", action=_Version, nargs=0)
+
+
+def train_parser() -> Parser:
+    """Return the options of ``njitnet train``."""
+    parser = Parser(
+        prog="njitnet",
+        usage="njitnet [train] [options]\n       njitnet predict [FILE ...] [options]",
+        description="Train a network of the course on MNIST, by default the lecture's two-layer "
+        "network. Prints the accuracies on the training and the test set at each epoch, and a "
+        "summary at the end; writes the trained network and a picture of the run.",
+        epilog="To use the trained network: njitnet predict --help",
+    )
+    option = parser.option
+    option(
+        "--network",
+        "two-layer: Affine, ReLU, Affine; multi-layer: any number of hidden layers; simple-conv: "
+        "one convolution; deep-conv: six convolutions with dropout",
+        choices=NETWORKS,
+        default="two-layer",
+    )
+    option(
+        "--hidden",
+        "hidden units, of each layer of multi-layer (default: 50; multi-layer 100,100; "
+        "simple-conv 100)",
+        "N[,N...]",
+        type=_sizes,
+    )
+    option("--activation", "of multi-layer (default: relu)", choices=("relu", "sigmoid"))
+    option("--dropout", "share of units left out in training, of multi-layer", "X", type=_share)
+    option("--batch-norm", "normalise batches, of multi-layer", action="store_true")
+    option(
+        "--weight-decay",
+        "lambda of lambda / 2 * sum of W**2 in the loss",
+        "X",
+        type=_number(0, strict=False),
+        default=0.0,
+    )
+    option("--optimizer", "what updates the weights", choices=OPTIMIZERS, default="sgd")
+    option(
+        "--learning-rate",
+        "learning rate (default: 0.1 for sgd, 0.001 for adam, otherwise 0.01)",
+        "X",
+        type=_number(0),
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--iterations", help="batches to train on (default: 10000)", metavar="N", type=_whole(1)
+    )
+    length.add_argument(
+        "--epochs", help="passes over the training set, instead", metavar="N", type=_whole(1)
+    )
+    option("--batch-size", "images in a batch", "N", type=_whole(1), default=100)
+    option(
+        "--dtype",
+        "dtype of the parameters: float64 as in the lecture, or float32, which is faster and "
+        "learns as well",
+        choices=("float32", "float64"),
+        default="float32",
+    )
+    option(
+        "--seed",
+        "for the same run again, as after np.random.seed(N) (default: a new run each time)",
+        "N",
+        type=_whole(0, 2**32 - 1),
+    )
+    option("--checkpoint", "save the state of the run here at each epoch", "FILE", type=Path)
+    option(
+        "--resume",
+        "resume from the checkpoint, up to --iterations in all; with auto, begin where there is no "
+        "such file",
+        choices=("yes", "auto"),
+        nargs="?",
+        const="yes",
+    )
+    option(
+        "--mpi",
+        "train on all processes that mpiexec started, as by mpiexec -n 4 njitnet --mpi",
+        action="store_true",
+    )
+    parser.add_shared()
+    return parser
+
+
+def predict_parser() -> Parser:
+    """Return the options of ``njitnet predict``."""
+    parser = Parser(
+        prog="njitnet predict",
+        description="Show digits with the network's predictions and their probabilities: drawn in "
+        "characters on a terminal, and otherwise a table with the label where that is known. "
+        "Where the labels are known, also shows the accuracy and draws a picture of the digits "
+        "that were predicted wrong.",
+        epilog="A picture shows one digit, light on dark or dark on light: its edge tells which. "
+        "The digit is cut out, scaled and centred as MNIST's were, unless the picture has the "
+        "network's size already. The labels of an IDX file are looked for beside it, under its "
+        "name with labels-idx1 for images-idx3.",
+    )
+    parser.option(
+        "file",
+        "pictures (PNG, JPEG, ...) or images in IDX files (default: the test set)",
+        "FILE",
+        type=Path,
+        nargs="*",
+    )
+    parser.option(
+        "--network", "the trained network", "FILE", type=Path, default=Path("runs", "network.npz")
+    )
+    parser.option("--count", "how many digits to show", "N", type=_whole(1), default=6)
+    parser.add_shared()
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: Any) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print("njitnet", version("njitnet"))
+        except PackageNotFoundError:
+            print("njitnet, not installed")
+        sys.exit()
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number of a range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            end = "" if most is None else f" to {most}"
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {least}{end}, got {text!r}"
+            )
+        return number
+
+    return read
+
+
+def _number(lower: float, strict: bool = True) -> Callable[[str], float]:
+    """Return what reads a finite number from a lower bound."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (lower < number < math.inf or (number == lower and not strict)):
+            words = "greater than" if strict else "from"
+            raise argparse.ArgumentTypeError(f"expected a number {words} {lower:g}, got {text!r}")
+        return number
+
+    return read
+
+
+def _share(text: str) -> float:
+    share = _number(0, strict=False)(text)
+    if share >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1, got {text!r}")
+    return share
+
+
+def _sizes(text: str) -> list[int]:
+    read = _whole(1)
+    return [read(part) for part in text.split(",")]

@@ -1,0 +1,168 @@
+"""Iterations of training: draw a batch, take its gradient, update, and take its loss once more."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numba
+import numpy as np
+
+from net.distributed import Examples, SingleProcess
+from net.layers import Affine, Relu, Sigmoid
+from net.thread_tuner import ThreadTuner
+
+ITERATIONS_PER_CALL = 100
+"""Iterations between two looks at Ctrl-C, the progress bar and the clock."""
+
+_DETERMINISTIC = {Affine, Relu, Sigmoid}
+"""Layers that draw no random numbers, so that batches may be drawn ahead of them."""
+
+
+class Iterations(Protocol):
+    """Iterations of one training run."""
+
+    def run(self, count: int) -> Iterator[list[float]]:
+        """Run some iterations, and give their losses as they come."""
+
+    def accuracy(self, which: int) -> float:
+        """Return the accuracy on the training set (0) or the test set (1)."""
+
+    def sync_params(self) -> None:
+        """Bring the network's parameters and the optimizer's state up to date."""
+
+
+def draw_rows(rng: Any, n: int, batch_size: int, count: int) -> Any:
+    """Draw the rows of some batches with replacement, as ``choice(n, batch_size)`` for each would.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator, RandomState or the module numpy.random
+    n : int
+        Number of examples.
+    batch_size, count : int
+
+    Returns
+    -------
+    ndarray of int64, shape (count, batch_size)
+    """
+    return rng.choice(n, (count, batch_size))
+
+
+def draws_random_numbers(network: Any) -> bool:
+    """Tell whether a layer may draw random numbers in training.
+
+    Parameters
+    ----------
+    network : Network
+
+    Returns
+    -------
+    bool
+        True for layers that are not known, too.
+    """
+    return any(
+        type(layer) not in _DETERMINISTIC
+        and not (type(layer).__module__.startswith("net.") and not hasattr(layer, "dropout_ratio"))
+        for layer in network.layers.values()
+    )
+
+
+class LayerIterations:
+    """Iterations by the network's own methods, for any layers and any optimizer.
+
+    Parameters
+    ----------
+    network : Network
+    optimizer : Optimizer
+    sets : list of (x, t)
+        The training set, and perhaps a test set; of several ranks, this rank's shards.
+    n : int
+        Number of training examples on all ranks.
+    batch_size : int
+    rng : numpy.random.Generator, RandomState or the module numpy.random
+    group : SingleProcess or ProcessGroup
+    tuner : ThreadTuner
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        optimizer: Any,
+        sets: list[Examples],
+        n: int,
+        batch_size: int,
+        rng: Any,
+        group: SingleProcess,
+        tuner: ThreadTuner,
+    ):
+        self._network, self._optimizer, self._sets = network, optimizer, sets
+        self._n, self._batch_size, self._rng = n, batch_size, rng
+        self._group, self._tuner = group, tuner
+        self._ahead = 1 if draws_random_numbers(network) else ITERATIONS_PER_CALL
+
+    def run(self, count: int) -> Iterator[list[float]]:
+        """Run some iterations, and give the loss of each."""
+        if self._group.size > 1:  # ranks wait for the slowest: each keeps its threads
+            yield from self._run(count)
+            self._tuner.record(numba.get_num_threads(), count, 0.0)
+            return
+        most = numba.get_num_threads()
+        try:
+            while count:
+                threads, length = self._tuner.next()
+                length = min(length, count)
+                numba.set_num_threads(min(threads, most))
+                begin = time.perf_counter()
+                yield from self._run(length)
+                self._tuner.record(threads, length, time.perf_counter() - begin)
+                count -= length
+        finally:
+            numba.set_num_threads(most)
+
+    def _run(self, count: int) -> Iterator[list[float]]:
+        network, exchange = self._network, self._group.exchange(self._network.params)
+        batches, share, loss = self._batches(count), 1.0, 0.0
+        batch = exchange.attempt(next, batches)
+        for i in range(count):
+            grads = None
+            if batch is not None:
+                share = len(batch[0]) / self._batch_size
+                if share:
+                    grads = exchange.attempt(network.gradient, *batch)
+            exchange.start(grads, share, loss)
+            following = exchange.attempt(next, batches) if i + 1 < count else None
+            summed, latest = exchange.finish()
+            if i > 0:
+                yield [latest]
+            exchange.check()
+            loss = exchange.attempt(self._update, summed, batch) or 0.0
+            batch = following
+        loss = exchange.total(loss)
+        exchange.check()
+        yield [loss]
+
+    def _batches(self, count: int) -> Iterator[Examples]:
+        """Draw batches as one process would, and give this rank's part of each."""
+        x, t = self._sets[0]
+        for done in range(0, count, self._ahead):
+            length = min(self._ahead, count - done)
+            for rows in draw_rows(self._rng, self._n, self._batch_size, length):
+                local = self._group.local_rows(rows)
+                yield x[local], t[local]
+
+    def _update(self, grads: Any, batch: Examples) -> float:
+        """Update the parameters, and return this rank's part of the new loss."""
+        x, t = batch
+        with np.errstate(over="ignore", invalid="ignore"):  # `train` tells when it diverges
+            self._optimizer.update(self._network.params, grads)
+        if not len(x):
+            return 0.0
+        loss: float = self._network.loss(x, t)
+        return loss if len(x) == self._batch_size else loss * (len(x) / self._batch_size)
+
+    def accuracy(self, which: int) -> float:
+        """Return the accuracy on the training set (0) or the test set (1)."""
+        return self._group.accuracy(self._network, *self._sets[which])
+
+    def sync_params(self) -> None:
+        """Do nothing: the layers compute with the network's parameters."""

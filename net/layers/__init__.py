@@ -1,0 +1,9 @@
+"""Layers: state and attributes around :mod:`kernels`, no arithmetic of their own."""
+
+from net.layers._base import Layer
+from net.layers.activations import Relu, Sigmoid
+from net.layers.affine import Affine
+from net.layers.nodes import Add, Mul
+from net.layers.softmax_with_loss import SoftmaxWithLoss
+
+__all__ = ["Add", "Affine", "Layer", "Mul", "Relu", "Sigmoid", "SoftmaxWithLoss"]

@@ -1,0 +1,79 @@
+"""The protocol of a layer, and what the layers share."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kernels._arrays import as_real, compute_dtype
+
+Array = NDArray[Any]
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """What a network needs of a layer: `forward` and `backward`.
+
+    A layer of your own needs no base class. More attributes are read where it has them:
+
+    ``parameters``
+        Names of the attributes that are trained, such as ``("W", "b")``. The gradient of each is
+        in the attribute with a ``d`` before its name after `backward`.
+    ``buffers``
+        Names of the arrays that are saved with the parameters but not trained.
+    ``options``
+        Names of the attributes that are arguments of the constructor, and are saved.
+
+    `forward` is called with ``train_flg=True`` or ``False`` where it takes that argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from net import Layer
+    >>> class Scale:
+    ...     parameters = ("scale",)
+    ...     def __init__(self, scale):
+    ...         self.scale = np.array(scale)
+    ...     def forward(self, x):
+    ...         self.x = x
+    ...         return self.scale * x
+    ...     def backward(self, dout):
+    ...         self.dscale = np.sum(dout * self.x)
+    ...         return self.scale * dout
+    >>> isinstance(Scale(2.0), Layer)
+    True
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Return the output for a batch, and keep what `backward` needs."""
+
+    def backward(self, dout: Any) -> Any:
+        """Return the gradient with respect to the input, and set those of the parameters."""
+
+
+def require_forward(layer: Any, name: str) -> Any:
+    """Return what `forward` left in an attribute, or raise RuntimeError."""
+    value = getattr(layer, name)
+    if value is None:
+        raise RuntimeError(
+            f"{type(layer).__name__}.backward: expected a call of forward before it, got none"
+        )
+    return value
+
+
+def as_parameter(a: ArrayLike, name: str, ndim: int, dtype: np.dtype[Any] | None = None) -> Array:
+    """Return an array of parameters, itself where it already is one, so that it stays shared."""
+    a = as_real(a, name)
+    if a.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} dimensions, got shape {a.shape}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        return a.astype(dtype or compute_dtype(a), copy=False)
+
+
+def as_batch(x: ArrayLike) -> Array:
+    """Return a batch as an array of real numbers; float16 is widened, exactly, to float32."""
+    if type(x) is np.ndarray and x.dtype.char in "fd":
+        return x
+    if isinstance(x, np.ndarray) and x.dtype == np.float16 and not isinstance(x, np.ma.MaskedArray):
+        return x.astype(np.float32)
+    return as_real(x, "x")

@@ -1,0 +1,411 @@
+"""A network: named layers in a row, and a last layer that gives the loss."""
+
+import inspect
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kernels._arrays import FLOAT64, as_real
+from kernels._targets import check_targets
+from net import archive, fast_path, structure
+from net.gradient import numerical_gradient
+from net.layers import Affine, Layer, SoftmaxWithLoss
+from net.parameters import LayerArrays
+from net.validation import check_finite, check_int
+
+Array = NDArray[Any]
+
+
+class Network:
+    """Layers in a row, and a last layer that compares their output with the targets.
+
+    Parameters
+    ----------
+    layers : mapping of str to layer, or iterable of layers
+        In order; those of `net`, or your own (see `net.Layer`). Layers of a list are named by their
+        class and number, such as ``Affine1``.
+    last_layer : object, optional
+        With ``forward(x, t)`` that returns the loss, and ``backward(dout)``; by default a new
+        `SoftmaxWithLoss`.
+    weight_decay : float, default 0
+        ``lambda`` of ``loss += lambda / 2 * sum of W**2`` over all parameters named W.
+
+    Attributes
+    ----------
+    layers : OrderedDict
+        Replacing, adding and removing layers works.
+    last_layer, lastLayer : object
+        Two names of one attribute.
+    params : LayerArrays
+        The parameters of all layers, ``W1 b1 W2 b2 ...``, shared with the layers. Assigning a
+        mapping copies no array: each is given to its layer.
+    buffers : LayerArrays
+        What layers save beside parameters, such as the running mean of batch normalisation.
+    weight_decay : float
+
+    Raises
+    ------
+    TypeError
+        If something is no layer.
+    ValueError
+        If a layer appears twice, or `weight_decay` is negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from net import Affine, Network, Sigmoid
+    >>> rng = np.random.default_rng(0)
+    >>> network = Network(
+    ...     [
+    ...         Affine(rng.standard_normal((4, 3)), np.zeros(3)),
+    ...         Sigmoid(),
+    ...         Affine(rng.standard_normal((3, 2)), np.zeros(2)),
+    ...     ]
+    ... )
+    >>> network
+    Network(Affine1=Affine(4, 3), Sigmoid1=Sigmoid(), Affine2=Affine(3, 2))
+    >>> sorted(network.gradient(np.eye(4), np.array([0, 1, 1, 0])))
+    ['W1', 'W2', 'b1', 'b2']
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Layer] | Iterable[Layer],
+        last_layer: Any = None,
+        *,
+        weight_decay: float = 0.0,
+    ):
+        named: Any = layers if isinstance(layers, Mapping) else _name(layers)
+        self.layers: OrderedDict[str, Any] = OrderedDict(named)
+        self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
+        for name, layer in self.layers.items():
+            if not (isinstance(name, str) and isinstance(layer, Layer)):
+                raise TypeError(
+                    f"layers: expected objects with forward(x) and backward(dout), got {layer!r} "
+                    f"as {name!r}"
+                )
+        if len({*map(id, self.layers.values())}) < len(self.layers):
+            raise ValueError("layers: expected each layer once, got one of them twice")
+        if not all(callable(getattr(self.last_layer, n, None)) for n in ("forward", "backward")):
+            raise TypeError(
+                "last_layer: expected an object with forward(x, t) and backward(dout), got "
+                f"{last_layer!r}"
+            )
+        self.weight_decay = check_finite(weight_decay, "weight_decay")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay: expected a number from 0, got {self.weight_decay}")
+        self._params = LayerArrays(self.layers)
+        self._buffers = LayerArrays(self.layers, "buffers")
+
+    @property
+    def params(self) -> LayerArrays:
+        """The parameters of all layers by name."""
+        if self._params._layers is not self.layers:  # `layers` was rebound
+            self._params = LayerArrays(self.layers)
+        return self._params
+
+    @params.setter
+    def params(self, values: Mapping[str, ArrayLike]) -> None:
+        params = self.params
+        if values is params:
+            return
+        if values.keys() != params.keys():
+            raise ValueError(f"params: expected {', '.join(params)}, got {', '.join(values)}")
+        params.update(values)
+
+    @property
+    def buffers(self) -> LayerArrays:
+        """Arrays of the layers that are saved but not trained."""
+        if self._buffers._layers is not self.layers:
+            self._buffers = LayerArrays(self.layers, "buffers")
+        return self._buffers
+
+    @property
+    def lastLayer(self) -> Any:
+        """The last layer, by the lecture's name."""
+        return self.last_layer
+
+    @lastLayer.setter
+    def lastLayer(self, layer: Any) -> None:
+        self.last_layer = layer
+
+    def __repr__(self) -> str:
+        parts = [f"{name}={layer!r}" for name, layer in self.layers.items()]
+        if self.weight_decay:
+            parts.append(f"weight_decay={self.weight_decay:g}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
+        """Return the output of the layers: the logits of a batch, before softmax.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        train_flg : bool, default False
+            Whether layers such as dropout behave as in training.
+
+        Returns
+        -------
+        ndarray, shape (N, C)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is no batch of real numbers for this network.
+        """
+        out: Any = x
+        for layer in self.layers.values():
+            if _takes_train_flg(layer):
+                out = layer.forward(out, train_flg=train_flg)
+            else:
+                out = layer.forward(out)
+        logits: Array = out
+        return logits
+
+    def loss(self, x: ArrayLike, t: ArrayLike, train_flg: bool = False) -> float:
+        """Return the loss of a batch: the mean cross-entropy in nats, and the weight decay's part.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        t : array_like, shape (N,) or (N, C)
+            Class indices, or one-hot or soft targets.
+        train_flg : bool, default False
+            Whether layers such as dropout behave as in training.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `t` does not fit the network or the other, or the batch is empty.
+        """
+        loss = fast_path.loss(self, x, t)
+        if loss is None:
+            loss = self.last_layer.forward(self.predict(x, train_flg), t)
+        return loss + self._decay_loss() if self.weight_decay else loss
+
+    def _decay_loss(self) -> float:
+        squares = [
+            float(np.vdot(getattr(layer, name), getattr(layer, name)))
+            for layer, name in self.params.places().values()
+            if name == "W"
+        ]
+        return 0.5 * self.weight_decay * sum(squares)
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int | None = None) -> float:
+        """Return the share of a data set whose largest logit is the target's class.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        t : array_like, shape (N,) or (N, C)
+            Class indices, or one-hot or soft targets, of which the largest counts.
+        batch_size : int, optional
+            How many examples go through the layers at a time; by default all.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `t` does not fit the network or the other, or there are no examples.
+        """
+        x = as_real(x, "x")
+        n = x.shape[0] if x.ndim else 0
+        size = max(n, 1) if batch_size is None else check_int(batch_size, "batch_size", 1)
+        correct = fast_path.count_correct(self, x, t)
+        if correct is None:
+            digits = [self.predict(x[i : i + size]) for i in range(0, max(n, 1), size)]
+            shape = (n, *np.shape(digits[0])[1:])
+            if len(shape) != 2 or n == 0:
+                raise ValueError(f"x: expected examples with logits (N, C), got {shape}")
+            classes = _classes(t, shape)
+            correct = int(np.sum(np.concatenate([y.argmax(axis=1) for y in digits]) == classes))
+        return correct / n
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """Return the gradient of the loss in training by back-propagation.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        t : array_like, shape (N,) or (N, C)
+
+        Returns
+        -------
+        dict of str to ndarray
+            With the keys and shapes of `params`; new arrays each time.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `loss`.
+        """
+        grads = fast_path.gradient(self, x, t)
+        if grads is None:
+            grads = self._gradient_by_layers(x, t)
+        if self.weight_decay:
+            for key, (layer, name) in self.params.places().items():
+                if name == "W":
+                    grads[key] = grads[key] + grads[key].dtype.type(self.weight_decay) * layer.W
+        return grads
+
+    def _gradient_by_layers(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        self.last_layer.forward(self.predict(x, train_flg=True), t)
+        dout = self.last_layer.backward(1)
+        names, layers = list(self.layers), list(self.layers.values())
+        for i in range(len(layers) - 1, -1, -1):
+            dout = layers[i].backward(dout)
+            if dout is None:
+                if any(getattr(layer, "parameters", ()) for layer in layers[:i]):
+                    raise ValueError(
+                        f"{names[i]}: expected the gradient with respect to its input, for the "
+                        "layers before it have parameters; got None, as with input_gradient=False"
+                    )
+                break
+        grads = {}
+        for key, (layer, name) in self.params.places().items():
+            grad = getattr(layer, f"d{name}", None)
+            if np.shape(grad) != np.shape(getattr(layer, name)) or grad is None:
+                raise ValueError(
+                    f"{type(layer).__name__}.backward: expected d{name} of shape "
+                    f"{np.shape(getattr(layer, name))}, the gradient of {key}, got "
+                    + ("none" if grad is None else f"{np.shape(grad)}")
+                )
+            grads[key] = grad
+        return grads
+
+    def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """Return the gradient of the loss by central differences, to check `gradient` with.
+
+        The loss in training is evaluated at every shifted parameter. For Affine, ReLU, Affine this
+        is done in compiled code and float64, computing anew what the parameter reaches; otherwise
+        by `net.numerical_gradient`, which calls `loss` twice for each parameter.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        t : array_like, shape (N,) or (N, C)
+
+        Returns
+        -------
+        dict of str to ndarray
+            With the keys and shapes of `params`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `loss`; and if a layer draws random numbers in training, as dropout does, for then
+            the loss is not a function of the parameters.
+        """
+        for name, layer in self.layers.items():
+            if getattr(layer, "dropout_ratio", 0):
+                raise ValueError(
+                    f"{name}: expected layers that draw no random numbers, got {layer!r}, with "
+                    "which each call of loss gives another value; set its dropout_ratio to 0"
+                )
+        grads = fast_path.numerical_gradient(self, x, t)
+        if grads is not None:
+            return grads
+        buffers = {key: np.copy(value) for key, value in self.buffers.items() if value is not None}
+
+        def loss(_: Array) -> float:
+            return Network.loss(self, x, t, train_flg=True)
+
+        try:
+            return {key: numerical_gradient(loss, value) for key, value in self.params.items()}
+        finally:
+            self.buffers.update(buffers)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to an ``.npz`` file, whole or not at all.
+
+        The file holds the parameters and buffers by name, and which layers there are with which
+        options.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Exactly this name; no ending is added.
+
+        Raises
+        ------
+        OSError
+            If the folder is missing or not writable, or the disk is full.
+        """
+        archive.write(path, structure.to_arrays(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], layers: Iterable[type[Any]] = ()) -> Self:
+        """Read a network that `save` wrote. Nothing in the file is unpickled.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+        layers : iterable of type, optional
+            Classes of your own that the network has as layers. They are called with their
+            parameters and options as keyword arguments.
+
+        Returns
+        -------
+        Network
+            Of the class that was saved, with all layers, options, parameters and buffers.
+
+        Raises
+        ------
+        OSError
+            If the file is missing or cannot be read.
+        ValueError
+            If it does not hold a network of this class, or a layer is not known: the message names
+            the file.
+        """
+        network: Self = structure.from_arrays(cls, archive.read(path), os.fspath(path), layers)
+        return network
+
+
+def _name(layers: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Name layers by their class and number."""
+    counts: dict[str, int] = {}
+    named = []
+    for layer in layers:
+        kind = type(layer).__name__
+        counts[kind] = counts.get(kind, 0) + 1
+        named.append((f"{kind}{counts[kind]}", layer))
+    return named
+
+
+def _classes(t: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return the class of each target beside logits of a shape."""
+    labels, targets = check_targets(t, shape, FLOAT64)  # type: ignore[arg-type]  # (N, C)
+    return labels if labels.size else targets.argmax(axis=1)
+
+
+def _takes_train_flg(layer: Any) -> bool:
+    """Tell whether a layer behaves differently in training."""
+    forward = layer.forward
+    return _has_train_flg(getattr(forward, "__func__", forward))
+
+
+@lru_cache(maxsize=256)
+def _has_train_flg(function: Any) -> bool:
+    try:
+        return "train_flg" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a function in C, without a signature
+        return False
+
+
+def first_affine(network: Network) -> Affine | None:
+    """Return the first layer if it is an `Affine` of `net`."""
+    layer = next(iter(network.layers.values()), None)
+    return layer if type(layer) is Affine else None

@@ -1,0 +1,255 @@
+"""What a network is, as text and arrays: its layers, their options, parameters and buffers."""
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from net import layers as built_in
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+KEY = "structure"
+"""Name of the text among the arrays of a file."""
+
+_FORMAT = 1
+_NETWORKS = {
+    "Network": "net.network",
+    "TwoLayerNet": "net.two_layer_net",
+    "MultiLayerNet": "net.multi_layer_net",
+    "MultiLayerNetExtend": "net.multi_layer_net",
+    "SimpleConvNet": "net.conv_net",
+    "DeepConvNet": "net.conv_net",
+}
+_TWO_LAYER_NET = {  # of files that version 0.1 wrote, without a structure
+    "format": _FORMAT,
+    "network": "TwoLayerNet",
+    "weight_decay": 0.0,
+    "layers": [
+        ["Affine1", "Affine", {"input_gradient": False}],
+        ["Relu1", "Relu", {}],
+        ["Affine2", "Affine", {"input_gradient": True}],
+    ],
+    "last_layer": ["SoftmaxWithLoss", {}],
+}
+
+
+def describe(network: Any) -> dict[str, Any]:
+    """Return the classes and options of a network and its layers.
+
+    Parameters
+    ----------
+    network : Network
+
+    Returns
+    -------
+    dict
+        For `json.dumps`; equal for networks that differ in the values of their arrays alone.
+    """
+    return {
+        "format": _FORMAT,
+        "network": type(network).__name__,
+        "weight_decay": network.weight_decay,
+        "layers": [
+            [name, type(layer).__name__, _options(layer)] for name, layer in network.layers.items()
+        ],
+        "last_layer": [type(network.last_layer).__name__, _options(network.last_layer)],
+    }
+
+
+def _options(layer: Any) -> dict[str, Any]:
+    return {name: _plain(getattr(layer, name)) for name in getattr(layer, "options", ())}
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as json can write it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"options: expected numbers, text or lists of them, to be saved, got {value!r}")
+
+
+def to_arrays(network: Any) -> dict[str, Array]:
+    """Return all that makes a network as named arrays.
+
+    Parameters
+    ----------
+    network : Network
+
+    Returns
+    -------
+    dict of str to ndarray
+        The parameters and buffers, and the structure as text under `KEY`.
+    """
+    arrays = {key: np.asarray(value) for key, value in (*network.params.items(),
+              *network.buffers.items())}  # fmt: skip
+    return {**arrays, KEY: np.array(json.dumps(describe(network)))}
+
+
+def from_arrays(
+    cls: type[Any], arrays: Arrays, source: str, own_layers: Iterable[type[Any]] = ()
+) -> Any:
+    """Make a network of what `to_arrays` returned.
+
+    Parameters
+    ----------
+    cls : type
+        `Network`, or the class that is expected.
+    arrays : mapping of str to ndarray
+        May hold more.
+    source : str
+        Name of the file, for messages.
+    own_layers : iterable of type
+        Classes of layers other than those of `net`.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    ValueError
+        If something is missing, unknown or does not fit together.
+    """
+    structure = _TWO_LAYER_NET
+    if KEY in arrays or not {"W1", "b1", "W2", "b2"} <= arrays.keys():
+        structure = _read(arrays, source)
+    kind = _network_class(cls, structure["network"], source)
+    known = {
+        **{name: getattr(built_in, name) for name in built_in.__all__ if name != "Layer"},
+        **{layer.__name__: layer for layer in own_layers},
+    }
+    network = object.__new__(kind)
+    counts: dict[str, int] = {}
+    made: dict[str, Any] = {}
+    for name, type_name, options in structure["layers"]:
+        layer_class = known.get(type_name)
+        if layer_class is None:
+            raise ValueError(
+                f"{source}: expected layers of net, got {type_name!r} ({name}); give its class as "
+                f"load(path, layers=[{type_name}])"
+            )
+        made[name] = _layer(layer_class, name, options, arrays, counts, source)
+    last_name, last_options = structure["last_layer"]
+    if last_name not in known:
+        raise ValueError(f"{source}: expected a last layer of net, got {last_name!r}")
+    try:
+        last = known[last_name](**last_options)
+        import_module("net.network").Network.__init__(
+            network, made, last, weight_decay=structure["weight_decay"]
+        )
+        _check_fit(network)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{source}: expected a network, got parts that do not fit ({error})"
+        ) from (error)
+    return network
+
+
+def _read(arrays: Arrays, source: str) -> dict[str, Any]:
+    """Return the structure, whose form is checked, from the arrays of a file."""
+    try:
+        structure = json.loads(str(arrays[KEY][()]))
+        right = (
+            structure["format"] == _FORMAT
+            and type(structure["network"]) is str
+            and type(structure["weight_decay"]) in (int, float)
+            and all(
+                type(name) is type(kind) is str and type(options) is dict
+                for name, kind, options in structure["layers"]
+            )
+            and len({name for name, _, _ in structure["layers"]}) == len(structure["layers"])
+            and [type(part) for part in structure["last_layer"]] == [str, dict]
+        )
+    except (KeyError, RecursionError, TypeError, ValueError):
+        right = False
+    if not right:
+        found = ", ".join(f"{key} {a.shape} of {a.dtype}" for key, a in arrays.items())
+        raise ValueError(
+            f"{source}: expected a network that `save` wrote, got {found or 'nothing'}"
+        )
+    checked: dict[str, Any] = structure
+    return checked
+
+
+def _network_class(cls: type[Any], name: str, source: str) -> type[Any]:
+    """Return the class of a saved network, if it is the one that is expected."""
+    if name == cls.__name__:
+        return cls
+    if name not in _NETWORKS:
+        raise ValueError(
+            f"{source}: expected a network of net, got a {name}; call {name}.load instead"
+        )
+    kind: type[Any] = getattr(import_module(_NETWORKS[name]), name)
+    if not issubclass(kind, cls):
+        raise ValueError(
+            f"{source}: expected a {cls.__name__}, got a {name}; call {name}.load or Network.load"
+        )
+    return kind
+
+
+def _layer(
+    kind: type[Any],
+    name: str,
+    options: dict[str, Any],
+    arrays: Arrays,
+    counts: dict[str, int],
+    source: str,
+) -> Any:
+    """Make a layer with the arrays that are its own by their numbers."""
+    given: dict[str, Array] = {}
+    for attribute in ("parameters", "buffers"):
+        names = tuple(getattr(kind, attribute, ()))
+        number = 1 + max((counts.get(f"{attribute} {n}", 0) for n in names), default=0)
+        for n in names:
+            counts[f"{attribute} {n}"] = number
+            key = f"{n}{number}"
+            if key not in arrays:
+                raise ValueError(f"{source}: expected {key} of the layer {name}, got no such array")
+            if arrays[key].dtype.kind != "f" or 0 in arrays[key].shape:
+                raise ValueError(
+                    f"{source}: expected {key} of floats, not empty, got "
+                    f"{arrays[key].shape} of {arrays[key].dtype}"
+                )
+            given[n] = arrays[key]
+    buffers = {n: given.pop(n) for n in getattr(kind, "buffers", ())}
+    unknown = options.keys() - set(getattr(kind, "options", ()))
+    if unknown:
+        raise ValueError(f"{source}: expected options of {kind.__name__}, got {sorted(unknown)}")
+    try:
+        layer = kind(**given, **options)
+        for n, value in buffers.items():
+            if np.shape(getattr(layer, n)) not in ((), value.shape):
+                raise ValueError(f"expected {n} {np.shape(getattr(layer, n))}, got {value.shape}")
+            setattr(layer, n, value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: expected arguments of {name}, got others ({error})") from error
+    return layer
+
+
+def _check_fit(network: Any) -> None:
+    """Check dtypes and, as far as layers of `net` tell, that each takes what the one before gives.
+
+    So that a damaged file is told when it is read, and not when the network is used.
+    """
+    kinds = {np.asarray(value).dtype for value in network.params.values()}
+    if len(kinds) > 1 or kinds - {np.dtype(np.float32), np.dtype(np.float64)}:
+        raise ValueError(f"expected all float32 or all float64, got {sorted(map(str, kinds))}")
+    size = None
+    for name, layer in network.layers.items():
+        if type(layer) is built_in.Affine:
+            if size not in (None, layer.W.shape[0]):
+                raise ValueError(f"expected {name}.W ({size}, ...), got {layer.W.shape}")
+            size = layer.W.shape[1]
+        elif type(layer).__name__ == "BatchNormalization":
+            if size not in (None, layer.gamma.size):
+                raise ValueError(f"expected {name}.gamma ({size},), got {layer.gamma.shape}")
+        elif type(layer).__name__ not in ("Relu", "Sigmoid", "Dropout"):
+            size = None

@@ -1,0 +1,46 @@
+"""The number of threads for a training run, by timing the run itself."""
+
+
+class ThreadTuner:
+    """Choose a number of threads by timing, and look again from time to time.
+
+    Threads that wait for each other in every iteration run at the speed of the slowest: where
+    another process is busy on a core, two of them can be several times slower than one.
+
+    Parameters
+    ----------
+    most : int
+        The largest number of threads to try.
+    length : int
+        Iterations between two choices.
+    """
+
+    PROBE_ITERATIONS, PROBE_EVERY = 20, 10  # the second in stretches of `length`
+
+    def __init__(self, most: int, length: int = 100):
+        self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
+        self.seconds: dict[int, float] = {}  # of one iteration, lately
+        self.counts: dict[int, int] = {}
+        self._length = length
+        self._turn = 0
+
+    def next(self) -> tuple[int, int]:
+        """Return the number of threads for the next iterations, and how many those are."""
+        untried = [n for n in self.choices if n not in self.seconds]
+        if untried:
+            return untried[-1], self.PROBE_ITERATIONS
+        best = min(self.choices, key=self.seconds.__getitem__)
+        self._turn += 1
+        others = [n for n in self.choices if n != best]
+        if others and self._turn % self.PROBE_EVERY == 0:
+            return others[self._turn // self.PROBE_EVERY % len(others)], self.PROBE_ITERATIONS
+        return best, self._length
+
+    def record(self, threads: int, iterations: int, seconds: float) -> None:
+        """Record how long some iterations took; a single slow time counts no more than double."""
+        self.counts[threads] = self.counts.get(threads, 0) + iterations
+        if iterations < self.PROBE_ITERATIONS:  # a cold start, as before the first evaluation
+            return
+        now = seconds / iterations
+        before = self.seconds.get(threads, now)
+        self.seconds[threads] = 0.7 * before + 0.3 * min(now, 2 * before)
