@@ -59,7 +59,7 @@ def check_in_place(g: ArrayLike, **arrays: Array) -> tuple[Array, list[Array]]:
     for name, a in zip(arrays, ready, strict=True):
         if a.shape != shape or g.shape != shape:
             raise ValueError(f"expected equal shapes, got {format_shapes(**arrays, g=g)}")
-        if a.dtype is not dtype:
+        if a.dtype != dtype:
             raise ValueError(
                 f"{name}: expected the dtype {dtype} of the first array, got {a.dtype}"
             )
