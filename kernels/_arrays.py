@@ -26,7 +26,7 @@ _WIDENED = {(UINT8, FLOAT32), (UINT8, FLOAT64), (FLOAT32, FLOAT64)}
 
 
 def as_real(a: ArrayLike, name: str) -> Array:
-    """Return ``a`` as an array of floats (not float16), integers or booleans, or raise."""
+    """Return ``a`` as an array of floats, integers or booleans, or raise; float16 is widened."""
     if isinstance(a, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected an array without a mask, got a masked array; "
@@ -38,6 +38,8 @@ def as_real(a: ArrayLike, name: str) -> Array:
         raise ValueError(f"{name}: expected rows of one length, got others ({error})") from None
     if a.dtype.kind in "biu" or (a.dtype.kind == "f" and a.dtype.itemsize >= FLOAT32.itemsize):
         return a
+    if a.dtype.kind == "f":
+        return a.astype(FLOAT32)
     raise TypeError(
         f"{name}: expected real numbers (float32, float64 or integers), got dtype {a.dtype}; "
         f"convert with {name}.astype(np.float64) if no information is lost"

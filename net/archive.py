@@ -155,8 +155,9 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
         If it is no such file, or damaged: the message names it.
     """
     path = check_path(path, "path")
-    if not stat.S_ISREG(path.stat().st_mode):  # a device or a pipe might never end
-        raise ValueError(f"{path}: expected a regular file, got a folder, a pipe or a device")
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a device or a pipe might never end
+        raise ValueError(f"{path}: expected a regular file, got a pipe or a device")
     with path.open("rb") as file:
         try:
             return _members(file)

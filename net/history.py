@@ -77,4 +77,5 @@ class History:
         """
         from net.plot import plot_history
 
-        return plot_history(vars(self), path, ax=ax)
+        drawn: Figure | Axes = plot_history(vars(self), path, ax=ax)
+        return drawn

@@ -1,6 +1,7 @@
 """The course's networks of any depth: plain, and with dropout and batch normalisation."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class MultiLayerNet(Network):
         hidden = [check_int(h, f"hidden_size_list[{i}]", 1) for i, h in enumerate(sizes[1])]
         units = [check_int(sizes[0], "input_size", 1), *hidden,
                  check_int(sizes[2], "output_size", 1)]  # fmt: skip
-        shapes = list(zip(units, units[1:], strict=False))
+        shapes = list(pairwise(units))
         stds = [layer_std(weight_init_std, inputs) for inputs, _ in shapes]
         layers: dict[str, Any] = {}
         for i, W in enumerate(draw_normal(shapes, stds, kind, rng), 1):

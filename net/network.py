@@ -116,7 +116,8 @@ class Network:
             return
         if values.keys() != params.keys():
             raise ValueError(f"params: expected {', '.join(params)}, got {', '.join(values)}")
-        params.update(values)
+        for key, value in values.items():
+            params[key] = value  # type: ignore[assignment]  # converted by `LayerArrays`
 
     @property
     def buffers(self) -> LayerArrays:
@@ -387,7 +388,7 @@ def _name(layers: Iterable[Any]) -> list[tuple[str, Any]]:
 
 def _classes(t: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return the class of each target beside logits of a shape."""
-    labels, targets = check_targets(t, shape, FLOAT64)  # type: ignore[arg-type]  # (N, C)
+    labels, targets = check_targets(t, shape, FLOAT64)
     return labels if labels.size else targets.argmax(axis=1)
 
 

@@ -200,7 +200,7 @@ def plot_filters(weights: Mapping[str, NDArray[Any]], path: Path_ | None = None)
     if not weights or any(np.ndim(W) != 4 for W in weights.values()):
         raise ValueError("weights: expected arrays (FN, C, FH, FW) by title")
     figure = Figure(figsize=(5 * len(weights), 4), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(1, len(weights)))
+    parts: Any = np.ravel(figure.subfigures(1, len(weights), squeeze=False))
     for part, (title, W) in zip(parts, weights.items(), strict=True):
         columns = int(np.ceil(np.sqrt(1.25 * len(W))))
         grid = part.subplots(-(-len(W) // columns), columns, squeeze=False).ravel()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels._arrays import FLOAT32, FLOAT64
 from net import layers as built_in
 
 Array = NDArray[Any]
@@ -25,7 +26,7 @@ _NETWORKS = {
     "SimpleConvNet": "net.conv_net",
     "DeepConvNet": "net.conv_net",
 }
-_TWO_LAYER_NET = {  # of files that version 0.1 wrote, without a structure
+_TWO_LAYER_NET: dict[str, Any] = {  # of files that version 0.1 wrote, without a structure
     "format": _FORMAT,
     "network": "TwoLayerNet",
     "weight_decay": 0.0,
@@ -213,9 +214,9 @@ def _layer(
             key = f"{n}{number}"
             if key not in arrays:
                 raise ValueError(f"{source}: expected {key} of the layer {name}, got no such array")
-            if arrays[key].dtype.kind != "f" or 0 in arrays[key].shape:
+            if arrays[key].dtype not in (FLOAT32, FLOAT64) or 0 in arrays[key].shape:
                 raise ValueError(
-                    f"{source}: expected {key} of floats, not empty, got "
+                    f"{source}: expected {key} of float32 or float64, not empty, got "
                     f"{arrays[key].shape} of {arrays[key].dtype}"
                 )
             given[n] = arrays[key]
@@ -240,7 +241,7 @@ def _check_fit(network: Any) -> None:
     So that a damaged file is told when it is read, and not when the network is used.
     """
     kinds = {np.asarray(value).dtype for value in network.params.values()}
-    if len(kinds) > 1 or kinds - {np.dtype(np.float32), np.dtype(np.float64)}:
+    if len(kinds) > 1 or kinds - {FLOAT32, FLOAT64}:
         raise ValueError(f"expected all float32 or all float64, got {sorted(map(str, kinds))}")
     size = None
     for name, layer in network.layers.items():

@@ -30,7 +30,7 @@ def train(
     *,
     iterations: int = 10_000,
     batch_size: int = 100,
-    learning_rate: float | None = None,
+    learning_rate: float = 0.1,
     optimizer: Any = None,
     rng: Random = None,
     progress: bool | None = None,

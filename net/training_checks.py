@@ -35,13 +35,13 @@ def check_network(network: Any) -> None:
             )
 
 
-def check_optimizer(optimizer: Any, learning_rate: float | None) -> Any:
+def check_optimizer(optimizer: Any, learning_rate: float) -> Any:
     """Return the optimizer of a run, `SGD` where only a learning rate is given.
 
     Parameters
     ----------
     optimizer : Optimizer or None
-    learning_rate : float or None
+    learning_rate : float
 
     Returns
     -------
@@ -51,10 +51,10 @@ def check_optimizer(optimizer: Any, learning_rate: float | None) -> Any:
     ------
     TypeError, ValueError
     """
+    rate = check_finite(learning_rate, "learning_rate")
     if optimizer is None:
-        rate = 0.1 if learning_rate is None else check_finite(learning_rate, "learning_rate")
         return SGD(rate)
-    if learning_rate is not None:
+    if rate != 0.1:
         raise ValueError(
             f"learning_rate: expected it, or an optimizer with its own lr, got both: "
             f"{learning_rate!r} and {optimizer!r}"

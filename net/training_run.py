@@ -143,12 +143,14 @@ class TrainingRun:
     def restart(self) -> None:
         """Choose again: a callback may have changed the network or the optimizer."""
         args = (self.network, self.optimizer, self.sets, self.n, self.batch_size)
+        tuner = self._tuner
+        assert tuner is not None  # made by `start`
         made: Iterations | None = None
         if self.group.size == 1:
             made = fast_path.make_iterations(
-                *args, self._draw_from, self._team, self._tuner, self._prepared
+                *args, self._draw_from, self._team, tuner, self._prepared
             )
-        self._iterations = made or LayerIterations(*args, self._draw_from, self.group, self._tuner)
+        self._iterations = made or LayerIterations(*args, self._draw_from, self.group, tuner)
 
     def advance(self, stop: int, bar: Any = None) -> None:
         """Run iterations up to a number of them."""
@@ -218,7 +220,7 @@ def next_stop(
     n, batch_size : int
         Examples in the training set and in a batch.
     epochs : bool
-        Whether to stop at the end of each epoch as well.
+        Whether to stop at the end of each epoch as well, where accuracies are taken less often.
 
     Returns
     -------
@@ -231,7 +233,7 @@ def next_stop(
     step = Fraction(epoch).numerator  # the whole multiples of the float `epoch` are those of this
     evaluation = -(-done // step) * step + 1
     stop = min(evaluation, iterations)
-    if epochs:
-        passed = done * batch_size // n + 1 if batch_size < n else done + 1
-        stop = min(stop, -(-passed * n // batch_size) if batch_size < n else done + 1)
+    if epochs and step > epoch:  # else evaluations are as frequent
+        passed = done * batch_size // n + 1
+        stop = min(stop, -(-passed * n // batch_size))
     return stop, stop == evaluation

@@ -37,6 +37,12 @@ def repeated(a):
     return np.broadcast_to(a[:1], a.shape) if a.ndim and a.shape[0] else a
 
 
+def half(a):
+    """In float16, which is widened to float32."""
+    with np.errstate(over="ignore"):
+        return a.astype(np.float16) if a.dtype.kind == "f" else a
+
+
 FORMS = {
     "plain": lambda a: a,
     "list": lambda a: a.tolist(),
@@ -44,6 +50,7 @@ FORMS = {
     "swapped": swapped,
     "subclass": lambda a: a.view(Other),
     "repeated": repeated,
+    "half": half,
     **LAYOUTS,
 }
 
@@ -54,7 +61,6 @@ def longer(a):
 
 WRONG = {
     "complex": lambda a: a.astype(complex),
-    "float16": lambda a: a.astype(np.float16),
     "object": lambda a: a.astype(object),
     "text": lambda a: a.astype(str),
     "bytes": lambda a: a.astype("S9"),
@@ -96,7 +102,9 @@ def right(a):
         array = np.asarray(a)
     except ValueError:
         return None
-    number = array.dtype.kind in "biu" or (array.dtype.kind == "f" and array.dtype.itemsize >= 4)
+    number = array.dtype.kind in "biuf"
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
     return array if number and not isinstance(a, np.ma.MaskedArray) else None
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from odd import outcome
 
-from net import History, TwoLayerNet, archive, checkpoint, train
+from net import SGD, History, TwoLayerNet, archive, checkpoint, train
+from net.random_state import get_state
 
 SIZES = (3, 2, 2)
 GENERATORS = {
@@ -50,11 +51,11 @@ def run(path, rng, **options):
 def resume(path, rng=None):
     """What a resumed run says; nothing may have changed then."""
     network, rng = TwoLayerNet(*SIZES, rng=0), rng or np.random.RandomState(0)
-    before, state = network.params["W1"].copy(), str(checkpoint.get_state(rng))
+    before, state = network.params["W1"].copy(), str(get_state(rng))
     with pytest.raises(ValueError, match=r"state\.npz.*expected") as caught:
         train(network, X, T, **OPTIONS, rng=rng, checkpoint=path, resume=True)
     np.testing.assert_array_equal(network.params["W1"], before)
-    assert str(checkpoint.get_state(rng)) == state
+    assert str(get_state(rng)) == state
     return str(caught.value)
 
 
@@ -216,7 +217,7 @@ def test_a_random_state_that_reads_foreign_memory(tmp_path, generator, place):
     file = tmp_path / "state.npz"
     run(file, generator(0), iterations=4)
     changed = state(file)
-    random = changed["random"]
+    random = changed["random"]["batches"]
     if "pos" in random["state"]:
         random["state"]["pos"] = place
     elif "buffer_pos" in random:
@@ -231,9 +232,9 @@ def test_a_random_state_that_reads_foreign_memory(tmp_path, generator, place):
 def test_another_random_state(file, change):
     changed = state(file)
     if change == "key":
-        changed["random"]["state"]["key"] = [1, 2]
+        changed["random"]["batches"]["state"]["key"] = [1, 2]
     else:
-        changed["random"][change] = "PCG64"
+        changed["random"]["batches"][change] = "PCG64"
     set_state(file, changed)
     resume(file)
 
@@ -275,8 +276,9 @@ def test_a_whole_file_is_read(tmp_path, generator):
     file = tmp_path / "state.npz"
     run(file, generator(0), iterations=4)
     network, history = TwoLayerNet(*SIZES, rng=0), History()
-    settings = {"examples": 3, "batch_size": 2}
-    assert checkpoint.restore(file, network, history, generator(1), settings) == 4
+    settings, rngs = state(file)["settings"], {"batches": generator(1)}
+    assert settings | {"examples": 3, "batch_size": 2, "optimizer": "SGD"} == settings
+    assert checkpoint.restore(file, network, SGD(), history, rngs, settings) == 4
     assert checkpoint.read_history(file) == {
         name: value for name, value in vars(history).items() if isinstance(value, list)
     }

@@ -12,7 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd import COMMON, arguments, cast, outcome, right, right_targets, snapshot, targets
 
-from net import History, Relu, TwoLayerNet, load_mnist, numerical_gradient, train
+from net import (
+    SGD,
+    Adam,
+    History,
+    MultiLayerNet,
+    MultiLayerNetExtend,
+    Network,
+    Relu,
+    Trainer,
+    TwoLayerNet,
+    load_mnist,
+    numerical_gradient,
+    train,
+)
 
 D, H, C = 4, 5, 3
 
@@ -97,12 +110,11 @@ def test_train(other, data):
     test = data.draw(
         st.sampled_from([(None, None), (x, t), (np.ones((2, D)), np.array([0, C - 1]))])
     )
-    sparse = data.draw(st.sampled_from([None, True, False]))
     ours, theirs = networks(np.float64, other)
     weights = ours.params["W1"].copy()
     before = snapshot(x), snapshot(t)
     sets = meant(x, t, np.float64)
-    options = {"iterations": 3, "batch_size": 2, "rng": np.random.RandomState(5), "sparse": sparse}
+    options = {"iterations": 3, "batch_size": 2, "rng": np.random.RandomState(5)}
     if sets and not moderate(sets):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -139,6 +151,11 @@ def training(**options):
     return train(network(), **{"x_train": x, "t_train": t, "iterations": 1, "rng": 0, **options})
 
 
+def trainer(**options):
+    x, t = np.ones((4, D)), np.zeros(4, int)
+    return Trainer(network(), x, t, x, t, **options)
+
+
 ARGUMENTS = {
     "input_size": (lambda v: network(v, 1, 1), [*NO_INTEGER, 0]),
     "hidden_size": (lambda v: network(1, v, 1), [*NO_INTEGER, 0]),
@@ -168,7 +185,7 @@ ARGUMENTS = {
     ),
     "save": (lambda v: network().save(v), NO_FILE),
     "load": (TwoLayerNet.load, NO_FILE),
-    "plot": (History().plot, NO_FILE),
+    "plot": (History().plot, NO_FILE[1:]),
     "network": (lambda v: train(v, np.ones((4, D)), np.zeros(4, int)), [*NO_NUMBER, TwoLayerNet]),
     "x_test": (lambda v: training(x_test=v, t_test=np.zeros(4, int)), NO_NUMBER),
     "t_test": (lambda v: training(x_test=np.ones((4, D)), t_test=v), NO_NUMBER),
@@ -179,6 +196,42 @@ ARGUMENTS = {
     "callback": (lambda v: training(callback=v), [1, "f", [], np.ones(1)]),
     "checkpoint": (lambda v: training(checkpoint=v), NO_FILE[1:]),
     "resume": (lambda v: training(checkpoint=v, resume=True), NO_FILE),
+    "resume itself": (
+        lambda v: training(checkpoint="state.npz", resume=v),
+        ["yes", 1, 0, None, 1.0, [], np.ones(1), "AUTO"],
+    ),
+    "optimizer": (lambda v: training(optimizer=v), [SGD, "SGD", 1, [], object(), np.ones(1)]),
+    "optimizer and learning rate": (
+        lambda v: training(optimizer=v, learning_rate=0.2),
+        [SGD(), Adam()],
+    ),
+    "layers": (Network, [1, "layers", [1], [None], {"a": 1}, {1: Relu()}, [abs]]),
+    "last layer": (lambda v: Network([Relu()], v), [1, abs, "softmax", Relu]),
+    "weight decay": (lambda v: Network([], weight_decay=v), [*NO_NUMBER, -1, True]),
+    "hidden_size_list": (
+        lambda v: MultiLayerNet(D, v, C, rng=0),
+        [None, "12", 5, [0], [1.5], [None], {1: 2}, [[1]], [-1]],
+    ),
+    "activation": (lambda v: MultiLayerNet(D, [H], C, v, rng=0), [None, "tanh", 1, Relu]),
+    "weight_init_std of a deep network": (
+        lambda v: MultiLayerNet(D, [H], C, weight_init_std=v, rng=0),
+        [*(v for v in NO_NUMBER if v != "1"), -1, "glorot", ""],
+    ),
+    "dropout_ration": (
+        lambda v: MultiLayerNetExtend(D, [H], C, use_dropout=True, dropout_ration=v, rng=0),
+        [*NO_NUMBER, -0.1, 1.1],
+    ),
+    "epochs": (lambda v: trainer(epochs=v), NO_INTEGER),
+    "mini_batch_size": (lambda v: trainer(mini_batch_size=v), [*NO_INTEGER, 0]),
+    "optimizer of a trainer": (lambda v: trainer(optimizer=v), [None, "sgdd", SGD, 1, []]),
+    "optimizer_param": (
+        lambda v: trainer(optimizer_param=v),
+        [None, 1, [0.1], {"rate": 1}, {"lr": "fast"}, {"lr": math.nan}],
+    ),
+    "samples of a trainer": (
+        lambda v: trainer(evaluate_sample_num_per_epoch=v),
+        [v for v in NO_INTEGER if v is not None],
+    ),
     "x of a gradient": (
         lambda v: numerical_gradient(np.sum, v),
         [*NO_NUMBER[:7], np.ones(2, int), np.ones(2, ">f8"), np.ones(2, "f2"), np.ma.ones(2)],
@@ -263,5 +316,5 @@ def test_weights_that_are_not_finite(rng, bad):
     x[:, 2] = 0
     assert math.isnan(ours.loss(x, t))
     with pytest.warns(RuntimeWarning, match="at iteration 0 "):
-        history = train(ours, x, t, iterations=2, batch_size=3, rng=0, sparse=True)
+        history = train(ours, x, t, iterations=2, batch_size=3, rng=0)
     assert np.isnan(history.train_loss_list).all()

@@ -239,12 +239,23 @@ def test_parameters_give_the_type(rng):
         np.testing.assert_allclose(out, x @ W.astype(float) + b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.small
+def test_float16_is_widened(rng):
+    half = rng.standard_normal((4, 3)).astype(np.float16)
+    W, b = rng.random((3, 2)).astype(np.float32), np.zeros(2, np.float32)
+    for ours, theirs in ((Affine(W, b), Affine(W, b)), (Relu(), Relu()), (Sigmoid(), Sigmoid())):
+        out, expected = ours.forward(half), theirs.forward(half.astype(np.float32))
+        assert out.dtype == np.float32
+        np.testing.assert_array_equal(out, expected)
+        dout = np.ones(out.shape, np.float16)
+        np.testing.assert_array_equal(ours.backward(dout), theirs.backward(dout.astype(np.float32)))
+
+
 def refused():
     good = np.ones((2, 3))
     return {
         "complex": good.astype(complex),
         "object": good.astype(object),
-        "float16": good.astype(np.float16),
         "string": good.astype(str),
         "masked": np.ma.masked_array(good, mask=[[1, 0, 0], [0, 0, 0]]),
         "dates": np.zeros((2, 3), "M8[D]"),

@@ -428,7 +428,6 @@ def test_wrong_shapes():
 WRONG_TYPES = {
     "complex": lambda a: a.astype(complex),
     "object": lambda a: a.astype(object),
-    "float16": lambda a: a.astype(np.float16),
     "string": lambda a: a.astype(str),
     "masked": lambda a: np.ma.masked_array(a, mask=a > 0),
 }

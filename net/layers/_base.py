@@ -68,12 +68,3 @@ def as_parameter(a: ArrayLike, name: str, ndim: int, dtype: np.dtype[Any] | None
         raise ValueError(f"{name}: expected {ndim} dimensions, got shape {a.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
         return a.astype(dtype or compute_dtype(a), copy=False)
-
-
-def as_batch(x: ArrayLike) -> Array:
-    """Return a batch as an array of real numbers; float16 is widened, exactly, to float32."""
-    if type(x) is np.ndarray and x.dtype.char in "fd":
-        return x
-    if isinstance(x, np.ndarray) and x.dtype == np.float16 and not isinstance(x, np.ma.MaskedArray):
-        return x.astype(np.float32)
-    return as_real(x, "x")

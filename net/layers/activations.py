@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import kernels
-from net.layers._base import Array, Layer, as_batch, require_forward
+from net.layers._base import Array, Layer, require_forward
 
 
 class Relu(Layer):
@@ -31,7 +31,7 @@ class Relu(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         """Compute ``max(x, 0)``; see `kernels.relu_forward`."""
-        out, self.mask = kernels.relu_forward(as_batch(x))
+        out, self.mask = kernels.relu_forward(x)
         return out
 
     def backward(self, dout: ArrayLike) -> Array:
@@ -66,7 +66,7 @@ class Sigmoid(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         """Compute ``1 / (1 + exp(-x))``; see `kernels.sigmoid_forward`."""
-        self.out = kernels.sigmoid_forward(as_batch(x))
+        self.out = kernels.sigmoid_forward(x)
         return self.out
 
     def backward(self, dout: ArrayLike) -> Array:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import kernels
-from net.layers._base import Array, Layer, as_batch, as_parameter, require_forward
+from kernels._arrays import as_real
+from net.layers._base import Array, Layer, as_parameter, require_forward
 
 
 class Affine(Layer):
@@ -85,7 +86,7 @@ class Affine(Layer):
         ValueError
             If a sample does not have D elements.
         """
-        x = as_batch(x)
+        x = x if type(x) is np.ndarray else as_real(x, "x")
         shape = x.shape
         if x.ndim < 2 or (x.ndim > 2 and np.prod(shape[1:]) != self.W.shape[0]):
             raise ValueError(

@@ -3,7 +3,7 @@
 from numpy.typing import ArrayLike
 
 import kernels
-from net.layers._base import Array, as_batch, require_forward
+from net.layers._base import Array, require_forward
 
 
 class SoftmaxWithLoss:
@@ -36,7 +36,7 @@ class SoftmaxWithLoss:
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the loss; see `kernels.softmax_cross_entropy_forward`."""
-        self.loss, self.y = kernels.softmax_cross_entropy_forward(as_batch(x), t)
+        self.loss, self.y = kernels.softmax_cross_entropy_forward(x, t)
         self.t = t
         return self.loss
 
