@@ -1,6 +1,6 @@
 """Check arrays that a kernel changes in place, and bring them to the form that it computes on."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -8,13 +8,27 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike
 
-from kernels._arrays import FLOAT32, FLOAT64, Array, as_kernel_array, format_shapes, require_arrays
+from kernels._arrays import (
+    FLOAT32,
+    FLOAT64,
+    Array,
+    as_kernel_array,
+    as_scalar,
+    format_shapes,
+    require_arrays,
+)
 from kernels._microkernel import address_of
+
+
+def is_ready(a: Any) -> bool:
+    """Tell whether a kernel can change `a` in place as it is."""
+    # By identity: to compare dtypes by value takes longer than a small update.
+    return type(a) is np.ndarray and (a.dtype is FLOAT32 or a.dtype is FLOAT64) and a.flags.carray
 
 
 def as_in_place(a: Array, name: str) -> Array:
     """Return `a`, or a copy of it that a kernel can work on, or raise."""
-    if type(a) is np.ndarray and (a.dtype is FLOAT32 or a.dtype is FLOAT64) and a.flags.carray:
+    if is_ready(a):
         return a
     if not isinstance(a, np.ndarray) or isinstance(a, np.ma.MaskedArray):
         raise TypeError(
@@ -63,17 +77,11 @@ def check_in_place(g: ArrayLike, **arrays: Array) -> tuple[Array, list[Array]]:
             raise ValueError(
                 f"{name}: expected the dtype {dtype} of the first array, got {a.dtype}"
             )
-    for (name, a), result in zip(arrays.items(), ready, strict=True):
-        if a is not result:
-            for other, b in arrays.items():
-                if b is not a and np.shares_memory(a, b):
-                    raise_overlap(name, other)
+    for name, result in zip(arrays, ready, strict=True):
+        for other in arrays if result is not arrays[name] else ():
+            if other != name and np.shares_memory(arrays[name], arrays[other]):
+                raise ValueError(f"expected separate arrays, got {name} and {other} that overlap")
     return g, ready
-
-
-def raise_overlap(*names: str) -> NoReturn:
-    """Refuse arrays that share memory."""
-    raise ValueError(f"expected separate arrays, got {' and '.join(names)} that overlap")
 
 
 def overlap(a: Array, b: Array) -> bool:
@@ -89,6 +97,20 @@ def _jit_overlap(a, b):
         return a.size > 0 and b.size > 0 and first < ends[1] and second < ends[0]
 
     return intersect
+
+
+def as_scalars(**numbers: float) -> Array:
+    """Return the scalar arguments of an update as an array of float64, or raise."""
+    return np.array([as_scalar(value, name) for name, value in numbers.items()])
+
+
+def as_iteration(t: Any) -> int:
+    """Return the number of an update, which counts from 1, or raise."""
+    if not isinstance(t, int | np.integer) or isinstance(t, bool):
+        raise TypeError(f"t: expected an integer from 1, got {t!r}")
+    if not 1 <= t <= 2**53:  # which a float64 can hold
+        raise ValueError(f"t: expected an integer from 1 to 2**53, got {t}")
+    return int(t)
 
 
 # ---------------------------------------------------------------- in compiled code

@@ -13,14 +13,15 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
-from kernels._arrays import Array, as_scalar, jit_as_kernel_array
+from kernels._arrays import Array, jit_as_kernel_array
 from kernels._cache import njit
 from kernels._in_place import (
+    as_iteration,
+    as_scalars,
     check_in_place,
     jit_flat,
     jit_write_back,
     overlap,
-    raise_overlap,
     require_in_place,
 )
 from kernels._threads import thread_count
@@ -30,8 +31,7 @@ SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = (np.int64(code) for code in ra
 
 NUM_COEFFICIENTS = 4  # the size of the array that `rule_coefficients` fills
 
-BLOCK = 16_384
-"""Number of elements that a thread updates at a time, whatever the number of threads."""
+BLOCK = 16_384  # elements that a thread updates at a time, whatever the number of threads
 
 MIN_PARALLEL_UPDATE = 131_072
 """Below this size one thread is faster."""
@@ -69,7 +69,7 @@ def sgd_update(p: Array, g: ArrayLike, lr: float) -> None:
     >>> p
     array([0., 3.])
     """
-    _update(SGD, 1, {"lr": lr}, g, p=p)
+    update_arrays(SGD, 1, as_scalars(lr=lr), g, p=p)
 
 
 def momentum_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float) -> None:
@@ -92,7 +92,7 @@ def momentum_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float
     >>> p, v
     (array([1.]), array([0.]))
     """
-    _update(MOMENTUM, 1, {"lr": lr, "momentum": momentum}, g, p=p, v=v)
+    update_arrays(MOMENTUM, 1, as_scalars(lr=lr, momentum=momentum), g, p=p, v=v)
 
 
 def nesterov_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float) -> None:
@@ -115,7 +115,7 @@ def nesterov_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float
     >>> p, v
     (array([0.]), array([0.]))
     """
-    _update(NESTEROV, 1, {"lr": lr, "momentum": momentum}, g, p=p, v=v)
+    update_arrays(NESTEROV, 1, as_scalars(lr=lr, momentum=momentum), g, p=p, v=v)
 
 
 def adagrad_update(p: Array, g: ArrayLike, h: Array, lr: float, epsilon: float = 1e-7) -> None:
@@ -138,7 +138,7 @@ def adagrad_update(p: Array, g: ArrayLike, h: Array, lr: float, epsilon: float =
     >>> p, h
     (array([0.6]), array([25.]))
     """
-    _update(ADAGRAD, 1, {"lr": lr, "epsilon": epsilon}, g, p=p, h=h)
+    update_arrays(ADAGRAD, 1, as_scalars(lr=lr, epsilon=epsilon), g, p=p, h=h)
 
 
 def rmsprop_update(
@@ -162,8 +162,8 @@ def rmsprop_update(
     >>> p, h
     (array([0.]), array([9.]))
     """
-    options = {"lr": lr, "decay_rate": decay_rate, "epsilon": epsilon}
-    _update(RMSPROP, 1, options, g, p=p, h=h)
+    options = as_scalars(lr=lr, decay_rate=decay_rate, epsilon=epsilon)
+    update_arrays(RMSPROP, 1, options, g, p=p, h=h)
 
 
 def adam_update(
@@ -200,25 +200,29 @@ def adam_update(
     >>> p, m, v
     (array([0.5]), array([2.]), array([4.]))
     """
-    if not isinstance(t, int | np.integer) or isinstance(t, bool):
-        raise TypeError(f"t: expected an integer from 1, got {t!r}")
-    if not 1 <= t <= 2**53:
-        raise ValueError(f"t: expected an integer from 1 to 2**53, got {t}")
-    options = {"lr": lr, "beta1": beta1, "beta2": beta2, "epsilon": epsilon}
-    _update(ADAM, int(t), options, g, p=p, m=m, v=v)
+    options = as_scalars(lr=lr, beta1=beta1, beta2=beta2, epsilon=epsilon)
+    update_arrays(ADAM, as_iteration(t), options, g, p=p, m=m, v=v)
 
 
-def _update(rule: Any, t: int, options: dict[str, float], g: ArrayLike, **arrays: Array) -> None:
-    """Check everything, then update the arrays, of which the first are the parameters."""
-    numbers = np.array([as_scalar(value, name) for name, value in options.items()])
+def update_arrays(rule: Any, t: int, options: Array, g: ArrayLike, **arrays: Array) -> None:
+    """Check parameters and states, by the names that messages use, and update them in place.
+
+    `options` and `t` are as for `rule_coefficients`.
+    """
     g, ready = check_in_place(g, **arrays)
-    p, *states = [a.reshape(-1) for a in ready]
-    s0, s1, *_ = (*states, p[:0], p[:0])
-    if not _run(rule, p, g.reshape(-1), s0, s1, numbers, t):
-        raise_overlap(*arrays)
+    update_ready(rule, t, options, g, ready)
     for a, result in zip(arrays.values(), ready, strict=True):
         if result is not a:
             a[...] = result
+
+
+def update_ready(rule: Any, t: int, options: Array, g: Array, arrays: list[Array]) -> None:
+    """Update arrays that `check_in_place` has returned."""
+    flat = [a.reshape(-1) for a in arrays]
+    none = flat[0][:0]
+    p, s0, s1, *_ = (*flat, none, none)
+    if not _run(rule, p, g.reshape(-1), s0, s1, options, t):
+        raise ValueError("expected separate arrays, got parameters and states that overlap")
 
 
 @njit(nogil=True)
@@ -380,11 +384,9 @@ def _jit_adagrad(p, g, h, lr, epsilon=1e-7):
 def _jit_rmsprop(p, g, h, lr, decay_rate, epsilon=1e-7):
     numbers = {"lr": lr, "decay_rate": decay_rate, "epsilon": epsilon}
     require_in_place("rmsprop_update", g, numbers, p=p, h=h)
-
-    def update(p, g, h, lr, decay_rate, epsilon=1e-7):
-        _jit_update(RMSPROP, 1, (lr, decay_rate, epsilon), g, p, h)
-
-    return update
+    return lambda p, g, h, lr, decay_rate, epsilon=1e-7: _jit_update(
+        RMSPROP, 1, (lr, decay_rate, epsilon), g, p, h
+    )
 
 
 @overload(adam_update)
@@ -393,8 +395,6 @@ def _jit_adam(p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7):
     require_in_place("adam_update", g, numbers, p=p, m=m, v=v)
     if not isinstance(t, types.Integer):
         raise TypingError(f"adam_update: expected t as an integer from 1, got {t}")
-
-    def update(p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7):
-        _jit_update(ADAM, t, (lr, beta1, beta2, epsilon), g, p, m, v)
-
-    return update
+    return lambda p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7: _jit_update(
+        ADAM, t, (lr, beta1, beta2, epsilon), g, p, m, v
+    )
