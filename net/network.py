@@ -14,11 +14,20 @@ from kernels._arrays import FLOAT64, as_real
 from kernels._targets import check_targets
 from net import archive, fast_path, structure
 from net.gradient import numerical_gradient
-from net.layers import Affine, Layer, SoftmaxWithLoss
+from net.layers import Layer, SoftmaxWithLoss
 from net.parameters import LayerArrays
 from net.validation import check_finite, check_int
 
 Array = NDArray[Any]
+
+
+class Layers(OrderedDict[str, Any]):
+    """Layers by name, in order, and by number."""
+
+    def __getitem__(self, key: str | int) -> Any:
+        if isinstance(key, int | np.integer):
+            return list(self.values())[key]
+        return super().__getitem__(key)
 
 
 class Network:
@@ -37,8 +46,9 @@ class Network:
 
     Attributes
     ----------
-    layers : OrderedDict
-        Replacing, adding and removing layers works.
+    layers : Layers
+        An OrderedDict; replacing, adding and removing layers works. A number in place of a name
+        gives the layer at that place.
     last_layer, lastLayer : object
         Two names of one attribute.
     params : LayerArrays
@@ -81,7 +91,7 @@ class Network:
         weight_decay: float = 0.0,
     ):
         named: Any = layers if isinstance(layers, Mapping) else _name(layers)
-        self.layers: OrderedDict[str, Any] = OrderedDict(named)
+        self.layers: OrderedDict[str, Any] = Layers(named)
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         for name, layer in self.layers.items():
             if not (isinstance(name, str) and isinstance(layer, Layer)):
@@ -117,7 +127,7 @@ class Network:
         if values.keys() != params.keys():
             raise ValueError(f"params: expected {', '.join(params)}, got {', '.join(values)}")
         for key, value in values.items():
-            params[key] = value  # type: ignore[assignment]  # converted by `LayerArrays`
+            params[key] = value
 
     @property
     def buffers(self) -> LayerArrays:
@@ -190,8 +200,14 @@ class Network:
         """
         loss = fast_path.loss(self, x, t)
         if loss is None:
-            loss = self.last_layer.forward(self.predict(x, train_flg), t)
+            loss = self.last_layer.forward(self._output(x, train_flg), t)
         return loss + self._decay_loss() if self.weight_decay else loss
+
+    def _output(self, x: ArrayLike, train_flg: bool) -> Array:
+        """Call `predict`, which may be that of a subclass without the second argument."""
+        if any(map(_takes_train_flg, self.layers.values())):
+            return self.predict(x, train_flg=train_flg)
+        return self.predict(x)
 
     def _decay_loss(self) -> float:
         squares = [
@@ -263,7 +279,12 @@ class Network:
         return grads
 
     def _gradient_by_layers(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
-        self.last_layer.forward(self.predict(x, train_flg=True), t)
+        if type(self).loss is Network.loss:
+            self.last_layer.forward(self._output(x, True), t)
+        elif _has_train_flg(type(self).loss):
+            self.loss(x, t, train_flg=True)
+        else:  # a subclass with a loss of its own
+            self.loss(x, t)
         dout = self.last_layer.backward(1)
         names, layers = list(self.layers), list(self.layers.values())
         for i in range(len(layers) - 1, -1, -1):
@@ -277,7 +298,7 @@ class Network:
                 break
         grads = {}
         for key, (layer, name) in self.params.places().items():
-            grad = getattr(layer, f"d{name}", None)
+            grad: Any = getattr(layer, f"d{name}", None)
             if np.shape(grad) != np.shape(getattr(layer, name)) or grad is None:
                 raise ValueError(
                     f"{type(layer).__name__}.backward: expected d{name} of shape "
@@ -316,9 +337,9 @@ class Network:
                     f"{name}: expected layers that draw no random numbers, got {layer!r}, with "
                     "which each call of loss gives another value; set its dropout_ratio to 0"
                 )
-        grads = fast_path.numerical_gradient(self, x, t)
-        if grads is not None:
-            return grads
+        fast: dict[str, Array] | None = fast_path.numerical_gradient(self, x, t)
+        if fast is not None:
+            return fast
         buffers = {key: np.copy(value) for key, value in self.buffers.items() if value is not None}
 
         def loss(_: Array) -> float:
@@ -404,9 +425,3 @@ def _has_train_flg(function: Any) -> bool:
         return "train_flg" in inspect.signature(function).parameters
     except (TypeError, ValueError):  # a function in C, without a signature
         return False
-
-
-def first_affine(network: Network) -> Affine | None:
-    """Return the first layer if it is an `Affine` of `net`."""
-    layer = next(iter(network.layers.values()), None)
-    return layer if type(layer) is Affine else None

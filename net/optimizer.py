@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from kernels import optimizers as rules
 from kernels._arrays import as_kernel_array
 from kernels._in_place import as_in_place, is_ready
-from net.options import finite
+from net.validation import check_finite
 
 Array = NDArray[Any]
 Params = MutableMapping[str, Any]
@@ -81,7 +81,7 @@ class Optimizer:
                 f"got {', '.join(options) or 'none'}"
             )
         for name in self.options:
-            setattr(self, name, finite(options[name], name))
+            setattr(self, name, check_finite(options[name], name))
         for slot in self.slots:
             setattr(self, slot, None)
         self.iter = 0

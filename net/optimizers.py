@@ -4,14 +4,14 @@ from typing import Any
 
 from kernels import optimizers as rules
 from net.optimizer import Array, Optimizer
-from net.options import finite
+from net.validation import check_finite
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "Optimizer", "RMSprop"]
 
 
 def _share(value: Any, name: str, *, below_one: bool = False) -> float:
     """Return an option between 0 and 1, or raise."""
-    number = finite(value, name)
+    number = check_finite(value, name)
     if not 0 <= number <= 1 or (below_one and number == 1):
         upper = "less than 1" if below_one else "1"
         raise ValueError(f"{name}: expected a number from 0 to {upper}, got {number}")

@@ -16,8 +16,7 @@ from net.training_run import TrainingRun, next_stop
 from net.validation import check_int
 
 _OPTIMIZERS = {
-    name.lower(): getattr(optimizers, name)
-    for name in ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+    name.lower(): getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"
 }
 
 

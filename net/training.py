@@ -151,9 +151,10 @@ def train(
                 raise TypeError(f"callback: expected a function, got {callback!r}")
             path = None if checkpoint is None else check_path(checkpoint, "checkpoint")
             resume = check_resume(resume, path, optimizer)
-        run = TrainingRun(network, sets, optimizer, batch_size, source, group)
+        args = network, sets, optimizer, batch_size, source, group
+        run = TrainingRun(*args, iterations=iterations, resume=resume)
         group.on_rank_zero(partial(run.prepare_checkpoint, path, resume))
-        run.begin(iterations)
+        run.begin()
         # No bar unless it is shown: a bar that is not takes a lock which processes share, and which
         # a child that is killed at that moment never gives back.
         shown = group.is_rank_zero and shows_bar(progress)

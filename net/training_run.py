@@ -33,6 +33,8 @@ class TrainingRun:
     batch_size : int
     rng : numpy.random.Generator, RandomState or the module numpy.random
     group : SingleProcess or ProcessGroup
+    **options
+        What else has to be the same on all ranks.
 
     Attributes
     ----------
@@ -55,10 +57,12 @@ class TrainingRun:
         batch_size: int,
         rng: Any,
         group: SingleProcess,
+        **options: Any,
     ):
         self.network, self.optimizer, self.sets = network, optimizer, sets
         self.batch_size, self.rng, self.group = batch_size, rng, group
         fields = {
+            **options,
             "structure": structure.describe(network),
             "rng": describe(rng),
             "batch_size": batch_size,
@@ -103,11 +107,8 @@ class TrainingRun:
             path, self.network, self.optimizer, self.history, self._rngs, self._settings
         )
 
-    def begin(self, iterations: int) -> None:
+    def begin(self) -> None:
         """Let all ranks begin where rank 0 does."""
-        if len(set(self.group.allgather(iterations))) > 1:
-            values = ", ".join(map(str, self.group.allgather(iterations)))
-            raise ValueError(f"iterations: expected the same on all ranks, got {values}")
         self.group.broadcast_state(self._state, self._set_state)
         if self.group.size > 1 and self.rng is np.random and draws_random_numbers(self.network):
             # Layers draw other numbers on each rank: the batches come from a twin of the state.
@@ -202,7 +203,7 @@ class TrainingRun:
                     "about 0 to 1; a checkpoint is kept as it was before"
                 )
                 self.group.on_rank_zero(
-                    partial(warnings.warn, message, RuntimeWarning, stacklevel=6)
+                    partial(warnings.warn, message, RuntimeWarning, stacklevel=5)
                 )
                 return True
         return False  # only their sum is not

@@ -13,7 +13,7 @@ from threading import Timer
 import numpy as np
 from mpi4py import MPI
 
-from net import Relu, Sigmoid, TwoLayerNet, train
+from net import Adam, Relu, Sigmoid, TwoLayerNet, train
 
 comm = MPI.COMM_WORLD
 RANK, RANKS = comm.rank, comm.size
@@ -201,12 +201,15 @@ def errors(folder):
         "layers": attempt(failing(ValueError(), 99) if last == RANK else network()),
         "comm": attempt(comm="world"),
         "no examples": attempt(x_train=x[:0], t_train=t[:0]),
+        "whole set": attempt(x_train=examples()[0], t_train=examples()[1]),
+        "optimizer": attempt(**only(last, "optimizer", Adam())),
+        "iterations": attempt(**only(last, "iterations", 41)),
         "nothing again": attempt(),
     }
-    import net.ranks
+    import net.process_group
 
     if last == RANK:
-        net.ranks._version = lambda: "0.0.0"
+        net.process_group._version = lambda: "0.0.0"
     seen["njitnet"] = attempt()
     if RANK == 0:
         print(json.dumps(seen))
@@ -216,24 +219,28 @@ def uncaught(file, how):
     """A run that ends by an error on the last rank, some evaluations on."""
     net = network()
     error = signal.SIGKILL if how == "killed" else ValueError("uncaught")
-    net.layers["Relu1"] = Fails(error, 100, RANKS - 1)
+    failing_relu = Fails(error, 100, RANKS - 1)  # beside the layer, whose class is in the checkpoint
+    relu = net.layers["Relu1"]
+    forward, backward = relu.forward, failing_relu.backward
+    relu.forward = lambda x: [forward(x), failing_relu.forward(x)][0]
+    relu.backward = backward
     data = [part(a) for a in examples()]
     train(net, *data, iterations=10**6, batch_size=17, rng=5, checkpoint=file, comm=comm)
 
 
 def torn():
     """An error that the others cannot hear of: MPI itself fails on the last rank."""
-    from net.ranks import Ranks
+    from net.process_group import ProcessGroup
 
-    class Broken(Ranks):
-        def share(self, *_):
+    class Broken(ProcessGroup):
+        def broadcast_state(self, *_):
             if RANK == RANKS - 1:
                 raise MPI.Exception(MPI.ERR_OTHER)
             comm.barrier()
 
-    import net.ranks
+    import net.process_group
 
-    net.ranks.Ranks = Broken
+    net.process_group.ProcessGroup = Broken
     train(network(), *(part(a) for a in examples()), iterations=1, comm=comm)
 
 

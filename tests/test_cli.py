@@ -21,7 +21,7 @@ from PIL import Image
 
 from net import TwoLayerNet, archive, load_mnist, train
 from net.__main__ import main
-from net.predict import draw, read_images
+from net.images import draw, read_images
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "net"]
@@ -157,7 +157,7 @@ def test_learns_mnist(tmp_path):
 
 def test_same_numbers_as_the_script_with_the_same_seed(data, tmp_path, capsys):
     options = ("--seed", 3, "--dtype", "float64", "--iterations", 100, "--batch-size", 30)
-    sizes = ("--hidden-size", 12, "--learning-rate", 0.3, "--data", data, "--no-plot")
+    sizes = ("--hidden", 12, "--learning-rate", 0.3, "--data", data, "--no-plot")
     assert main([str(w) for w in ("train", *options, *sizes, "--output", tmp_path / "a/b")]) == 0
 
     sets = load_mnist(path=data)
@@ -295,7 +295,8 @@ def test_predicts_the_test_set(data, network, tmp_path):
     out, err = run("predict", "--network", network, "--data", data, "--count", 5, cwd=tmp_path)
     assert err == ""
     (_, _), (x, t) = load_mnist(path=data)
-    lines = [line.split() for line in out.splitlines()[:5]]
+    header, *lines = [line.split() for line in out.splitlines()[:6]]
+    assert header == ["image", "prediction", "probability", "label"]
     assert [int(line[0]) for line in lines] == list(range(5))
     assert [int(line[3]) for line in lines] == t[:5].tolist()
     y = TwoLayerNet.load(network).predict(x[:5]).astype(np.float64)
@@ -331,7 +332,7 @@ def test_predicts_an_idx_file_with_the_answers_beside_it(network, tmp_path, caps
     file.unlink()
     assert main(list(map(str, words))) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [len(line.split()) for line in lines] == [3] * 6
+    assert [len(line.split()) for line in lines] == [3] * 7
 
 
 @pytest.mark.parametrize("kind", range(CLASSES))
@@ -353,7 +354,7 @@ def test_predicts_pictures(network, tmp_path, capsys, kind):
     for name, picture in forms.items():
         picture.save(tmp_path / name)
         assert main(["predict", str(tmp_path / name), "--network", str(network)]) == 0
-        number, digit, probability = capsys.readouterr().out.split()
+        number, digit, probability = capsys.readouterr().out.splitlines()[1].split()
         assert (number, digit) == ("0", str(kind)), name
         assert float(probability) > 0.6, name
 
@@ -412,9 +413,9 @@ BAD_OPTIONS = [
     *(["--learning-rate", value] for value in ("0", "-0.1", "nan", "inf", "x", "")),
     *(["--seed", value] for value in ("-1", "4294967296", "x")),
     *(["--threads", value] for value in ("0", "100000")),
-    ["--hidden-size", "0"],
-    ["--hidden-size", "9" * 30],
-    ["--hidden-size", "9" * 12],
+    ["--hidden", "0"],
+    ["--hidden", "9" * 30],
+    ["--hidden", "9" * 12],
     ["--batch-size", "301"],
     ["--dtype", "float16"],
     ["--dtype", "int\n"],
@@ -450,7 +451,24 @@ BAD_OPTIONS = [
     ["predict", "some-images-idx3"],
     ["predict", "odd.png", "--data", "folder"],
     ["predict", "--output", "text"],
-    ["predict", "odd.png", "more"],
+    ["predict", "blank.png"],
+    ["predict", "odd.png", "blank.png"],
+    ["--network", "three-layer"],
+    ["--hidden", "10,10"],
+    ["--hidden", "10,"],
+    ["--activation", "sigmoid"],
+    ["--network", "multi-layer", "--activation", "tanh"],
+    ["--network", "multi-layer", "--dropout", "1"],
+    ["--dropout", "0.5"],
+    ["--batch-norm"],
+    ["--weight-decay", "-1"],
+    ["--optimizer", "newton"],
+    ["--epochs", "0"],
+    ["--epochs", "2", "--iterations", "5"],
+    ["--resume", "auto"],
+    ["--resume", "never", "--checkpoint", "state"],
+    ["--output", ".", "--checkpoint", "network.npz"],
+    ["--output", ".", "--checkpoint", "folder/../history.png"],
 ]
 
 
@@ -465,6 +483,7 @@ def crowded(tmp_path_factory, network):
     TwoLayerNet(60, 4, CLASSES, rng=0).save(folder / "odd.npz")
     TwoLayerNet(SIZE**2, 4, 2, rng=0).save(folder / "two.npz")
     Image.fromarray(np.arange(900, dtype=np.uint8).reshape(30, 30)).save(folder / "odd.png")
+    Image.new("RGBA", (20, 20), (255, 255, 255, 0)).save(folder / "blank.png")
     (folder / "cut.png").write_bytes((folder / "odd.png").read_bytes()[:-300])
     images, labels = figures(np.random.default_rng(4), 10)
     (folder / "cut-idx3").write_bytes(idx(images)[:-1])
@@ -498,7 +517,7 @@ def test_errors_of_a_process(words, tmp_path):
 
 def test_help_and_version(capsys):
     for words, text in (
-        (["--help"], "njitnet predict [FILE]"),
+        (["--help"], "njitnet predict [FILE ...]"),
         (["predict", "--help"], "--network FILE"),
         (["--version"], "njitnet"),
         (["predict", "--version"], "njitnet"),
@@ -513,6 +532,6 @@ def test_the_help_tells_every_default(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for default in ("10000", "100", "0.1", "50", "float32", "MNIST", "runs"):
-        assert f"(default: {default})" in text
+    for default in ("10000", "100", "0.1", "50", "float32", "MNIST", "runs", "two-layer", "sgd"):
+        assert re.search(rf"\(default: {default}[);]| {default} for", text), default
     assert "None" not in text

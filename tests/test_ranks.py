@@ -115,7 +115,9 @@ def test_input_that_fails_on_one_rank(errors, name):
         ("pixels", r"x_test: .* got \(..., 20\) of .* on .*; \(..., 19\) of .* on rank {}"),
         ("sets", r"sets: .* got \['train', 'test'\] on .*; \['train'\] on rank {}"),
         ("W1", r"W1: .* got \(20, 13\) of float64 on .*; .* float32 on rank {}"),
-        ("layers", "layers: .*Relu.* on .*;.*Fails.* on rank {}"),
+        ("layers", "structure: .*Relu.* on .*;.*Fails.* on rank {}"),
+        ("optimizer", r"optimizer: .* got SGD\(lr=0.1\) on .*; Adam\(.*\) on rank {}"),
+        ("iterations", "iterations: .* got 40 on .*; 41 on rank {}"),
     ],
 )
 def test_disagreement_is_told_on_all(errors, name, message):
@@ -135,6 +137,12 @@ def test_no_examples(errors):
     assert {error for error, *_ in errors["no examples"]} == {
         "ValueError: x_train: expected an example on one rank at least, got none"
     }
+
+
+def test_the_whole_data_set_on_every_rank(errors):
+    (raised,) = {error for error, *_ in errors["whole set"]}
+    assert raised.startswith("ValueError: x_train: expected a shard of the data on each rank, got")
+    assert "load_mnist(part=(comm.rank, comm.size))" in raised
 
 
 def test_ctrl_c_stops_all_in_the_same_iteration(errors):

@@ -51,18 +51,18 @@ def make_network(
     -------
     Network
     """
-    from net import DeepConvNet, MultiLayerNet, MultiLayerNetExtend, SimpleConvNet, TwoLayerNet
+    import net
 
     common = {"dtype": options.dtype, "rng": rng}
     pixels, sizes = image[0] * image[1], hidden or options.hidden
     network: Any
     if options.network == "two-layer":
-        network = TwoLayerNet(pixels, (sizes or [50])[0], classes, **common)
+        network = net.TwoLayerNet(pixels, (sizes or [50])[0], classes, **common)
     elif options.network == "multi-layer":
         activation = options.activation or "relu"
         args = (pixels, sizes or [100, 100], classes, activation, activation)
         if options.dropout is not None or options.batch_norm:
-            network = MultiLayerNetExtend(
+            network = net.MultiLayerNetExtend(
                 *args,
                 use_dropout=options.dropout is not None,
                 dropout_ration=options.dropout or 0.0,
@@ -70,13 +70,13 @@ def make_network(
                 **common,
             )
         else:
-            network = MultiLayerNet(*args, **common)
+            network = net.MultiLayerNet(*args, **common)
     elif options.network == "simple-conv":
-        network = SimpleConvNet(
+        network = net.SimpleConvNet(
             (1, *image), hidden_size=(sizes or [100])[0], output_size=classes, **common
         )
     else:
-        network = DeepConvNet(
+        network = net.DeepConvNet(
             (1, *image), hidden_size=(sizes or [50])[0], output_size=classes, **common
         )
     network.weight_decay = options.weight_decay
@@ -96,7 +96,7 @@ def make_optimizer(options: argparse.Namespace) -> Any:
     """
     from net import optimizers
 
-    kinds = {kind.__name__.lower(): kind for kind in optimizers.ALL}
+    kinds = {name.lower(): getattr(optimizers, name) for name in optimizers.__all__}
     rate = options.learning_rate
     if rate is None and options.optimizer == "sgd":
         rate = 0.1  # the lecture's
