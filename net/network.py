@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kernels._arrays import FLOAT64, as_real
 from kernels._targets import check_targets
 from net import archive, fast_path, structure
+from net.conv_blocks import has_parameters, join_layers
 from net.gradient import numerical_gradient
 from net.layers import Layer, SoftmaxWithLoss
 from net.parameters import LayerArrays
@@ -111,6 +112,7 @@ class Network:
             raise ValueError(f"weight_decay: expected a number from 0, got {self.weight_decay}")
         self._params = LayerArrays(self.layers)
         self._buffers = LayerArrays(self.layers, "buffers")
+        self._units: list[Any] = []
 
     @property
     def params(self) -> LayerArrays:
@@ -170,7 +172,8 @@ class Network:
             If `x` is no batch of real numbers for this network.
         """
         out: Any = x
-        for layer in self.layers.values():
+        self._units = join_layers(self.layers.values())
+        for layer in self._units:
             if _takes_train_flg(layer):
                 out = layer.forward(out, train_flg=train_flg)
             else:
@@ -286,13 +289,15 @@ class Network:
         else:  # a subclass with a loss of its own
             self.loss(x, t)
         dout = self.last_layer.backward(1)
-        names, layers = list(self.layers), list(self.layers.values())
-        for i in range(len(layers) - 1, -1, -1):
-            dout = layers[i].backward(dout)
+        units = list(self.layers.values())
+        if type(self).predict is Network.predict:
+            units = self._units  # as `predict` went through them
+        for i in range(len(units) - 1, -1, -1):
+            dout = units[i].backward(dout)
             if dout is None:
-                if any(getattr(layer, "parameters", ()) for layer in layers[:i]):
+                if any(has_parameters(unit) for unit in units[:i]):
                     raise ValueError(
-                        f"{names[i]}: expected the gradient with respect to its input, for the "
+                        f"{units[i]!r}: expected the gradient with respect to its input, for "
                         "layers before it have parameters; got None, as with input_gradient=False"
                     )
                 break

@@ -219,7 +219,9 @@ def uncaught(file, how):
     """A run that ends by an error on the last rank, some evaluations on."""
     net = network()
     error = signal.SIGKILL if how == "killed" else ValueError("uncaught")
-    failing_relu = Fails(error, 100, RANKS - 1)  # beside the layer, whose class is in the checkpoint
+    failing_relu = Fails(
+        error, 100, RANKS - 1
+    )  # beside the layer, whose class is in the checkpoint
     relu = net.layers["Relu1"]
     forward, backward = relu.forward, failing_relu.backward
     relu.forward = lambda x: [forward(x), failing_relu.forward(x)][0]

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
                 f"images, got '{options.batch_size}'"
             )
         if options.seed is not None:
-            np.random.seed(rng.randint(2**31))  # of the masks of dropout
+            np.random.seed(options.seed)  # for the masks of dropout
         network = make_network(options, image, classes, rng)
         iterations = options.iterations or 10_000
         if options.epochs is not None:

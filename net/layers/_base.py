@@ -1,5 +1,6 @@
 """The protocol of a layer, and what the layers share."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -68,3 +69,42 @@ def as_parameter(a: ArrayLike, name: str, ndim: int, dtype: np.dtype[Any] | None
         raise ValueError(f"{name}: expected {ndim} dimensions, got shape {a.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
         return a.astype(dtype or compute_dtype(a), copy=False)
+
+
+class Later:
+    """A value that is computed when it is first read.
+
+    Parameters
+    ----------
+    compute : callable
+        Without arguments.
+    """
+
+    def __init__(self, compute: Callable[[], Any]):
+        self._compute: Callable[[], Any] | None = compute
+        self._value: Any = None
+
+    @property
+    def value(self) -> Any:
+        """The value."""
+        if self._compute is not None:
+            self._value, self._compute = self._compute(), None
+        return self._value
+
+
+class MaybeLater:
+    """An attribute of a layer to which a `Later` may be assigned: reading it gives the value."""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Any, owner: type[Any]) -> Any:
+        if layer is None:
+            return self
+        value = layer.__dict__.get(self._name)
+        if isinstance(value, Later):
+            value = layer.__dict__[self._name] = value.value
+        return value
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        layer.__dict__[self._name] = value

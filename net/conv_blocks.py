@@ -1,0 +1,120 @@
+"""Convolution with the ReLU and the pooling that follow it, run as one kernel.
+
+The layers keep their attributes: what the kernel does not write to memory is computed when it is
+read.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from kernels._convolution_block import (
+    convolution_relu_backward,
+    convolution_relu_forward,
+    convolution_relu_pool_backward,
+    convolution_relu_pool_forward,
+)
+from kernels.pooling import max_pool_forward
+from net.layers import Affine, Convolution, Pooling, Relu
+from net.layers._base import Later
+from net.layers._plain import is_plain
+
+
+class ConvBlock:
+    """A convolution, a ReLU, and perhaps a 2 x 2 pooling.
+
+    Parameters
+    ----------
+    conv : Convolution
+    relu : Relu
+    pool : Pooling or None
+    before_affine : bool
+        Whether an affine layer follows, which reads images as rows.
+    """
+
+    def __init__(self, conv: Convolution, relu: Relu, pool: Pooling | None, before_affine: bool):
+        self._conv, self._relu, self._pool = conv, relu, pool
+        self._before_affine = before_affine
+        self._kept: Any = None
+
+    def forward(self, x: Any) -> Any:
+        """Return the output of the last of the layers."""
+        conv, relu, pool = self._conv, self._relu, self._pool
+        W, b, stride, pad = conv.W, conv.b, conv.stride, conv.pad
+        if pool is None:
+            out = self._kept = convolution_relu_forward(x, W, b, stride, pad)
+            relu.mask = Later(lambda: out <= 0)
+        else:
+            out, self._kept = convolution_relu_pool_forward(
+                x, W, b, stride, pad, channels_last=not self._before_affine
+            )
+            then = W.copy(), b.copy()  # the optimizer changes both before the user looks
+            again = Later(lambda: convolution_relu_forward(x, *then, stride, pad))
+            relu.mask = Later(lambda: again.value <= 0)
+            pool.x = again
+            pool.arg_max = Later(lambda: max_pool_forward(again.value, 2, 2, 2, 0)[1])
+        conv.x = x
+        return out
+
+    def backward(self, dout: Any) -> Any:
+        """Return the gradient with respect to the input, and set those of the convolution."""
+        conv = self._conv
+        args = conv.x, conv.W, conv.stride, conv.pad
+        backward = convolution_relu_backward
+        if self._pool is not None:
+            backward = convolution_relu_pool_backward
+        dx, conv.dW, conv.db = backward(
+            dout, self._kept, *args, input_gradient=conv.input_gradient
+        )
+        return dx
+
+
+def join_layers(layers: Iterable[Any]) -> list[Any]:
+    """Return layers with those that can run as one kernel joined to blocks.
+
+    Parameters
+    ----------
+    layers : iterable of layer
+
+    Returns
+    -------
+    list
+        Of layers and `ConvBlock`.
+    """
+    rest = list(layers)
+    joined: list[Any] = []
+    i = 0
+    while i < len(rest):
+        conv = rest[i]
+        if not (
+            type(conv) is Convolution
+            and i + 1 < len(rest)
+            and type(rest[i + 1]) is Relu
+            and is_plain(conv)
+            and is_plain(rest[i + 1])
+        ):
+            joined.append(conv)
+            i += 1
+            continue
+        relu, after = rest[i + 1], rest[i + 2] if i + 2 < len(rest) else None
+        pool = after if type(after) is Pooling and is_plain(after) and _is_2x2(after) else None
+        i += 2 if pool is None else 3
+        joined.append(ConvBlock(conv, relu, pool, i < len(rest) and isinstance(rest[i], Affine)))
+    return joined
+
+
+def has_parameters(unit: Any) -> bool:
+    """Tell whether a layer or block has something to train.
+
+    Parameters
+    ----------
+    unit : layer or ConvBlock
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(unit, ConvBlock) or bool(getattr(unit, "parameters", ()))
+
+
+def _is_2x2(pool: Pooling) -> bool:
+    return (pool.pool_h, pool.pool_w, pool.stride, pool.pad) == (2, 2, 2, 0)

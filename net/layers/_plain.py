@@ -1,0 +1,36 @@
+"""Whether layers are those of `net`, unchanged, so that compiled code may stand in for them."""
+
+from typing import Any
+
+from net.layers.activations import Relu, Sigmoid
+from net.layers.affine import Affine
+from net.layers.convolution import Convolution, Pooling
+from net.layers.softmax_with_loss import SoftmaxWithLoss
+
+_METHODS = {
+    kind: (kind.forward, kind.backward)
+    for kind in (Affine, Relu, Sigmoid, Convolution, Pooling, SoftmaxWithLoss)
+}
+
+
+def is_plain(layer: Any) -> bool:
+    """Tell whether a layer is one of `net`, with the methods that it was defined with.
+
+    Parameters
+    ----------
+    layer : object
+
+    Returns
+    -------
+    bool
+        False for a subclass, and where a method was replaced on the class or the layer.
+    """
+    kind = type(layer)
+    methods = _METHODS.get(kind)
+    return (
+        methods is not None
+        and kind.forward is methods[0]
+        and kind.backward is methods[1]
+        and "forward" not in layer.__dict__
+        and "backward" not in layer.__dict__
+    )

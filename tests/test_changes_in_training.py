@@ -1,0 +1,153 @@
+"""What a callback, a user's class or Ctrl-C does while a network trains."""
+
+import os
+import signal
+from threading import Timer
+
+import numpy as np
+import pytest
+
+import net
+from net import Affine, Relu, Sigmoid, TwoLayerNet, train
+
+
+@pytest.fixture
+def data(rng):
+    return rng.random((40, 8)), rng.integers(0, 3, 40)
+
+
+class OtherRelu(Relu):
+    """Makes of the network one that is trained by its layers."""
+
+
+@pytest.fixture(params=[False, True], ids=["compiled", "layers"])
+def network(request):
+    made = TwoLayerNet(8, 6, 3, 0.3, rng=1)
+    if request.param:
+        made.layers["Relu1"] = OtherRelu()
+    return made
+
+
+def by_hand(network, data, iterations, change):
+    """The lecture's loop, which calls `change` after an evaluation."""
+    x, t = data
+    choice = np.random.RandomState(5).choice
+    losses = []
+    for i in range(iterations):
+        mask = choice(len(x), 10)
+        grads = network.gradient(x[mask], t[mask])
+        for key, grad in grads.items():
+            network.params[key] -= 0.1 * grad
+        losses.append(network.loss(x[mask], t[mask]))
+        if i % 4 == 0:
+            change(i + 1)
+    return losses
+
+
+def rebind(network):
+    network.params["W2"] = network.params["W2"] * 1.5
+
+
+def in_place(network):
+    network.params["W1"] *= 1.1
+
+
+def whole(network):
+    network.params = {key: value * 1.01 for key, value in network.params.items()}
+
+
+def another_layer(network):
+    network.layers["Relu1"] = Sigmoid()
+
+
+@pytest.mark.parametrize("change", [rebind, in_place, whole, another_layer])
+def test_what_a_callback_changes_counts(network, data, change):
+    twin = TwoLayerNet(8, 6, 3, 0.3, rng=1)
+    twin.layers["Relu1"] = OtherRelu()
+    losses = by_hand(twin, data, 21, lambda done: done in (5, 13) and change(twin))
+
+    def callback(done, history):
+        if done in (5, 13):
+            change(network)
+
+    history = train(
+        network, *data, iterations=21, batch_size=10, rng=np.random.RandomState(5),
+        callback=callback,
+    )  # fmt: skip
+    np.testing.assert_allclose(history.train_loss_list, losses, rtol=1e-10)
+    for key, value in twin.params.items():
+        np.testing.assert_allclose(network.params[key], value, rtol=1e-9, atol=1e-12)
+    assert history.train_acc == network.accuracy(*data)
+
+
+def test_a_learning_rate_that_a_callback_lowers(network, data):
+    sgd = net.SGD(lr=0.1)
+
+    def callback(done, history):
+        sgd.lr = 0.0
+
+    before = {key: value.copy() for key, value in network.params.items()}
+    history = train(network, *data, iterations=20, batch_size=10, optimizer=sgd, rng=0,
+                    callback=callback)  # fmt: skip
+    assert len(history.train_loss_list) == 20
+    changed = max(np.abs(network.params[key] - value).max() for key, value in before.items())
+    assert 0 < changed < 0.1  # by the first iteration alone
+
+
+@pytest.mark.parametrize("kind", [Affine, Relu])
+def test_a_method_patched_on_a_class(data, monkeypatch, kind):
+    """Seen by all methods of the network, and by `train`."""
+    network = TwoLayerNet(8, 6, 3, 0.3, rng=1)
+    before, forward = network.loss(*data), kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, x: 2 * forward(self, x))
+    patched = network.loss(*data)
+    assert patched != before
+    history = train(network, *data, iterations=1, batch_size=40, learning_rate=0.0, rng=0)
+    assert abs(history.train_loss_list[0] - before) > abs(patched - before) / 2
+    monkeypatch.undo()
+    assert network.loss(*data) == before
+
+
+def test_a_method_patched_on_a_layer(data):
+    network = TwoLayerNet(8, 6, 3, 0.3, rng=1)
+    calls = []
+    layer = network.layers["Relu1"]
+    forward = layer.forward
+    layer.forward = lambda x: [calls.append(1), forward(x)][1]
+    train(network, *data, iterations=3, batch_size=10, rng=0)
+    assert len(calls) > 6
+
+
+def test_a_network_whose_loss_is_its_own(data):
+    class Doubled(TwoLayerNet):
+        def loss(self, x, t):
+            return 2 * super().loss(x, t)
+
+    history = train(Doubled(8, 6, 3, rng=1), *data, iterations=2, batch_size=10, rng=0)
+    expected = train(TwoLayerNet(8, 6, 3, rng=1), *data, iterations=2, batch_size=10, rng=0)
+    np.testing.assert_allclose(history.train_loss_list, 2 * np.array(expected.train_loss_list))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize("delay", [0.02 * k for k in range(1, 13)])
+def test_ctrl_c_leaves_network_and_history_together(network, data, delay):
+    """The network is where the history says, whenever Ctrl-C comes."""
+    histories = []
+    train(network, *data, iterations=30, batch_size=10, rng=5)  # compiled
+    start = {key: value.copy() for key, value in network.params.items()}
+    timer = Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        train(network, *data, iterations=10**8, batch_size=10, rng=7,
+              callback=lambda done, history: histories.append(history))  # fmt: skip
+    timer.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    done = len(histories[-1].train_loss_list) if histories else 0
+    twin = TwoLayerNet(8, 6, 3, rng=1)
+    if type(network.layers["Relu1"]) is OtherRelu:
+        twin.layers["Relu1"] = OtherRelu()
+    for key, value in start.items():
+        twin.params[key] = value
+    train(twin, *data, iterations=done, batch_size=10, rng=7)
+    for key, value in twin.params.items():
+        np.testing.assert_array_equal(network.params[key], value)
