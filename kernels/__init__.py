@@ -5,6 +5,12 @@ Every function takes NumPy arrays, works when called from Python and from a user
 """
 
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
+from kernels.convolution import (
+    convolution_backward,
+    convolution_backward_params,
+    convolution_forward,
+)
+from kernels.pooling import max_pool_backward, max_pool_forward
 from kernels.relu import relu_backward, relu_forward
 from kernels.sigmoid import sigmoid_backward, sigmoid_forward
 from kernels.softmax import (
@@ -17,6 +23,11 @@ __all__ = [
     "affine_backward",
     "affine_backward_params",
     "affine_forward",
+    "convolution_backward",
+    "convolution_backward_params",
+    "convolution_forward",
+    "max_pool_backward",
+    "max_pool_forward",
     "relu_backward",
     "relu_forward",
     "sigmoid_backward",

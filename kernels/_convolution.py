@@ -26,6 +26,7 @@ from kernels._function_pointers import get_function_address, run_chunks
 from kernels._gemm import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import VECTOR_BYTES, address_of, microkernel
+from kernels._pool_vectors import rectified_maximum_of_4
 
 LOWERED_RUN = 16
 """Runs of fewer adjacent inputs than this, ``FW C``, are lowered."""
@@ -35,9 +36,6 @@ FORWARD_CHUNKS = 24
 
 IDENTITY, RELU, RELU_POOL = np.int64(0), np.int64(1), np.int64(2)
 """What follows the convolution in the same pass: nothing, ReLU, ReLU and 2 x 2 maximum pooling."""
-
-DEAD = np.uint8(4)
-"""In place of an index in a 2 x 2 window: its maximum is not above 0, and has no gradient."""
 
 
 class Geometry(NamedTuple):
@@ -104,7 +102,20 @@ def weave(image, origin, row, channels, height, buffer):
 
 @njit(nogil=True)
 def convolve_row(
-    address, image, origin, row, channels, stride, height, width, packed, bias, out, at, count, woven
+    address,
+    image,
+    origin,
+    row,
+    channels,
+    stride,
+    height,
+    width,
+    packed,
+    bias,
+    out,
+    at,
+    count,
+    woven,
 ):
     """Write one row of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
 
@@ -138,29 +149,6 @@ def woven_buffer(channels, stride, height, width, count, dtype):
 def _rectify(a):
     for i in range(a.size):
         a[i] = 0 if a[i] <= 0 else a[i]
-
-
-@njit(nogil=True)
-def _rectify_and_pool(rows, out, arg):
-    """Two rows (2, OW, columns) become one, (OW // 2, columns), of maxima and their indices."""
-    columns, zero = rows.shape[2], rows.dtype.type(0)
-    for x in range(rows.shape[1] // 2):
-        first = rows[0, 2 * x], rows[0, 2 * x + 1]
-        second = rows[1, 2 * x], rows[1, 2 * x + 1]
-        (a, b), (c, d) = first, second
-        o = out[x * columns : (x + 1) * columns]
-        j = arg[x * columns : (x + 1) * columns]
-        for f in range(columns):
-            best, k = a[f], np.uint8(0)
-            # The first NaN wins, as in NumPy: nothing is larger, and all else is not.
-            k = np.uint8(1) if b[f] > best or (b[f] != b[f] and best == best) else k
-            best = b[f] if k == 1 else best
-            k = np.uint8(2) if c[f] > best or (c[f] != c[f] and best == best) else k
-            best = c[f] if k == 2 else best
-            k = np.uint8(3) if d[f] > best or (d[f] != d[f] and best == best) else k
-            best = d[f] if k == 3 else best
-            j[f] = DEAD if best <= 0 else k
-            o[f] = zero if best <= 0 else best
 
 
 @njit(nogil=True)
@@ -212,8 +200,8 @@ def forward_images(args, n0, n1):
     columns = packed.shape[1]
     pooling = args.mode == RELU_POOL
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
-    rows = np.empty((2, g.out_width, columns) if pooling else (0, 0, 0), dtype)
-    rows_memory = rows.reshape(-1)
+    out_row = g.out_width * columns
+    rows = np.empty(2 * out_row if pooling else 0, dtype)
     maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
     length = g.channels * g.height * g.width
     for n in range(n0, n1):
@@ -227,17 +215,19 @@ def forward_images(args, n0, n1):
             for y in range(2 * pool_height):
                 convolve_row(address, image, start + y * stride * row, row, channels, stride,
                     g.filter_height, g.filter_width, packed, bias,
-                    rows_memory, (y % 2) * g.out_width * columns, g.out_width, woven)  # fmt: skip
-                if y % 2:
-                    at = (y // 2) * pool_width * columns
-                    _rectify_and_pool(rows, maxima[at:], arg[first * columns + at :])
+                    rows, (y % 2) * out_row, g.out_width, woven)  # fmt: skip
+                for j in range(pool_width if y % 2 else 0):
+                    at = ((y // 2) * pool_width + j) * columns
+                    rectified_maximum_of_4(rows, 2 * j * columns, columns, out_row,
+                        maxima, at, arg, first * columns + at, columns)  # fmt: skip
             _store_maxima(maxima, columns, g.filters, pool_height * pool_width,
                 out[first * g.filters :], args.out_channels_last)  # fmt: skip
             continue
         for y in range(g.out_height):
             at = (n * g.out_height + y) * g.out_width * columns
             convolve_row(address, image, start + y * stride * row, row, channels, stride,
-                g.filter_height, g.filter_width, packed, bias, out, at, g.out_width, woven)  # fmt: skip
+                g.filter_height, g.filter_width, packed, bias,
+                out, at, g.out_width, woven)  # fmt: skip
             if args.mode == RELU:
                 _rectify(out[at : at + g.out_width * columns])
 

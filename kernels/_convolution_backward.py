@@ -22,6 +22,7 @@ from kernels._convolution import (
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import address_of, microkernel
+from kernels._pool_vectors import unpool_4
 
 IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
 """How images are put together, by their number alone, for sums over a batch."""
@@ -66,21 +67,6 @@ def _rectify_gradient(out, start, height, n, d, origin, row):
         target = d[origin + y * row : origin + y * row + n]
         for i in range(target.size):
             target[i] = 0 if source[i] <= 0 else target[i]
-
-
-@njit(nogil=True)
-def _unpool(pooled, arg, height, width, depth, d, origin, row):
-    """Write each gradient to where the maximum of its 2 x 2 window was, and zeros around it."""
-    zero = d.dtype.type(0)
-    for y in range(height):
-        for x in range(width):
-            first = (y * width + x) * depth
-            source, j = pooled[first : first + depth], arg[first : first + depth]
-            for k in range(4):
-                at = origin + (2 * y + k // 2) * row + (2 * x + k % 2) * depth
-                target = d[at : at + depth]
-                for f in range(target.size):
-                    target[f] = source[f] if j[f] == k else zero
 
 
 @njit(nogil=True)
@@ -172,9 +158,7 @@ def backward_images(args, n0, n1):
     pool_height, pool_width = out_height // 2, out_width // 2
     pooled = np.zeros(pool_height * pool_width * depth if mode == RELU_POOL else 0, dtype)
     # The gradient of the input, which is a row of outputs of a convolution or a sum of windows.
-    turned_woven = woven_buffer(
-        depth, one, g.filter_height, g.filter_width, width, dtype
-    )
+    turned_woven = woven_buffer(depth, one, g.filter_height, g.filter_width, width, dtype)
     taps = g.filter_height * g.filter_width * channels
     zeros = np.zeros(max(taps, channels), dtype)
     shares = np.empty(out_width * taps if route == SCATTERED else 0, dtype)
@@ -186,11 +170,13 @@ def backward_images(args, n0, n1):
             first = n * pool_height * pool_width
             copy_image(dout, first * g.filters, args.dout_channels_last, g.filters, pool_height,
                 pool_width, pooled, zero, pool_width * depth, depth)  # fmt: skip
-            _unpool(pooled, arg[first * depth :], pool_height, pool_width, depth,
-                d, d_origin, d_row)  # fmt: skip
+            for p in range(pool_height * pool_width):
+                i, j = p // pool_width, p % pool_width
+                unpool_4(pooled, p * depth, arg, (first + p) * depth,
+                    d, d_origin + 2 * i * d_row + 2 * j * depth, depth, d_row, depth)  # fmt: skip
         else:
-            copy_image(dout, n * out_length, args.dout_channels_last, g.filters, out_height, out_width,
-                d, d_origin, d_row, depth)  # fmt: skip
+            copy_image(dout, n * out_length, args.dout_channels_last, g.filters, out_height,
+                out_width, d, d_origin, d_row, depth)  # fmt: skip
             if mode == RELU:
                 _rectify_gradient(out, n * out_length, out_height, out_width * depth,
                     d, d_origin, d_row)  # fmt: skip

@@ -32,6 +32,7 @@ def convolution_relu_forward(
         The channels come last in memory.
     """
     x, channels_last, W, g = convolution_operands("convolution_relu_forward", x, W, stride, pad)
+    out: Array
     out, memory = empty_images(g.images, g.filters, g.out_height, g.out_width, W.dtype)
     address = get_microkernel_address(W.dtype, W.dtype)
     run_forward(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import config, prange, types, typeof
+from numba import config, prange, typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 

@@ -10,10 +10,12 @@ from operator import index
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
-from kernels._arrays import Array, as_float, as_kernel_array, as_real, as_widenable, format_shapes
+from kernels._arrays import Array, as_float, as_kernel_array, as_real, as_widenable
 from kernels._cache import njit
 
 TRANSPOSE_BLOCK = 16
@@ -138,9 +140,6 @@ def window_count(n, window, stride, pad):
 
 def require_sizes(function: str, **sizes: Any) -> None:
     """Refuse to compile a call with anything but integers."""
-    from numba import types
-    from numba.core.errors import TypingError
-
     for name, kind in sizes.items():
         if not isinstance(kind, int | types.Integer | types.IntegerLiteral | types.Omitted):
             raise TypingError(f"{function}: expected {name} as an integer, got {kind}")

@@ -1,7 +1,7 @@
 """Convolution: ``out[n, f, i, j] = sum of x[n, c, i s + u - p, j s + v - p] W[f, c, u, v] + b[f]``.
 
-``s`` is the stride, ``p`` the pad, the sum is over ``c, u, v``, and ``x`` is 0 outside of the image:
-a cross-correlation, as everywhere in this field. The loops stand in `kernels._convolution`.
+``s`` is the stride, ``p`` the pad, the sum is over ``c, u, v``, and ``x`` is 0 outside of the
+image: a cross-correlation, as everywhere in this field. The loops stand in `kernels._convolution`.
 """
 
 import numpy as np
@@ -30,7 +30,6 @@ from kernels._images import (
 )
 from kernels._microkernel import microkernel_address
 from kernels.affine import get_microkernel_address
-
 
 NO_INDICES = np.empty(0, np.uint8)
 """Where there is no pooling."""
@@ -85,6 +84,7 @@ def convolution_forward(
     """
     x, channels_last, W, g = convolution_operands("convolution_forward", x, W, stride, pad)
     bias = as_bias(b, W)
+    out: Array
     out, memory = empty_images(g.images, g.filters, g.out_height, g.out_width, W.dtype)
     address = get_microkernel_address(W.dtype, W.dtype)
     run_forward(address, x, channels_last, W, bias, g, IDENTITY, memory, True, NO_INDICES)
@@ -189,8 +189,9 @@ def convolution_backward_params(
     x, channels_last, W, g = convolution_operands(name, x, W, stride, pad)
     dout, dout_last = as_gradient(name, dout, x, W, g)
     address, none = get_microkernel_address(W.dtype, W.dtype), np.empty(0, W.dtype)
-    return run_backward(address, dout, dout_last, IDENTITY, none, NO_INDICES,
+    dW, db = run_backward(address, dout, dout_last, IDENTITY, none, NO_INDICES,
         x, channels_last, W, g, False, none)  # fmt: skip
+    return dW, db
 
 
 def convolution_operands(
@@ -221,9 +222,12 @@ def convolution_operands(
         raise ValueError(
             f"{name}: expected x (N, C, H, W) and W (FN, C, FH, FW), got {format_shapes(x=x, W=W)}"
         )
-    out = check_windows(name, shape[2:], W.shape[2:], stride, pad)
+    n, channels, height, width = shape
+    size, window = (height, width), (W.shape[2], W.shape[3])
+    out = check_windows(name, size, window, stride, pad)
     images, channels_last = as_images(x, "x", W.dtype, widenable=True)
-    return images, channels_last, W, Geometry(*shape, W.shape[0], *W.shape[2:], stride, pad, *out)
+    g = Geometry(n, channels, height, width, W.shape[0], *window, stride, pad, *out)
+    return images, channels_last, W, g
 
 
 def as_bias(b: ArrayLike, W: Array) -> Array:
@@ -238,9 +242,7 @@ def as_bias(b: ArrayLike, W: Array) -> Array:
     return bias
 
 
-def as_gradient(
-    name: str, dout: ArrayLike, x: Array, W: Array, g: Geometry
-) -> tuple[Array, bool]:
+def as_gradient(name: str, dout: ArrayLike, x: Array, W: Array, g: Geometry) -> tuple[Array, bool]:
     """Return a gradient in the shape of the output, as from `as_images`, or raise."""
     dout = as_kernel_array(dout, W.dtype, "dout") if type(dout) is not np.ndarray else dout
     expected = g.images, g.filters, g.out_height, g.out_width

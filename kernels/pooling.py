@@ -24,6 +24,7 @@ from kernels._images import (
     require_sizes,
     window_count,
 )
+from kernels._pool_vectors import maximum_of_4, unpool_4
 from kernels._threads import MIN_PARALLEL_SIZE
 
 INT32 = np.dtype(np.int32)
@@ -149,10 +150,11 @@ def max_pool_backward(
             f"max_pool_backward: expected dout and arg_max {expected} beside x {size}, got "
             f"{found} and {arg_max.shape}"
         )
-    # The kernel takes both in one memory order, and looks at the indices as it goes.
-    indices = as_kernel_array(arg_max.transpose(0, 2, 3, 1), INT32, "arg_max")
+    dx: Array
     dx, memory = empty_images(*size, dout.dtype)
-    if _run_backward(dout, dout_last, indices, memory, *sizes):
+    right = _in_window(arg_max, sizes[4] * sizes[5])
+    indices = as_kernel_array(arg_max.transpose(0, 2, 3, 1), INT32, "arg_max")
+    if not right or _run_backward(dout, dout_last, indices, memory, *sizes):
         raise ValueError(
             f"arg_max: expected indices from 0 to {sizes[4] * sizes[5] - 1} that lie in the image, "
             f"got others between {arg_max.min()} and {arg_max.max()}"
@@ -170,7 +172,7 @@ def _pool_sizes(
         raise ValueError(
             f"{name}: expected a pad less than the window's {pool_h} x {pool_w}, got {pad}"
         )
-    out = check_windows(name, shape[2:], (pool_h, pool_w), stride, pad)
+    out = check_windows(name, (shape[2], shape[3]), (pool_h, pool_w), stride, pad)
     return *shape, pool_h, pool_w, stride, pad, *out
 
 
@@ -181,7 +183,7 @@ class _PoolArgs(NamedTuple):
     channels_last: bool
     pooled: Array  # forward (N, PH, PW, C); backward (N, C, PH, PW) or (N, PH, PW, C)
     indices: Array  # (N, PH, PW, C)
-    wrong: Array  # of each image, how many indices are in no window
+    wrong: Array  # of each image, how many indices lie outside of it
     n: int
     channels: int
     height: int
@@ -194,108 +196,109 @@ class _PoolArgs(NamedTuple):
     out_width: int
 
 
-@njit(nogil=True)
-def _first(x, k, out, arg):
-    for i in range(out.size):
-        out[i] = x[i]
-        arg[i] = k
+# Images are (pixels, C) here: a pixel is one index, and a loop over channels fills vectors.
 
 
 @njit(nogil=True)
-def _larger(x, k, out, arg):
-    for i in range(out.size):
+def _first(x, pixel, k, out, arg, q):
+    for i in range(x.shape[1]):
+        out[q, i] = x[pixel, i]
+        arg[q, i] = k
+
+
+@njit(nogil=True)
+def _larger(x, pixel, k, out, arg, q):
+    for i in range(x.shape[1]):
+        value, best = x[pixel, i], out[q, i]
         # The first NaN wins, as in NumPy: nothing is larger, and all else is not.
-        more = x[i] > out[i] or (x[i] != x[i] and out[i] == out[i])
-        arg[i] = k if more else arg[i]
-        out[i] = x[i] if more else out[i]
-
-
-@njit(nogil=True)
-def _largest_of_4(a, b, c, d, out, arg):
-    """What `_first` and `_larger` give in a window of 2 x 2."""
-    for i in range(out.size):
-        best, k = a[i], np.int32(0)
-        k = np.int32(1) if b[i] > best or (b[i] != b[i] and best == best) else k
-        best = b[i] if k == 1 else best
-        k = np.int32(2) if c[i] > best or (c[i] != c[i] and best == best) else k
-        best = c[i] if k == 2 else best
-        k = np.int32(3) if d[i] > best or (d[i] != d[i] and best == best) else k
-        best = d[i] if k == 3 else best
-        out[i], arg[i] = best, k
+        more = value > best or (value != value and best == best)
+        arg[q, i] = k if more else arg[q, i]
+        out[q, i] = value if more else best
 
 
 @njit(nogil=True)
 def _forward_images(g, n0, n1):
-    x, c = g.images, g.channels
-    row, length = g.width * c, g.height * g.width * c
-    copy = np.empty(0 if g.channels_last else length, x.dtype)
-    image = direct_or_copy(g.channels_last, x, copy)
-    pool_height, pool_width, origin = g.pool_height, g.pool_width, np.int64(0)
+    c, width, pixels = g.channels, g.width, g.height * g.width
+    out_pixels, zero = g.out_height * g.out_width, np.int64(0)
+    copy = np.empty(0 if g.channels_last else pixels * c, g.images.dtype)
+    memory = direct_or_copy(g.channels_last, g.images, copy)
+    x = memory.reshape((g.n * pixels if g.channels_last else pixels, c))
+    out, arg = g.pooled.reshape((g.n * out_pixels, c)), g.indices.reshape((g.n * out_pixels, c))
+    pool_height, pool_width = g.pool_height, g.pool_width
     for n in range(n0, n1):
-        start = n * length
+        start = n * pixels
         if not g.channels_last:
-            copy_image(x, start, g.channels_last, c, g.height, g.width, copy, origin, row, c)
-            start = origin
+            copy_image(
+                g.images, start * c, g.channels_last, c, g.height, width, copy, zero, width * c, c
+            )
+            start = zero
         for i in range(g.out_height):
             for j in range(g.out_width):
-                at = ((n * g.out_height + i) * g.out_width + j) * c
-                out, arg = g.pooled[at : at + c], g.indices[at : at + c]
+                q = n * out_pixels + i * g.out_width + j
                 top, left = i * g.stride - g.pad, j * g.stride - g.pad
                 y0, y1 = max(0, top), min(g.height, top + pool_height)
-                x0, x1 = max(0, left), min(g.width, left + pool_width)
-                first = start + y0 * row + x0 * c
+                x0, x1 = max(0, left), min(width, left + pool_width)
+                pixel = start + y0 * width + x0
                 if pool_height == 2 and pool_width == 2 and y1 - y0 == 2 and x1 - x0 == 2:
-                    second = first + row
-                    _largest_of_4(image[first : first + c], image[first + c : first + 2 * c],
-                        image[second : second + c], image[second + c : second + 2 * c],
-                        out, arg)  # fmt: skip
+                    maximum_of_4(
+                        memory, pixel * c, c, width * c, g.pooled, q * c, g.indices, q * c, c
+                    )
                     continue
-                k = np.int32((y0 - top) * pool_width + x0 - left)
-                _first(image[first : first + c], k, out, arg)
-                for y in range(y0, y1):
-                    for z in range(x0, x1):
-                        first = start + y * row + z * c
-                        k = np.int32((y - top) * pool_width + z - left)
-                        _larger(image[first : first + c], k, out, arg)
+                _first(x, pixel, np.int32((y0 - top) * pool_width + x0 - left), out, arg, q)
+                for u in range(y0, y1):
+                    for v in range(x0, x1):
+                        k = np.int32((u - top) * pool_width + v - left)
+                        _larger(x, start + u * width + v, k, out, arg, q)
 
 
 @njit(nogil=True)
-def _add_where(source, arg, k, target):
-    count = 0
-    for i in range(target.size):
-        here = arg[i] == k
-        target[i] += source[i] if here else 0
-        count += here
+def _add_where(dout, p, arg, q, k, dx, pixel):
+    """Add a window's gradients to one of its pixels, and return the number of maxima there."""
+    count = np.int32(0)
+    for i in range(dx.shape[1]):
+        here = arg[q, i] == k
+        dx[pixel, i] += dout[p, i] if here else 0
+        count += np.int32(here)
     return count
 
 
 @njit(nogil=True)
 def _backward_images(g, n0, n1):
-    dx, c = g.images, g.channels
-    row, length = g.width * c, g.height * g.width * c
-    out_row, out_length = g.out_width * c, g.out_height * g.out_width * c
-    copy = np.empty(0 if g.channels_last else out_length, dx.dtype)
-    dout = direct_or_copy(g.channels_last, g.pooled, copy)
-    origin = np.int64(0)
+    c, width, pixels = g.channels, g.width, g.height * g.width
+    out_pixels, zero = g.out_height * g.out_width, np.int64(0)
+    copy = np.empty(0 if g.channels_last else out_pixels * c, g.images.dtype)
+    memory = direct_or_copy(g.channels_last, g.pooled, copy)
+    dout = memory.reshape((g.n * out_pixels if g.channels_last else out_pixels, c))
+    dx, arg = g.images.reshape((g.n * pixels, c)), g.indices.reshape((g.n * out_pixels, c))
+    # Windows of 2 x 2 that do not overlap; their indices were looked at before.
+    whole = g.pool_height == 2 and g.pool_width == 2 and g.stride > 1 and g.pad == 0
+    filled = g.stride == 2 and 2 * g.out_height == g.height and 2 * g.out_width == width
     for n in range(n0, n1):
-        dx[n * length : (n + 1) * length] = 0
-        start, placed = n * out_length, 0
+        if not (whole and filled):
+            dx[n * pixels : (n + 1) * pixels] = 0
+        start, placed = n * out_pixels, 0
         if not g.channels_last:
-            copy_image(g.pooled, start, g.channels_last, c, g.out_height, g.out_width,
-                copy, origin, out_row, c)  # fmt: skip
-            start = origin
+            copy_image(g.pooled, start * c, g.channels_last, c, g.out_height, g.out_width,
+                copy, zero, g.out_width * c, c)  # fmt: skip
+            start = zero
         for i in range(g.out_height):
             for j in range(g.out_width):
-                at = i * out_row + j * c
-                source = dout[start + at : start + at + c]
-                arg = g.indices[n * out_length + at : n * out_length + at + c]
+                at = i * g.out_width + j
                 top, left = i * g.stride - g.pad, j * g.stride - g.pad
-                for y in range(max(0, top), min(g.height, top + g.pool_height)):
-                    for z in range(max(0, left), min(g.width, left + g.pool_width)):
-                        k = np.int32((y - top) * g.pool_width + z - left)
-                        first = n * length + y * row + z * c
-                        placed += _add_where(source, arg, k, dx[first : first + c])
-        g.wrong[n] = out_length - placed
+                if whole:
+                    unpool_4(memory, (start + at) * c, g.indices, (n * out_pixels + at) * c,
+                        g.images, ((n * g.height + top) * width + left) * c,
+                        c, width * c, c)  # fmt: skip
+                    placed += c
+                    continue
+                for u in range(max(0, top), min(g.height, top + g.pool_height)):
+                    for v in range(max(0, left), min(width, left + g.pool_width)):
+                        k = np.int32((u - top) * g.pool_width + v - left)
+                        placed += _add_where(
+                            dout, start + at, arg, n * out_pixels + at, k,
+                            dx, (n * g.height + u) * width + v,
+                        )  # fmt: skip
+        g.wrong[n] = out_pixels * c - placed
 
 
 @register_jitable
@@ -307,8 +310,13 @@ def _run_forward(x, channels_last, out, indices, n, *sizes):
 
 
 @register_jitable
+def _in_window(arg_max, size):
+    return arg_max.size == 0 or (arg_max.min() >= 0 and arg_max.max() < size)
+
+
+@register_jitable
 def _run_backward(dout, dout_last, indices, dx, n, *sizes):
-    """Fill ``dx``, and return how many indices are in no window."""
+    """Fill ``dx``, and return how many indices lie outside of the image."""
     wrong = np.zeros(n, np.int64)
     args = _PoolArgs(dx.reshape(-1), dout_last, dout.reshape(-1), indices.reshape(-1),
         wrong, n, *sizes)  # fmt: skip
@@ -368,7 +376,8 @@ def _compiled_max_pool_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, 
         indices = np.empty((shape[0], shape[2], shape[3], shape[1]), np.int32)
         indices[...] = arg_max.transpose((0, 2, 3, 1))
         dx, memory = empty_images(sizes[0], sizes[1], sizes[2], sizes[3], upper.dtype)
-        if _run_backward(upper, np.False_, indices, memory, *sizes):
+        right = _in_window(arg_max, sizes[4] * sizes[5])
+        if not right or _run_backward(upper, np.False_, indices, memory, *sizes):
             raise ValueError("arg_max: expected indices that lie in the image, got others")
         return dx
 

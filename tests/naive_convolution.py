@@ -1,4 +1,7 @@
-"""The course's convolution and pooling in plain NumPy, by im2col; nothing here imports ``kernels``."""
+"""The course's convolution and pooling in plain NumPy, by im2col.
+
+Nothing here imports ``kernels``.
+"""
 
 import numpy as np
 
@@ -49,7 +52,7 @@ def convolution_forward(x, W, b, stride=1, pad=0):
 
 
 def convolution_backward(dout, x, W, stride=1, pad=0):
-    filters, c, filter_h, filter_w = W.shape
+    filters, _, filter_h, filter_w = W.shape
     with np.errstate(all="ignore"):
         col = im2col(x, filter_h, filter_w, stride, pad)
         rows = dout.transpose(0, 2, 3, 1).reshape(len(col), filters)
@@ -74,7 +77,7 @@ def max_pool_forward(x, pool_h, pool_w, stride, pad=0):
 
 
 def max_pool_backward(dout, arg_max, shape, pool_h, pool_w, stride, pad=0):
-    n, c, out_h, out_w = dout.shape
+    n, c = dout.shape[:2]
     img = np.zeros((n, c, shape[2] + 2 * pad, shape[3] + 2 * pad), dout.dtype)
     with np.errstate(all="ignore"):
         for index in np.ndindex(dout.shape):
