@@ -5,6 +5,11 @@ Every function takes NumPy arrays, works when called from Python and from a user
 """
 
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
+from kernels.convolution import (
+    convolution_backward,
+    convolution_backward_params,
+    convolution_forward,
+)
 from kernels.optimizers import (
     adagrad_update,
     adam_update,
@@ -13,6 +18,7 @@ from kernels.optimizers import (
     rmsprop_update,
     sgd_update,
 )
+from kernels.pooling import max_pool_backward, max_pool_forward
 from kernels.relu import relu_backward, relu_forward
 from kernels.sigmoid import sigmoid_backward, sigmoid_forward
 from kernels.softmax import (
@@ -27,6 +33,11 @@ __all__ = [
     "affine_backward",
     "affine_backward_params",
     "affine_forward",
+    "convolution_backward",
+    "convolution_backward_params",
+    "convolution_forward",
+    "max_pool_backward",
+    "max_pool_forward",
     "momentum_update",
     "nesterov_update",
     "relu_backward",

@@ -62,9 +62,7 @@ class ConvBlock:
         backward = convolution_relu_backward
         if self._pool is not None:
             backward = convolution_relu_pool_backward
-        dx, conv.dW, conv.db = backward(
-            dout, self._kept, *args, input_gradient=conv.input_gradient
-        )
+        dx, conv.dW, conv.db = backward(dout, self._kept, *args, input_gradient=conv.input_gradient)
         return dx
 
 

@@ -199,7 +199,9 @@ def test_layers_without_gradients():
 
 def test_layers_before_one_without_input_gradient():
     network = Network([Scale(np.ones(6)), Affine(np.eye(6, 3), np.zeros(3), input_gradient=False)])
-    with pytest.raises(ValueError, match=r"Affine\(6, 3\): expected the gradient with respect to its"):
+    with pytest.raises(
+        ValueError, match=r"Affine\(6, 3\): expected the gradient with respect to its"
+    ):
         network.gradient(*batch())
 
 

@@ -1,10 +1,9 @@
 """Activation functions: ReLU and sigmoid."""
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 import kernels
-from net.layers._base import Array, Layer, require_forward
+from net.layers._base import Array, Layer, MaybeLater, require_forward
 
 
 class Relu(Layer):
@@ -26,8 +25,10 @@ class Relu(Layer):
     array([[0., 5.]])
     """
 
+    mask = MaybeLater()
+
     def __init__(self) -> None:
-        self.mask: NDArray[np.bool_] | None = None
+        self.mask = None
 
     def forward(self, x: ArrayLike) -> Array:
         """Compute ``max(x, 0)``; see `kernels.relu_forward`."""

@@ -1,0 +1,254 @@
+"""Loops of the convolution around the micro-kernel of :mod:`kernels._microkernel`.
+
+Channels come last in memory. The windows of one output row are then rows of a matrix that need not
+be written down: for a filter row, the inputs of each window are ``FW C`` adjacent elements, and the
+windows lie ``stride C`` apart. So an output row takes one call of the micro-kernel for each filter
+row, and nothing is unrolled into columns (im2col).
+
+With few channels such a run is too short. There the filter's rows of the input are woven into one
+another first, ``[x][fy][c]``, in a buffer of one output row: all inputs of a window are then
+adjacent, and one call does it. This lowering is that of M. Cho and D. Brand, "MEC: Memory-efficient
+Convolution for Deep Neural Network", ICML 2017.
+
+The gradient of the input is itself a convolution, of the padded gradient of the output with the
+filters turned round. That of the filters is a product of the windows, transposed by strides, and
+the gradient of the output; each chunk of images has a sum of its own, and these are added in order.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from kernels._arrays import Array
+from kernels._cache import njit
+from kernels._function_pointers import get_function_address, run_chunks
+from kernels._gemm import MIN_PARALLEL_FLOPS
+from kernels._images import copy_image, direct_or_copy
+from kernels._microkernel import VECTOR_BYTES, address_of, microkernel
+from kernels._pool_vectors import rectified_maximum_of_4
+
+LOWERED_RUN = 16
+"""Runs of fewer adjacent inputs than this, ``FW C``, are lowered."""
+
+FORWARD_CHUNKS = 24
+"""About how many chunks the images of a batch are put into, each with scratch memory of its own."""
+
+IDENTITY, RELU, RELU_POOL = np.int64(0), np.int64(1), np.int64(2)
+"""What follows the convolution in the same pass: nothing, ReLU, ReLU and 2 x 2 maximum pooling."""
+
+
+class Geometry(NamedTuple):
+    """Sizes of a convolution."""
+
+    images: int
+    channels: int
+    height: int
+    width: int
+    filters: int
+    filter_height: int
+    filter_width: int
+    stride: int
+    pad: int
+    out_height: int
+    out_width: int
+
+
+@register_jitable
+def is_lowered(channels, filter_width):
+    """Tell whether the rows of a window are woven into one another first."""
+    return channels * filter_width < LOWERED_RUN
+
+
+@register_jitable
+def padded_filters(filters, itemsize):
+    """Return the number of filters, rounded up to whole vectors."""
+    lanes = VECTOR_BYTES // itemsize
+    return (filters + lanes - 1) // lanes * lanes
+
+
+@register_jitable
+def pack_filters(W, columns):
+    """Return filters (F, C, FH, FW) as a matrix with a column each, zeros in those beyond."""
+    filters, channels, height, width = W.shape
+    axes = (3, 2, 1, 0) if is_lowered(channels, width) else (2, 3, 1, 0)
+    packed = np.zeros((channels * height * width, columns), W.dtype)
+    packed[:, :filters] = np.ascontiguousarray(W.transpose(axes)).reshape(-1, filters)
+    return packed
+
+
+@register_jitable
+def unpack_filters(packed, W):
+    """Return a matrix as `pack_filters` makes it from ``W``, without columns beyond, as filters."""
+    filters, channels, height, width = W.shape
+    if is_lowered(channels, width):
+        rows = packed.reshape((width, height, channels, filters)).transpose((3, 2, 1, 0))
+        return np.ascontiguousarray(rows)
+    rows = packed.reshape((height, width, channels, filters)).transpose((3, 2, 0, 1))
+    return np.ascontiguousarray(rows)
+
+
+@njit(nogil=True)
+def weave(image, origin, row, channels, height, buffer):
+    """Fill ``buffer[x][fy][c]`` with rows of an image."""
+    step = height * channels
+    count = buffer.size // max(1, step)
+    for fy in range(height):
+        for c in range(channels):
+            source, target = image[origin + fy * row + c :], buffer[fy * channels + c :]
+            for x in range(count):
+                target[x * step] = source[x * channels]
+
+
+@njit(nogil=True)
+def convolve_row(
+    address,
+    image,
+    origin,
+    row,
+    channels,
+    stride,
+    height,
+    width,
+    packed,
+    bias,
+    out,
+    at,
+    count,
+    woven,
+):
+    """Write one row of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
+
+    The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
+    """
+    columns = packed.shape[1]
+    c, b = address_of(out, at), address_of(bias, 0)
+    if woven.size:
+        weave(image, origin, row, channels, height, woven)
+        k = width * height * channels
+        microkernel(address, address_of(woven, 0), stride * height * channels, 1,
+            address_of(packed, 0), columns, k, b, 0, c, columns, count, columns)  # fmt: skip
+        return
+    k = width * channels
+    for fy in range(height):
+        init, init_row = (c, columns) if fy else (b, 0)
+        microkernel(address, address_of(image, origin + fy * row), stride * channels, 1,
+            address_of(packed, fy * k * columns), columns, k,
+            init, init_row, c, columns, count, columns)  # fmt: skip
+
+
+@register_jitable
+def woven_buffer(channels, stride, height, width, count, dtype):
+    """Return room for the woven input rows of ``count`` outputs, none where runs are long."""
+    size = ((count - 1) * stride + width) * height * channels
+    return np.empty(size if is_lowered(channels, width) else 0, dtype)
+
+
+# -------------------------------------------------------------------------------------- forward
+@njit(nogil=True)
+def _rectify(a):
+    for i in range(a.size):
+        a[i] = 0 if a[i] <= 0 else a[i]
+
+
+@njit(nogil=True)
+def _store_maxima(maxima, columns, filters, pixels, out, channels_last):
+    """Write (pixels, columns) as (pixels, filters) or (filters, pixels)."""
+    if channels_last:
+        for p in range(pixels):
+            source, target = maxima[p * columns :], out[p * filters : (p + 1) * filters]
+            for f in range(target.size):
+                target[f] = source[f]
+        return
+    for f in range(filters):
+        source, target = maxima[f:], out[f * pixels : (f + 1) * pixels]
+        for p in range(target.size):
+            target[p] = source[p * columns]
+
+
+class ForwardArgs(NamedTuple):
+    """Arguments of `forward_images`; all memory is flat."""
+
+    address: int  # of the micro-kernel
+    x: Array  # (N, C, H, W) or (N, H, W, C)
+    channels_last: bool
+    direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
+    packed: Array  # (K, columns)
+    bias: Array  # (columns,)
+    g: Geometry
+    mode: int
+    out: Array  # (N, OH, OW, columns), or if pooled (N, PH, PW, F) or (N, F, PH, PW)
+    out_channels_last: bool
+    arg: Array  # (N, PH, PW, columns) if pooled
+
+
+@njit(nogil=True)
+def forward_images(args, n0, n1):
+    """Fill some images' output, and the indices of maxima where there is pooling."""
+    address, x, packed, bias, g, out, arg = (
+        args.address, args.x, args.packed, args.bias, args.g, args.out, args.arg
+    )  # fmt: skip
+    direct = args.direct
+    dtype = packed.dtype
+    channels, stride, pad = g.channels, g.stride, g.pad
+    padded_width = g.width + 2 * pad
+    row = padded_width * channels
+    size = 0 if direct else (g.height + 2 * pad) * row
+    padded = np.zeros(size, dtype)  # the border stays
+    image = direct_or_copy(direct, x, padded)
+    woven = woven_buffer(channels, stride, g.filter_height, g.filter_width, g.out_width, dtype)
+    columns = packed.shape[1]
+    pooling = args.mode == RELU_POOL
+    pool_height, pool_width = g.out_height // 2, g.out_width // 2
+    out_row = g.out_width * columns
+    rows = np.empty(2 * out_row if pooling else 0, dtype)
+    maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
+    length = g.channels * g.height * g.width
+    for n in range(n0, n1):
+        start = n * length
+        if not direct:
+            copy_image(x, start, args.channels_last, channels, g.height, g.width,
+                padded, pad * (row + channels), row, channels)  # fmt: skip
+            start = 0
+        if pooling:
+            first = n * pool_height * pool_width
+            for y in range(2 * pool_height):
+                convolve_row(address, image, start + y * stride * row, row, channels, stride,
+                    g.filter_height, g.filter_width, packed, bias,
+                    rows, (y % 2) * out_row, g.out_width, woven)  # fmt: skip
+                for j in range(pool_width if y % 2 else 0):
+                    at = ((y // 2) * pool_width + j) * columns
+                    rectified_maximum_of_4(rows, 2 * j * columns, columns, out_row,
+                        maxima, at, arg, first * columns + at, columns)  # fmt: skip
+            _store_maxima(maxima, columns, g.filters, pool_height * pool_width,
+                out[first * g.filters :], args.out_channels_last)  # fmt: skip
+            continue
+        for y in range(g.out_height):
+            at = (n * g.out_height + y) * g.out_width * columns
+            convolve_row(address, image, start + y * stride * row, row, channels, stride,
+                g.filter_height, g.filter_width, packed, bias,
+                out, at, g.out_width, woven)  # fmt: skip
+            if args.mode == RELU:
+                _rectify(out[at : at + g.out_width * columns])
+
+
+@register_jitable
+def pays_threads(g):
+    """Tell whether the work of a pass is worth the threads' meeting."""
+    window = g.channels * g.filter_height * g.filter_width
+    outputs = g.images * g.out_height * g.out_width * g.filters
+    return 2.0 * outputs * window >= MIN_PARALLEL_FLOPS
+
+
+@register_jitable
+def run_forward(address, x, channels_last, W, bias, g, mode, out, out_channels_last, arg):
+    """Fill ``out``, and ``arg`` where there is pooling."""
+    columns = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
+    biases = np.zeros(columns, W.dtype)
+    biases[: g.filters] = bias
+    direct = channels_last and g.pad == 0 and x.dtype == W.dtype
+    args = ForwardArgs(address, x.reshape(-1), channels_last, direct, pack_filters(W, columns),
+        biases, g, mode, out.reshape(-1), out_channels_last, arg.reshape(-1))  # fmt: skip
+    function = get_function_address(forward_images, args, x.dtype, W.dtype)
+    size = max(1, (g.images + FORWARD_CHUNKS - 1) // FORWARD_CHUNKS)
+    run_chunks(function, args, g.images, size, pays_threads(g))

@@ -1,0 +1,246 @@
+"""Gradients of the convolution, in the manner of :mod:`kernels._convolution`."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from kernels._arrays import Array
+from kernels._cache import njit
+from kernels._convolution import (
+    RELU,
+    RELU_POOL,
+    Geometry,
+    convolve_row,
+    pack_filters,
+    padded_filters,
+    pays_threads,
+    unpack_filters,
+    weave,
+    woven_buffer,
+)
+from kernels._function_pointers import get_function_address, run_chunks
+from kernels._images import copy_image, direct_or_copy
+from kernels._microkernel import address_of, microkernel
+from kernels._pool_vectors import unpool_4
+
+IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
+"""How images are put together, by their number alone, for sums over a batch."""
+
+NO_DX, TURNED, SCATTERED = np.int64(0), np.int64(1), np.int64(2)
+"""How the gradient of the input is taken: not, as a convolution with turned filters, or by
+adding up each window's share, for strides above 1 and filters that hold NaN or infinity."""
+
+
+@register_jitable
+def chunk_size(n):
+    """Return how many images have one sum."""
+    return max(IMAGES_PER_CHUNK, (n + MAX_CHUNKS - 1) // MAX_CHUNKS)
+
+
+@register_jitable
+def turn_filters(W, depth):
+    """Return filters (F, C, FH, FW) as `pack_filters`, turned round, with F and C exchanged.
+
+    ``depth``, F or more, is what one pixel of the gradient takes in memory.
+    """
+    filters, channels, height, width = W.shape
+    turned = np.zeros((channels, depth, height, width), W.dtype)
+    turned[:, :filters] = W[:, :, ::-1, ::-1].transpose((1, 0, 2, 3))
+    return turned
+
+
+@register_jitable
+def spread_filters(W, depth):
+    """Return filters (F, C, FH, FW) as a matrix (depth, FH FW C), zeros in the rows beyond F."""
+    filters, channels, height, width = W.shape
+    matrix = np.zeros((depth, height * width * channels), W.dtype)
+    rows = np.ascontiguousarray(W.transpose((0, 2, 3, 1)))
+    matrix[:filters] = rows.reshape((filters, height * width * channels))
+    return matrix
+
+
+@njit(nogil=True)
+def _rectify_gradient(out, start, height, n, d, origin, row):
+    for y in range(height):
+        source = out[start + y * n : start + (y + 1) * n]
+        target = d[origin + y * row : origin + y * row + n]
+        for i in range(target.size):
+            target[i] = 0 if source[i] <= 0 else target[i]
+
+
+@njit(nogil=True)
+def _add_filter_gradient(
+    address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
+):
+    """Add one image's share of the gradients of filters and bias."""
+    channels, stride, height, width = g.channels, g.stride, g.filter_height, g.filter_width
+    count, columns = g.out_width, dW.shape[1]
+    c, s, one = address_of(dW, 0), address_of(db, 0), address_of(ones, 0)
+    for y in range(g.out_height):
+        b = address_of(d, d_origin + y * d_row)
+        microkernel(address, one, 0, 0, b, depth, count, s, 0, s, 0, 1, columns)
+        first = origin + y * stride * row
+        if woven.size:
+            weave(image, first, row, channels, height, woven)
+            k = width * height * channels
+            microkernel(address, address_of(woven, 0), 1, stride * height * channels,
+                b, depth, count, c, columns, c, columns, k, columns)  # fmt: skip
+            continue
+        k = width * channels
+        for fy in range(height):
+            part = address_of(dW, fy * k * columns)
+            microkernel(address, address_of(image, first + fy * row), 1, stride * channels,
+                b, depth, count, part, columns, part, columns, k, columns)  # fmt: skip
+
+
+@njit(nogil=True)
+def _scatter_row(address, d, at, depth, spread, zeros, shares, g, dx, origin, row):
+    """Add what one output row contributes to the gradient of the padded input."""
+    k = spread.shape[1]
+    microkernel(address, address_of(d, at), depth, 1, address_of(spread, 0), k, depth,
+        address_of(zeros, 0), 0, address_of(shares, 0), k, g.out_width, k)  # fmt: skip
+    run = g.filter_width * g.channels
+    for x in range(g.out_width):
+        for fy in range(g.filter_height):
+            first, at = x * k + fy * run, origin + fy * row + x * g.stride * g.channels
+            source, target = shares[first : first + run], dx[at : at + run]
+            for i in range(target.size):
+                target[i] += source[i]
+
+
+class BackwardArgs(NamedTuple):
+    """Arguments of `backward_images`; all memory is flat, but that of sums."""
+
+    address: int  # of the micro-kernel
+    x: Array  # (N, C, H, W) or (N, H, W, C)
+    channels_last: bool
+    direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
+    dout: Array  # (N, F, OH, OW) or (N, OH, OW, F); if pooled, PH and PW
+    dout_channels_last: bool
+    mode: int
+    out: Array  # (N, OH, OW, F) if rectified, but not pooled
+    arg: Array  # (N, PH, PW, depth) if pooled
+    route: int
+    filters: Array  # for dx: from `pack_filters` of `turn_filters`, or from `spread_filters`
+    g: Geometry
+    dx: Array  # (N, H, W, C)
+    dW: Array  # (chunks, K, depth)
+    db: Array  # (chunks, depth)
+
+
+@njit(nogil=True)
+def backward_images(args, n0, n1):
+    """Fill a chunk's sums, and its part of the gradient of the input."""
+    address, x, channels_last, direct = args.address, args.x, args.channels_last, args.direct
+    dout, mode, out, arg, g = args.dout, args.mode, args.out, args.arg, args.g
+    route, filters, dx = args.route, args.filters, args.dx
+    chunk = n0 // chunk_size(g.images)
+    dW, db = args.dW[chunk], args.db[chunk]
+    dtype, depth = dW.dtype, dW.shape[1]
+    channels, stride, pad = g.channels, g.stride, g.pad
+    height, width, out_height, out_width = g.height, g.width, g.out_height, g.out_width
+    # The input in a border of zeros, unless it is read where it is.
+    row = (width + 2 * pad) * channels
+    border = pad * (row + channels)
+    padded = np.zeros(0 if direct else (height + 2 * pad) * row, dtype)
+    image = direct_or_copy(direct, x, padded)
+    woven = woven_buffer(channels, stride, g.filter_height, g.filter_width, out_width, dtype)
+    # The gradient of the output, in the border that a convolution with turned filters wants.
+    down, across = g.filter_height - 1 - pad, g.filter_width - 1 - pad
+    above, left = (max(down, 0), max(across, 0)) if route == TURNED else (0, 0)
+    d_row = (out_width + 2 * left) * depth
+    d_origin = above * d_row + left * depth
+    d = np.zeros((out_height + 2 * above) * d_row, dtype)
+    ones, zero, one = np.ones(1, dtype), np.int64(0), np.int64(1)
+    dW[:] = 0
+    db[:] = 0
+    pool_height, pool_width = out_height // 2, out_width // 2
+    pooled = np.zeros(pool_height * pool_width * depth if mode == RELU_POOL else 0, dtype)
+    # The gradient of the input, which is a row of outputs of a convolution or a sum of windows.
+    turned_woven = woven_buffer(depth, one, g.filter_height, g.filter_width, width, dtype)
+    taps = g.filter_height * g.filter_width * channels
+    zeros = np.zeros(max(taps, channels), dtype)
+    shares = np.empty(out_width * taps if route == SCATTERED else 0, dtype)
+    sums = np.zeros((height + 2 * pad) * row if route == SCATTERED else 0, dtype)
+    length, out_length = channels * height * width, g.filters * out_height * out_width
+    for n in range(n0, n1):
+        start = n * length
+        if mode == RELU_POOL:
+            first = n * pool_height * pool_width
+            copy_image(dout, first * g.filters, args.dout_channels_last, g.filters, pool_height,
+                pool_width, pooled, zero, pool_width * depth, depth)  # fmt: skip
+            for p in range(pool_height * pool_width):
+                i, j = p // pool_width, p % pool_width
+                unpool_4(pooled, p * depth, arg, (first + p) * depth,
+                    d, d_origin + 2 * i * d_row + 2 * j * depth, depth, d_row, depth)  # fmt: skip
+        else:
+            copy_image(dout, n * out_length, args.dout_channels_last, g.filters, out_height,
+                out_width, d, d_origin, d_row, depth)  # fmt: skip
+            if mode == RELU:
+                _rectify_gradient(out, n * out_length, out_height, out_width * depth,
+                    d, d_origin, d_row)  # fmt: skip
+        origin = start
+        if not direct:
+            copy_image(x, start, channels_last, channels, height, width,
+                padded, border, row, channels)  # fmt: skip
+            origin = zero
+        _add_filter_gradient(
+            address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
+        )
+        if route == TURNED:
+            first = (above - down) * d_row + (left - across) * depth
+            for y in range(height):
+                convolve_row(address, d, first + y * d_row, d_row, depth, one, g.filter_height,
+                    g.filter_width, filters, zeros, dx, start + y * width * channels, width,
+                    turned_woven)  # fmt: skip
+        elif route == SCATTERED:
+            sums[:] = 0
+            for y in range(out_height):
+                _scatter_row(address, d, d_origin + y * d_row, depth, filters, zeros, shares, g,
+                    sums, y * stride * row, row)  # fmt: skip
+            for y in range(height):
+                source = sums[border + y * row : border + y * row + width * channels]
+                target = dx[start + y * width * channels : start + (y + 1) * width * channels]
+                for i in range(target.size):
+                    target[i] = source[i]
+
+
+@njit(nogil=True)
+def add_chunks(parts, out):
+    """Add what the chunks gave, in their order."""
+    out[:] = 0
+    for p in range(parts.shape[0]):
+        part = parts[p]
+        for i in range(out.size):
+            out[i] += part[i]
+
+
+@register_jitable
+def run_backward(
+    address, dout, dout_channels_last, mode, out, arg, x, channels_last, W, g, input_gradient, dx
+):
+    """Fill ``dx``, if it is wanted, and return ``dW`` and ``db``.
+
+    ``mode``, ``out`` and ``arg`` say what followed the convolution in the same pass.
+    """
+    direct = channels_last and g.pad == 0 and x.dtype == W.dtype
+    depth = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
+    route, filters = NO_DX, np.empty((0, 0), W.dtype)
+    if input_gradient and g.stride == 1 and np.isfinite(W).all():
+        route, filters = TURNED, pack_filters(turn_filters(W, depth), g.channels)
+    elif input_gradient:
+        route, filters = SCATTERED, spread_filters(W, depth)
+    size = chunk_size(g.images)
+    chunks, taps = (g.images + size - 1) // size, g.channels * g.filter_height * g.filter_width
+    dWs, dbs = np.empty((chunks, taps, depth), W.dtype), np.empty((chunks, depth), W.dtype)
+    args = BackwardArgs(address, x.reshape(-1), channels_last, direct, dout.reshape(-1),
+        dout_channels_last, mode, out.reshape(-1), arg.reshape(-1), route, filters, g,
+        dx.reshape(-1), dWs, dbs)  # fmt: skip
+    function = get_function_address(backward_images, args, x.dtype, W.dtype)
+    run_chunks(function, args, g.images, size, pays_threads(g))
+    dW, db = np.empty(taps * depth, W.dtype), np.empty(depth, W.dtype)
+    add_chunks(dWs.reshape((chunks, taps * depth)), dW)
+    add_chunks(dbs, db)
+    packed = np.ascontiguousarray(dW.reshape((taps, depth))[:, : g.filters])
+    return unpack_filters(packed, W), db[: g.filters].copy()

@@ -1,0 +1,145 @@
+"""Calls of compiled functions through their addresses.
+
+Where compiled code calls another compiled function by its name, the callee is optimised and
+translated once more with every caller, and in a parallel one with each of its regions. Through an
+address it is compiled once, and all kernels share one parallel function, which knows no types.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, prange, typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+from kernels._cache import njit
+from kernels._threads import thread_count
+
+_addresses: dict[tuple[Any, ...], int] = {}
+
+
+def get_function_address(function, args, *key):
+    """Return the address of a kernel ``function(args, start, stop)``, compiling it at first use.
+
+    Parameters
+    ----------
+    function : callable
+        Compiled by `kernels._cache.njit`.
+    args : NamedTuple
+        What `run_chunks` will pass to it.
+    *key : dtype
+        What the types in `args` depend on.
+
+    Returns
+    -------
+    int
+        For `run_chunks`; the function itself where compilation is off.
+    """
+    if config.DISABLE_JIT:
+        return function
+    try:
+        return _addresses[function, key]
+    except KeyError:
+        signature = typeof(args), types.int64, types.int64
+        function.compile(signature)
+        compiled = function.overloads[signature]
+        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        return _addresses.setdefault((function, key), address)
+
+
+@overload(get_function_address)
+def _compiled_get_function_address(function, args, *key):
+    return lambda function, args, *key: _function_address(function, args)
+
+
+@intrinsic
+def _function_address(context, function, args):
+    signature = types.intp(function, args)
+
+    def emit(context, builder, signature, values):
+        dispatcher, called = signature.args[0].dispatcher, (signature.args[1], *[types.int64] * 2)
+        dispatcher.compile(called)
+        compiled = dispatcher.overloads[called]
+        context.add_linking_libs(builder, [compiled.library])
+        callee = context.declare_function(builder.module, compiled.fndesc)
+        return builder.ptrtoint(callee, context.get_value_type(types.intp))
+
+    return signature, emit
+
+
+_INT = ir.IntType(64)
+_CHUNK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 3)
+
+
+@intrinsic
+def _erase(context, address, args, failed):
+    """Return two addresses that `_call` takes: of a function of no types, and of its arguments."""
+
+    def emit(context, builder, signature, values):
+        called = signature.args[1], types.int64, types.int64
+        frame = cgutils.pack_struct(builder, [values[0], values[1], values[2]])
+        memory = cgutils.alloca_once_value(builder, frame)
+        name = builder.module.get_unique_name("njitnet_chunk")
+        function = ir.Function(builder.module, _CHUNK_TYPE, name)
+        function.linkage = "internal"
+        inner = ir.IRBuilder(function.append_basic_block("entry"))
+        pointer, start, stop = function.args
+        kept = inner.load(inner.inttoptr(pointer, memory.type))
+        kernel_type = context.call_conv.get_function_type(types.none, called)
+        kernel = inner.inttoptr(inner.extract_value(kept, 0), kernel_type.as_pointer())
+        status, _ = context.call_conv.call_function(
+            inner, kernel, types.none, called, [inner.extract_value(kept, 1), start, stop]
+        )
+        with cgutils.if_unlikely(inner, status.is_error):
+            array = context.make_array(signature.args[2])(
+                context, inner, inner.extract_value(kept, 2)
+            )
+            inner.store(ir.Constant(_INT, 1), array.data)
+        inner.ret_void()
+        both = [builder.ptrtoint(function, _INT), builder.ptrtoint(memory, _INT)]
+        return context.make_tuple(builder, signature.return_type, both)
+
+    return types.UniTuple(types.int64, 2)(address, args, failed), emit
+
+
+@intrinsic
+def _call(context, function, args, start, stop):
+    def emit(context, builder, signature, values):
+        pointer = builder.inttoptr(values[0], _CHUNK_TYPE.as_pointer())
+        builder.call(pointer, values[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), emit
+
+
+@njit(parallel=True, nogil=True)
+def _run(function, args, n, size, parallel):
+    chunks = (n + size - 1) // size
+    if not parallel or thread_count() == 1:
+        for chunk in range(chunks):
+            _call(function, args, chunk * size, min(n, (chunk + 1) * size))
+    else:
+        for p in prange(chunks):
+            start = np.int64(p) * size
+            _call(function, args, start, min(n, start + size))
+
+
+@njit(nogil=True)
+def _run_chunks(address, args, n, size, parallel):
+    failed = np.zeros(1, np.int64)
+    function, memory = _erase(address, args, failed)
+    _run(function, memory, n, size, parallel)
+    if failed[0]:
+        raise MemoryError("not enough memory for a kernel's scratch arrays")
+
+
+def _plain_run_chunks(function, args, n, size, parallel):
+    for start in range(0, n, size):
+        function(args, start, min(n, start + size))
+
+
+run_chunks = _plain_run_chunks if config.DISABLE_JIT else _run_chunks
+"""Call ``function(args, start, stop)`` for chunks of ``size`` of ``n`` items, on threads if
+``parallel``; the chunks are the same without. ``function`` is from `get_function_address`, and
+fails only for want of memory."""

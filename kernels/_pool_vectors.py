@@ -1,0 +1,177 @@
+"""Windows of 2 x 2 in whole vectors of channels.
+
+With few channels a loop over them is too short for LLVM's vectoriser, which works on several
+vectors at once and does the rest one by one. So these two are written as LLVM instructions, the
+rest of the channels under a mask. In the names, ``right`` and ``down`` are the distances in memory
+to the next pixel and to the next row.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels._microkernel import VECTOR_BYTES, element_type, splat
+
+DEAD = np.uint8(4)
+"""In place of an index in a window: its maximum is not above 0, and has no gradient."""
+
+_INT, _LANE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+
+
+def _in_vectors(builder, count, lanes, body):
+    """Emit ``body(first, mask)`` for whole vectors, without a mask, and for what is left."""
+    width = ir.Constant(_INT, lanes)
+    with cgutils.for_range(builder, builder.udiv(count, width)) as loop:
+        body(builder.mul(loop.index, width), None)
+    left = builder.urem(count, width)
+    with builder.if_then(builder.icmp_unsigned("!=", left, ir.Constant(_INT, 0))):
+        numbers = ir.Constant(ir.VectorType(_INT, lanes), list(range(lanes)))
+        mask = builder.icmp_unsigned("<", numbers, splat(builder, left, lanes))
+        body(builder.sub(count, left), mask)
+
+
+def _intrinsic_name(kind, vector):
+    letter = "i" if isinstance(vector.element, ir.IntType) else "f"
+    size = vector.element.width if letter == "i" else 32 if vector.element == _FLOAT else 64
+    return f"llvm.masked.{kind}.v{vector.count}{letter}{size}.p0"
+
+
+def _load(builder, pointer, vector, size, mask):
+    pointer = builder.bitcast(pointer, vector.as_pointer())
+    if mask is None:
+        return builder.load(pointer, align=size)
+    kind = ir.FunctionType(vector, [pointer.type, _LANE, mask.type, vector])
+    load = cgutils.get_or_insert_function(builder.module, kind, _intrinsic_name("load", vector))
+    zeros = ir.Constant(vector, None)
+    return builder.call(load, [pointer, ir.Constant(_LANE, size), mask, zeros])
+
+
+def _store(builder, value, pointer, size, mask):
+    pointer = builder.bitcast(pointer, value.type.as_pointer())
+    if mask is None:
+        builder.store(value, pointer, align=size)
+        return
+    kind = ir.FunctionType(ir.VoidType(), [value.type, pointer.type, _LANE, mask.type])
+    store = cgutils.get_or_insert_function(
+        builder.module, kind, _intrinsic_name("store", value.type)
+    )
+    builder.call(store, [value, pointer, ir.Constant(_LANE, size), mask])
+
+
+def _data(context, builder, kind, array, offset):
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
+
+
+def _maximum(rectify):
+    @intrinsic
+    def maximum(context, x, at, right, down, out, out_at, arg, arg_at, count):
+        size, index_size = x.dtype.bitwidth // 8, arg.dtype.bitwidth // 8
+        lanes = VECTOR_BYTES // size
+        vector = ir.VectorType(element_type(x.dtype), lanes)
+        indices = ir.VectorType(_LANE, lanes)
+        stored = ir.VectorType(ir.IntType(8 * index_size), lanes)
+
+        def emit(context, b, signature, args):
+            kinds = signature.args
+            pixel = _data(context, b, kinds[0], args[0], args[1])
+            right, down, count = args[2], args[3], args[8]
+            o = _data(context, b, kinds[4], args[4], args[5])
+            j = _data(context, b, kinds[6], args[6], args[7])
+            pixels = [pixel, b.gep(pixel, [right]), b.gep(pixel, [down])]
+            pixels.append(b.gep(pixels[2], [right]))
+
+            def body(first, mask):
+                best, *others = [_load(b, b.gep(p, [first]), vector, size, mask) for p in pixels]
+                k = ir.Constant(indices, [0] * lanes)
+                for i, value in enumerate(others, 1):
+                    # The first NaN wins, as in NumPy: nothing is larger, and all else is not.
+                    nan = b.and_(
+                        b.fcmp_unordered("uno", value, value), b.fcmp_ordered("ord", best, best)
+                    )
+                    more = b.or_(b.fcmp_ordered(">", value, best), nan)
+                    best = b.select(more, value, best)
+                    k = b.select(more, ir.Constant(indices, [i] * lanes), k)
+                if rectify:
+                    zeros = ir.Constant(vector, None)
+                    dead = b.fcmp_ordered("<=", best, zeros)
+                    best = b.select(dead, zeros, best)
+                    k = b.select(dead, ir.Constant(indices, [int(DEAD)] * lanes), k)
+                if stored != indices:
+                    k = b.trunc(k, stored)
+                _store(b, best, b.gep(o, [first]), size, mask)
+                _store(b, k, b.gep(j, [first]), index_size, mask)
+
+            _in_vectors(b, count, lanes, body)
+            return context.get_dummy_value()
+
+        sizes = [types.intp] * 3
+        return types.void(x, *sizes, out, types.intp, arg, types.intp, types.intp), emit
+
+    return maximum
+
+
+@intrinsic
+def _unpool(context, dout, at, arg, arg_at, dx, dx_at, right, down, count):
+    size, index_size = dx.dtype.bitwidth // 8, arg.dtype.bitwidth // 8
+    lanes = VECTOR_BYTES // size
+    vector = ir.VectorType(element_type(dx.dtype), lanes)
+    stored = ir.VectorType(ir.IntType(8 * index_size), lanes)
+
+    def emit(context, b, signature, args):
+        kinds = signature.args
+        source = _data(context, b, kinds[0], args[0], args[1])
+        j = _data(context, b, kinds[2], args[2], args[3])
+        pixel = _data(context, b, kinds[4], args[4], args[5])
+        right, down, count = args[6:]
+        pixels = [pixel, b.gep(pixel, [right]), b.gep(pixel, [down])]
+        pixels.append(b.gep(pixels[2], [right]))
+
+        def body(first, mask):
+            gradient = _load(b, b.gep(source, [first]), vector, size, mask)
+            k = _load(b, b.gep(j, [first]), stored, index_size, mask)
+            for i, p in enumerate(pixels):
+                here = b.icmp_unsigned("==", k, ir.Constant(stored, [i] * lanes))
+                value = b.select(here, gradient, ir.Constant(vector, None))
+                _store(b, value, b.gep(p, [first]), size, mask)
+
+        _in_vectors(b, count, lanes, body)
+        return context.get_dummy_value()
+
+    intp = types.intp
+    return types.void(dout, intp, arg, intp, dx, intp, intp, intp, intp), emit
+
+
+def _plain_pixels(x, at, right, down, count):
+    starts = (at, at + right, at + down, at + down + right)
+    return np.stack([x[start : start + count] for start in starts])
+
+
+def _plain_maximum(x, at, right, down, out, out_at, arg, arg_at, count):
+    pixels = _plain_pixels(x, at, right, down, count)
+    k = np.argmax(pixels, axis=0)
+    out[out_at : out_at + count] = np.take_along_axis(pixels, k[None], axis=0)[0]
+    arg[arg_at : arg_at + count] = k
+
+
+def _plain_rectified_maximum(x, at, right, down, out, out_at, arg, arg_at, count):
+    _plain_maximum(x, at, right, down, out, out_at, arg, arg_at, count)
+    best, k = out[out_at : out_at + count], arg[arg_at : arg_at + count]
+    k[best <= 0], best[best <= 0] = DEAD, 0
+
+
+def _plain_unpool(dout, at, arg, arg_at, dx, dx_at, right, down, count):
+    for k, start in enumerate((dx_at, dx_at + right, dx_at + down, dx_at + down + right)):
+        here = arg[arg_at : arg_at + count] == k
+        dx[start : start + count] = np.where(here, dout[at : at + count], 0)
+
+
+maximum_of_4 = _plain_maximum if config.DISABLE_JIT else _maximum(rectify=False)
+"""Write the maxima of one window, ``count`` channels of it, and which of the 4 pixels they are."""
+
+rectified_maximum_of_4 = _plain_rectified_maximum if config.DISABLE_JIT else _maximum(rectify=True)
+"""Write 0 and `DEAD` where the maximum is not above 0; elsewhere as `maximum_of_4`."""
+
+unpool_4 = _plain_unpool if config.DISABLE_JIT else _unpool
+"""Write a window's 4 pixels: each gradient to where the maximum was, and zeros elsewhere."""
