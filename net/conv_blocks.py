@@ -58,8 +58,8 @@ class ConvBlock:
     def backward(self, dout: Any) -> Any:
         """Return the gradient with respect to the input, and set those of the convolution."""
         conv = self._conv
-        args = conv.x, conv.W, conv.stride, conv.pad
-        backward = convolution_relu_backward
+        args: tuple[Any, ...] = conv.x, conv.W, conv.stride, conv.pad
+        backward: Any = convolution_relu_backward
         if self._pool is not None:
             backward = convolution_relu_pool_backward
         dx, conv.dW, conv.db = backward(dout, self._kept, *args, input_gradient=conv.input_gradient)
