@@ -1,7 +1,7 @@
 """ReLU: ``out = max(x, 0)``."""
 
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ from kernels._arrays import (
     require_arrays,
 )
 from kernels._cache import njit
-from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
+from kernels._operation import parallel
 
 
 def relu_forward(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -108,15 +108,7 @@ def _forward_part(x, out, mask):
         out[i] = 0 if x[i] <= 0 else x[i]
 
 
-@njit(parallel=True, nogil=True)
-def _forward(x, out, mask):
-    n, count = x.size, thread_count() if x.size >= MIN_PARALLEL_SIZE else 1
-    if count == 1:
-        _forward_part(x, out, mask)
-    else:
-        for p in prange(count):
-            a, b = chunk_bounds(n, p, count)
-            _forward_part(x[a:b], out[a:b], mask[a:b])
+_forward = parallel(_forward_part)
 
 
 @njit(nogil=True)
@@ -125,15 +117,7 @@ def _backward_part(dout, mask, dx):
         dx[i] = 0 if mask[i] else dout[i]
 
 
-@njit(parallel=True, nogil=True)
-def _backward(dout, mask, dx):
-    n, count = dx.size, thread_count() if dx.size >= MIN_PARALLEL_SIZE else 1
-    if count == 1:
-        _backward_part(dout, mask, dx)
-    else:
-        for p in prange(count):
-            a, b = chunk_bounds(n, p, count)
-            _backward_part(dout[a:b], mask[a:b], dx[a:b])
+_backward = parallel(_backward_part)
 
 
 @overload(relu_forward)
