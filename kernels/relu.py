@@ -7,11 +7,9 @@ from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
 from kernels._arrays import (
-    BOOL,
     Array,
     as_float,
-    as_kernel_array,
-    as_real,
+    as_mask,
     format_shapes,
     jit_as_kernel_array,
     require_arrays,
@@ -87,11 +85,7 @@ def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
     >>> relu_backward(np.array([1.0, 2.0, 3.0]), np.array([True, True, False]))
     array([0., 0., 3.])
     """
-    dout = as_float(dout, "dout")
-    mask = mask if type(mask) is np.ndarray else as_real(mask, "mask")
-    if mask.dtype != BOOL:
-        raise TypeError(f"mask: expected booleans from relu_forward, got dtype {mask.dtype}")
-    mask = as_kernel_array(mask, BOOL, "mask")
+    dout, mask = as_float(dout, "dout"), as_mask(mask)
     if dout.shape != mask.shape:
         raise ValueError(
             f"relu_backward: expected equal shapes, got {format_shapes(dout=dout, mask=mask)}"
