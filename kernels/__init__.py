@@ -5,11 +5,13 @@ Every function takes NumPy arrays, works when called from Python and from a user
 """
 
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
+from kernels.batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
 from kernels.convolution import (
     convolution_backward,
     convolution_backward_params,
     convolution_forward,
 )
+from kernels.dropout import dropout_backward, dropout_forward
 from kernels.optimizers import (
     adagrad_update,
     adam_update,
@@ -33,9 +35,14 @@ __all__ = [
     "affine_backward",
     "affine_backward_params",
     "affine_forward",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_norm_inference",
     "convolution_backward",
     "convolution_backward_params",
     "convolution_forward",
+    "dropout_backward",
+    "dropout_forward",
     "max_pool_backward",
     "max_pool_forward",
     "momentum_update",

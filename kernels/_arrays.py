@@ -78,6 +78,14 @@ def as_widenable(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
     return _as_contiguous(a, a.dtype if (a.dtype, dtype) in _WIDENED else dtype)
 
 
+def as_mask(mask: ArrayLike) -> Array:
+    """Return a mask ready for a kernel, or raise."""
+    mask = mask if type(mask) is np.ndarray else as_real(mask, "mask")
+    if mask.dtype != BOOL:
+        raise TypeError(f"mask: expected booleans, got dtype {mask.dtype}")
+    return as_kernel_array(mask, BOOL, "mask")
+
+
 def as_scalar(value: Any, name: str) -> float:
     """Return a real number as a float, or raise."""
     if type(value) is float:

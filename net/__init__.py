@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from net.conv_net import DeepConvNet, SimpleConvNet
     from net.gradient import numerical_gradient
     from net.history import History
     from net.layers import (
         Add,
         Affine,
         BatchNormalization,
+        Convolution,
         Dropout,
         Layer,
         Mul,
+        Pooling,
         Relu,
         Sigmoid,
         SoftmaxWithLoss,
@@ -36,15 +39,18 @@ if TYPE_CHECKING:
     __version__: str
 
 _EXPORTS = {
+    "conv_net": ("DeepConvNet", "SimpleConvNet"),
     "gradient": ("numerical_gradient",),
     "history": ("History",),
     "layers": (
         "Add",
         "Affine",
         "BatchNormalization",
+        "Convolution",
         "Dropout",
         "Layer",
         "Mul",
+        "Pooling",
         "Relu",
         "Sigmoid",
         "SoftmaxWithLoss",
@@ -66,6 +72,8 @@ __all__ = [
     "Add",
     "Affine",
     "BatchNormalization",
+    "Convolution",
+    "DeepConvNet",
     "Dropout",
     "History",
     "Layer",
@@ -76,9 +84,11 @@ __all__ = [
     "Nesterov",
     "Network",
     "Optimizer",
+    "Pooling",
     "RMSprop",
     "Relu",
     "Sigmoid",
+    "SimpleConvNet",
     "SoftmaxWithLoss",
     "Trainer",
     "TwoLayerNet",
