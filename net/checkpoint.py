@@ -160,7 +160,7 @@ def _check_same_run(
         raise ValueError(
             f"{name}: expected a run of this network, {expected}, got one of {found_structure}"
         )
-    for key in settings.keys() | saved.keys():
+    for key in sorted(settings.keys() | saved.keys(), key=lambda key: key == "data"):
         if settings.get(key) != saved.get(key):
             if key == "data":
                 raise ValueError(

@@ -40,7 +40,8 @@ def make(seed=5, extend=False, **options):
 def assert_same(ours, model, rtol=1e-9):
     assert list(ours.params) == list(model.params)
     for key, value in model.params.items():
-        np.testing.assert_allclose(ours.params[key], value, rtol, rtol * np.abs(value).max())
+        scale = max(np.abs(value).max(), 0.1)  # biases before a normalisation stay at about 0
+        np.testing.assert_allclose(ours.params[key], value, rtol, rtol * scale)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.01])
@@ -84,8 +85,8 @@ def test_dropout_and_batch_norm(data, options, name):
     assert_same(ours, model, 1e-8)
     for i in (1, 2) if options.get("batch_norm") else ():
         layer, other = ours.layers[f"BatchNorm{i}"], model.layers[f"BatchNorm{i}"]
-        np.testing.assert_allclose(layer.running_mean, other.running_mean, rtol=1e-8)
-        np.testing.assert_allclose(layer.running_var, other.running_var, rtol=1e-8)
+        np.testing.assert_allclose(layer.running_mean, other.running_mean, 1e-8, 1e-9)
+        np.testing.assert_allclose(layer.running_var, other.running_var, 1e-8, 1e-9)
 
 
 @pytest.mark.parametrize("evaluated", [None, 17])

@@ -67,7 +67,7 @@ def test_auto(data, tmp_path):
 
 
 OTHER_RUNS = {
-    "network": ({"make": NETWORKS["sigmoid, decay"]}, "expected W1|expected b"),
+    "network": ({"make": NETWORKS["sigmoid, decay"]}, "expected W2|expected b"),
     "optimizer": ({"optimizer": "Adam"}, "optimizer 'Adam', got one with 'SGD'"),
     "generator": ({"rng": np.random.RandomState(4)}, "expected the state of a generator like"),
     "dtype": ({"make": NETWORKS["float32"]}, r"expected W1 \(8, 6\) of float32"),

@@ -28,6 +28,9 @@ class Scale:
     def __init__(self, scale, power=1):
         self.scale, self.power, self.seen = np.asarray(scale), power, np.zeros(1)
 
+    def __repr__(self):
+        return f"Scale(power={self.power})"
+
     def forward(self, x):
         self.x = np.asarray(x)
         self.seen = self.seen + 1
