@@ -82,6 +82,7 @@ class TrainingRun:
             self._rngs["layers"] = np.random
         self._prepared: dict[int, Any] = {}
         self._tuner: ThreadTuner | None = None
+        self._saves = False
         self.evaluated_sets: list[Examples] | None = None
 
     def _fingerprint(self) -> list[int]:
@@ -93,6 +94,7 @@ class TrainingRun:
 
     def prepare_checkpoint(self, path: Path | None, resume: bool | str) -> None:
         """See that a checkpoint can be written, and take the run's state from it if so told."""
+        self._saves = path is not None
         if path is None:
             return
         archive.check_writable(path)
@@ -200,8 +202,10 @@ class TrainingRun:
                 message = (
                     f"the loss stopped being finite at iteration {i} ({losses[i]}); try a learning "
                     f"rate below {getattr(self.optimizer, 'lr', math.nan):g}, or scale the data to "
-                    "about 0 to 1; a checkpoint is kept as it was before"
+                    "about 0 to 1"
                 )
+                if self._saves:
+                    message += "; the checkpoint is kept as it was before"
                 self.group.on_rank_zero(
                     partial(warnings.warn, message, RuntimeWarning, stacklevel=5)
                 )

@@ -179,12 +179,14 @@ def _compile(options: argparse.Namespace, comm: Any) -> None:
     t = rng.integers(0, 2, len(x))
     if image[0] == 2:
         x = x.reshape(len(x), -1)
+    optimizer = make_optimizer(options)
+    optimizer.lr = 0.001
     try:
         train(
             *(network, x, t, x, t),
             iterations=1,
             batch_size=20,
-            optimizer=make_optimizer(options),
+            optimizer=optimizer,
             rng=0,
             comm=comm,
         )
