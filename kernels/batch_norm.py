@@ -241,13 +241,12 @@ def _forward_block(k, blocks, x, gamma, beta, mean, var, given, out):
     first, last = f * span, g * span
     if not given:
         _statistics(x, first, span, mean[f:g], var[f:g])
-    scale = gamma[f:g] / np.sqrt(var[f:g] + EPSILON)
-    scales = repeat_groups(scale, last - first)
-    shifts = repeat_groups(beta[f:g] - mean[f:g] * scale, last - first)
+    means, shifts = repeat_groups(mean[f:g], last - first), repeat_groups(beta[f:g], last - first)
+    scales = repeat_groups(gamma[f:g] / np.sqrt(var[f:g] + EPSILON), last - first)
     for i in range(x.shape[0]):
         a, b = x[i, first:last], out[i, first:last]
         for j in range(b.size):
-            b[j] = np.float64(a[j]) * scales[j] + shifts[j]
+            b[j] = (np.float64(a[j]) - means[j]) * scales[j] + shifts[j]
 
 
 @njit(nogil=True, error_model="numpy")
@@ -255,23 +254,23 @@ def _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta):
     f, g = chunk_bounds(gamma.size, k, blocks)
     span = x.shape[1] // gamma.size
     first, last, count = f * span, g * span, x.shape[0] * span
+    means = repeat_groups(mean[f:g], last - first)
     sums, products = np.zeros(last - first), np.zeros(last - first)
-    sum_products(dout, x, first, sums, products)
+    sum_products(dout, x, first, means, sums, products)
     shift, slope, std = np.empty(g - f), np.empty(g - f), np.sqrt(var[f:g] + EPSILON)
     sum_groups(sums, shift)
     sum_groups(products, slope)
     for c in range(g - f):
-        dbeta[f + c] = shift[c]
-        dgamma[f + c] = (slope[c] - mean[f + c] * shift[c]) / std[c]
-        # dx = scale * dout + slope * x + shift
-        slope[c] = -gamma[f + c] * (slope[c] - mean[f + c] * shift[c]) / (std[c] ** 3 * count)
-        shift[c] = -gamma[f + c] * shift[c] / (std[c] * count) - slope[c] * mean[f + c]
+        dbeta[f + c], dgamma[f + c] = shift[c], slope[c] / std[c]
+        shift[c] /= count
+        slope[c] /= std[c] * std[c] * count
     scales = repeat_groups(gamma[f:g] / std, last - first)
     shifts, slopes = repeat_groups(shift, last - first), repeat_groups(slope, last - first)
     for i in range(x.shape[0]):
         d, a, b = dout[i, first:last], x[i, first:last], dx[i, first:last]
         for j in range(b.size):
-            b[j] = np.float64(d[j]) * scales[j] + (np.float64(a[j]) * slopes[j] + shifts[j])
+            slant = (np.float64(a[j]) - means[j]) * slopes[j]
+            b[j] = scales[j] * (np.float64(d[j]) - shifts[j] - slant)
 
 
 @njit(parallel=True, nogil=True)
