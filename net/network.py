@@ -113,6 +113,7 @@ class Network:
         self._params = LayerArrays(self.layers)
         self._buffers = LayerArrays(self.layers, "buffers")
         self._units: list[Any] = []
+        self._stack: fast_path.Stack | None = None
 
     @property
     def params(self) -> LayerArrays:
@@ -146,6 +147,10 @@ class Network:
     @lastLayer.setter
     def lastLayer(self, layer: Any) -> None:
         self.last_layer = layer
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy's compiled calls must not read the arrays of the original.
+        return {**self.__dict__, "_units": [], "_stack": None}
 
     def __repr__(self) -> str:
         parts = [f"{name}={layer!r}" for name, layer in self.layers.items()]
@@ -201,8 +206,10 @@ class Network:
         TypeError, ValueError
             If `x` or `t` does not fit the network or the other, or the batch is empty.
         """
-        loss = fast_path.loss(self, x, t)
-        if loss is None:
+        stack = self.stack()
+        if stack is not None:
+            loss = fast_path.loss(stack, x, t)
+        else:
             loss = self.last_layer.forward(self._output(x, train_flg), t)
         return loss + self._decay_loss() if self.weight_decay else loss
 
@@ -211,6 +218,22 @@ class Network:
         if any(map(_takes_train_flg, self.layers.values())):
             return self.predict(x, train_flg=train_flg)
         return self.predict(x)
+
+    def stack(self) -> fast_path.Stack | None:
+        """Return what compiled code stands in for, or None where the layers have to compute.
+
+        Returns
+        -------
+        Stack or None
+            None unless this is a stack of Affine with ReLU or Sigmoid in between, with the methods
+            that those and `Network` were defined with.
+        """
+        kind, own = type(self), self.__dict__
+        for name, method in _METHODS.items():
+            if name in own or getattr(kind, name) is not method:
+                return None
+        self._stack = fast_path.find_stack(self, self._stack)
+        return self._stack
 
     def _decay_loss(self) -> float:
         squares = [
@@ -241,18 +264,20 @@ class Network:
         TypeError, ValueError
             If `x` or `t` does not fit the network or the other, or there are no examples.
         """
+        if batch_size is not None:
+            check_int(batch_size, "batch_size", 1)
+        stack = self.stack()
+        if stack is not None:
+            return stack.compiled.accuracy(x, t)
         x = as_real(x, "x")
         n = x.shape[0] if x.ndim else 0
-        size = max(n, 1) if batch_size is None else check_int(batch_size, "batch_size", 1)
-        correct = fast_path.count_correct(self, x, t)
-        if correct is None:
-            digits = [self.predict(x[i : i + size]) for i in range(0, max(n, 1), size)]
-            shape = (n, *np.shape(digits[0])[1:])
-            if len(shape) != 2 or n == 0:
-                raise ValueError(f"x: expected examples with logits (N, C), got {shape}")
-            classes = _classes(t, shape)
-            correct = int(np.sum(np.concatenate([y.argmax(axis=1) for y in digits]) == classes))
-        return correct / n
+        size = batch_size or max(n, 1)
+        logits = [self.predict(x[i : i + size]) for i in range(0, max(n, 1), size)]
+        shape = (n, *np.shape(logits[0])[1:])
+        if len(shape) != 2 or n == 0:
+            raise ValueError(f"x: expected examples with logits (N, C), got {shape}")
+        classes = _classes(t, shape)
+        return float(np.mean(np.concatenate([y.argmax(axis=1) for y in logits]) == classes))
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of the loss in training by back-propagation.
@@ -272,8 +297,10 @@ class Network:
         TypeError, ValueError
             As `loss`.
         """
-        grads = fast_path.gradient(self, x, t)
-        if grads is None:
+        stack = self.stack()
+        if stack is not None:
+            grads = dict(zip(self.params, fast_path.gradient(stack, x, t), strict=True))
+        else:
             grads = self._gradient_by_layers(x, t)
         if self.weight_decay:
             for key, (layer, name) in self.params.places().items():
@@ -342,8 +369,8 @@ class Network:
                     f"{name}: expected layers that draw no random numbers, got {layer!r}, with "
                     "which each call of loss gives another value; set its dropout_ratio to 0"
                 )
-        fast: dict[str, Array] | None = fast_path.numerical_gradient(self, x, t)
-        if fast is not None:
+        fast = fast_path.numerical_gradient(self.stack(), self.params, x, t)
+        if fast is not None and not self.weight_decay:
             return fast
         buffers = {key: np.copy(value) for key, value in self.buffers.items() if value is not None}
 
@@ -399,6 +426,9 @@ class Network:
         """
         network: Self = structure.from_arrays(cls, archive.read(path), os.fspath(path), layers)
         return network
+
+
+_METHODS = {name: vars(Network)[name] for name in ("predict", "loss", "gradient", "accuracy")}
 
 
 def _name(layers: Iterable[Any]) -> list[tuple[str, Any]]:

@@ -35,6 +35,10 @@ class LayerArrays(MutableMapping[str, Array]):
         self._ids: list[int] | None = None
         self._found: dict[str, tuple[Any, str]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        cache = {"_seen": [], "_ids": None, "_found": {}}  # of this process's layers
+        return {**self.__dict__, **cache}
+
     def places(self) -> dict[str, tuple[Any, str]]:
         """Return the layer and the attribute of each array."""
         if self._ids != [*map(id, self._layers.values())]:
