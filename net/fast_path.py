@@ -6,7 +6,7 @@ same: a network with any other layer, or a method that was replaced, is left to 
 
 import time
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class Stack:
         self._layers, self.last_layer = layers, last_layer
         self.affines: list[Affine] = [layer for layer in layers if type(layer) is Affine]
         self.activations: list[Any] = []
-        for one, other in zip(layers, layers[1:], strict=False):
+        for one, other in pairwise(layers):
             if type(one) is Affine:
                 self.activations.append(None if type(other) is Affine else other)
         self._codes = [_ACTIVATIONS.get(type(a), IDENTITY) for a in self.activations]
