@@ -268,7 +268,9 @@ def _compiled_convolution_forward(x, W, b, stride=1, pad=0):
         weights = jit_as_kernel_array(W, W)
         images, bias = jit_as_widenable(x, weights), _jit_bias(b, weights)
         g = _jit_geometry(x.shape, W.shape, stride, pad)
-        out, memory = jit_empty_images(g.images, g.filters, g.out_height, g.out_width, weights.dtype)
+        out, memory = jit_empty_images(
+            g.images, g.filters, g.out_height, g.out_width, weights.dtype
+        )
         address = microkernel_address(weights, weights)
         jit_run_forward(address, images, np.False_, weights, bias, g, IDENTITY, memory, np.True_,
             np.empty(0, np.uint8))  # fmt: skip

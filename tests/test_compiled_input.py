@@ -11,6 +11,10 @@ import kernels
 X, W, B = np.ones((3, 4)), np.ones((4, 2)), np.ones(2)
 T, HOT = np.array([0, 1, 3]), np.eye(4)[:3]
 MASK = X > 0
+IMAGES, FILTERS = np.ones((3, 1, 4, 4)), np.ones((2, 1, 1, 1))
+POOLED = np.zeros((3, 1, 2, 2))
+SIZES = {"max_pool_forward": (2, 2, 2), "max_pool_backward": (2, 2, 2)}
+"""Arguments behind the arrays that have to be right."""
 
 
 # These compile in a moment. What a compiled caller of the affine kernels does with shapes that
@@ -71,6 +75,11 @@ KINDS = {
     "affine_forward": (X, W, B),
     "affine_backward": (np.ones((3, 2)), X, W),
     "affine_backward_params": (np.ones((3, 2)), X, W),
+    "convolution_forward": (IMAGES, FILTERS, B),
+    "convolution_backward": (np.ones((3, 2, 4, 4)), IMAGES, FILTERS),
+    "convolution_backward_params": (np.ones((3, 2, 4, 4)), IMAGES, FILTERS),
+    "max_pool_forward": (IMAGES,),
+    "max_pool_backward": (POOLED, POOLED.astype(int), IMAGES.shape),
     "relu_forward": (X,),
     "relu_backward": (X, MASK),
     "sigmoid_forward": (X,),

@@ -238,7 +238,17 @@ def any_shape(draw):
     small = st.integers(1, 9)
     fh, fw, stride, pad = draw(small), draw(small), draw(st.integers(1, 4)), draw(st.integers(0, 4))
     h, w = (draw(st.integers(max(0, f - 2 * pad), f + 12)) for f in (fh, fw))
-    return draw(st.integers(0, 12)), draw(small), h, w, draw(st.integers(0, 40)), fh, fw, stride, pad
+    return (
+        draw(st.integers(0, 12)),
+        draw(small),
+        h,
+        w,
+        draw(st.integers(0, 40)),
+        fh,
+        fw,
+        stride,
+        pad,
+    )
 
 
 @given(any_shape(), st.booleans(), st.integers(0, 9))
