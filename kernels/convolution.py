@@ -13,6 +13,7 @@ from kernels._arrays import (
     Array,
     as_float,
     as_kernel_array,
+    as_real,
     format_shapes,
     jit_as_kernel_array,
     jit_as_widenable,
@@ -217,7 +218,8 @@ def convolution_operands(
     """
     W = as_float(W, "W")
     stride, pad = check_size(stride, "stride", 1), check_size(pad, "pad", 0)
-    shape = np.shape(x)
+    x = x if type(x) is np.ndarray else as_real(x, "x")
+    shape = x.shape
     if len(shape) != 4 or W.ndim != 4 or shape[1] != W.shape[1]:
         x = as_kernel_array(x, W.dtype, "x")  # what is no array of numbers has another error
         raise ValueError(

@@ -118,13 +118,13 @@ def test_wrong_kinds_from_compiled_code(name, i, wrong):
     arguments = list(KINDS[name])
     arguments[i] = WRONG[wrong](arguments[i])
     with pytest.raises(TypingError, match=EXPECTED_GOT):
-        compiled(getattr(kernels, name))(*arguments)
+        compiled(getattr(kernels, name))(*arguments, *SIZES.get(name, ()))
 
 
 def test_scalars_from_compiled_code():
     for name, arguments in KINDS.items():
         with pytest.raises(TypingError, match=EXPECTED_GOT):
-            compiled(getattr(kernels, name))(1.0, *arguments[1:])
+            compiled(getattr(kernels, name))(1.0, *arguments[1:], *SIZES.get(name, ()))
     with pytest.raises(TypingError, match=r"expected x \(\.\.\., C\).* got"):
         softmax(np.array(1.0))
     with pytest.raises(TypingError, match="expected integer class indices, got"):
