@@ -67,25 +67,82 @@ def padded_filters(filters, itemsize):
     return (filters + lanes - 1) // lanes * lanes
 
 
+@njit(nogil=True)
+def _copy_strided(source, start, strides, target, target_strides, shape):
+    """Copy an array of 4 axes from one memory order to another."""
+    (s0, s1, s2, s3), (t0, t1, t2, t3) = strides, target_strides
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            for k in range(shape[2]):
+                for m in range(shape[3]):
+                    at = start + i * s0 + j * s1 + k * s2 + m * s3
+                    target[i * t0 + j * t1 + k * t2 + m * t3] = source[at]
+
+
+@register_jitable
+def _filter_strides(shape):
+    return shape[1] * shape[2] * shape[3], shape[2] * shape[3], shape[3], 1
+
+
+@register_jitable
+def _packed_strides(channels, height, width, columns):
+    """Return the strides of filters (columns, C, FH, FW) whose taps are rows of a matrix."""
+    if is_lowered(channels, width):
+        return 1, columns, channels * columns, height * channels * columns
+    return 1, columns, width * channels * columns, channels * columns
+
+
 @register_jitable
 def pack_filters(W, columns):
-    """Return filters (F, C, FH, FW) as a matrix with a column each, zeros in those beyond."""
-    filters, channels, height, width = W.shape
-    axes = (3, 2, 1, 0) if is_lowered(channels, width) else (2, 3, 1, 0)
+    """Return filters (F, C, FH, FW) as a matrix (taps, columns), zeros in columns beyond F."""
+    _, channels, height, width = W.shape
     packed = np.zeros((channels * height * width, columns), W.dtype)
-    packed[:, :filters] = np.ascontiguousarray(W.transpose(axes)).reshape(-1, filters)
+    strides = _packed_strides(channels, height, width, columns)
+    start = np.int64(0)
+    _copy_strided(
+        W.reshape(-1), start, _filter_strides(W.shape), packed.reshape(-1), strides, W.shape
+    )
     return packed
 
 
 @register_jitable
-def unpack_filters(packed, W):
-    """Return a matrix as `pack_filters` makes it from ``W``, without columns beyond, as filters."""
+def pack_turned_filters(W, depth):
+    """Return filters turned round, with F and C exchanged, as a matrix (FH FW depth, C).
+
+    ``depth``, F or more, is what one pixel of the gradient takes in memory.
+    """
     filters, channels, height, width = W.shape
-    if is_lowered(channels, width):
-        rows = packed.reshape((width, height, channels, filters)).transpose((3, 2, 1, 0))
-        return np.ascontiguousarray(rows)
-    rows = packed.reshape((height, width, channels, filters)).transpose((3, 2, 0, 1))
-    return np.ascontiguousarray(rows)
+    packed = np.zeros((depth * height * width, channels), W.dtype)
+    column, row, down, right = _packed_strides(depth, height, width, channels)
+    s0, s1, _, _ = _filter_strides(W.shape)
+    last = np.int64(height * width - 1)
+    _copy_strided(W.reshape(-1), last, (s0, s1, -width, -1),
+        packed.reshape(-1), (row, column, down, right), W.shape)  # fmt: skip
+    return packed
+
+
+@register_jitable
+def spread_filters(W, depth):
+    """Return filters (F, C, FH, FW) as a matrix (depth, FH FW C), zeros in the rows beyond F."""
+    _, channels, height, width = W.shape
+    taps = height * width * channels
+    matrix = np.zeros((depth, taps), W.dtype)
+    start, strides = np.int64(0), (taps, 1, width * channels, channels)
+    _copy_strided(
+        W.reshape(-1), start, _filter_strides(W.shape), matrix.reshape(-1), strides, W.shape
+    )
+    return matrix
+
+
+@register_jitable
+def unpack_filters(packed, depth, W):
+    """Return a matrix (taps, depth) as `pack_filters` makes it from ``W``, as filters."""
+    _, channels, height, width = W.shape
+    filters = np.empty(W.shape, W.dtype)
+    strides = _packed_strides(channels, height, width, depth)
+    start = np.int64(0)
+    _copy_strided(packed, start, strides, filters.reshape(-1), _filter_strides(W.shape), W.shape)
+    return filters
 
 
 @njit(nogil=True)
@@ -252,3 +309,7 @@ def run_forward(address, x, channels_last, W, bias, g, mode, out, out_channels_l
     function = get_function_address(forward_images, args, x.dtype, W.dtype)
     size = max(1, (g.images + FORWARD_CHUNKS - 1) // FORWARD_CHUNKS)
     run_chunks(function, args, g.images, size, pays_threads(g))
+
+
+jit_run_forward = njit(nogil=True)(run_forward)
+"""For compiled callers, kept on disk."""

@@ -12,9 +12,10 @@ from kernels._convolution import (
     RELU_POOL,
     Geometry,
     convolve_row,
-    pack_filters,
+    pack_turned_filters,
     padded_filters,
     pays_threads,
+    spread_filters,
     unpack_filters,
     weave,
     woven_buffer,
@@ -36,28 +37,6 @@ adding up each window's share, for strides above 1 and filters that hold NaN or 
 def chunk_size(n):
     """Return how many images have one sum."""
     return max(IMAGES_PER_CHUNK, (n + MAX_CHUNKS - 1) // MAX_CHUNKS)
-
-
-@register_jitable
-def turn_filters(W, depth):
-    """Return filters (F, C, FH, FW) as `pack_filters`, turned round, with F and C exchanged.
-
-    ``depth``, F or more, is what one pixel of the gradient takes in memory.
-    """
-    filters, channels, height, width = W.shape
-    turned = np.zeros((channels, depth, height, width), W.dtype)
-    turned[:, :filters] = W[:, :, ::-1, ::-1].transpose((1, 0, 2, 3))
-    return turned
-
-
-@register_jitable
-def spread_filters(W, depth):
-    """Return filters (F, C, FH, FW) as a matrix (depth, FH FW C), zeros in the rows beyond F."""
-    filters, channels, height, width = W.shape
-    matrix = np.zeros((depth, height * width * channels), W.dtype)
-    rows = np.ascontiguousarray(W.transpose((0, 2, 3, 1)))
-    matrix[:filters] = rows.reshape((filters, height * width * channels))
-    return matrix
 
 
 @njit(nogil=True)
@@ -122,7 +101,7 @@ class BackwardArgs(NamedTuple):
     out: Array  # (N, OH, OW, F) if rectified, but not pooled
     arg: Array  # (N, PH, PW, depth) if pooled
     route: int
-    filters: Array  # for dx: from `pack_filters` of `turn_filters`, or from `spread_filters`
+    filters: Array  # for dx: from `pack_turned_filters` or `spread_filters`
     g: Geometry
     dx: Array  # (N, H, W, C)
     dW: Array  # (chunks, K, depth)
@@ -228,7 +207,7 @@ def run_backward(
     depth = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
     route, filters = NO_DX, np.empty((0, 0), W.dtype)
     if input_gradient and g.stride == 1 and np.isfinite(W).all():
-        route, filters = TURNED, pack_filters(turn_filters(W, depth), g.channels)
+        route, filters = TURNED, pack_turned_filters(W, depth)
     elif input_gradient:
         route, filters = SCATTERED, spread_filters(W, depth)
     size = chunk_size(g.images)
@@ -242,5 +221,8 @@ def run_backward(
     dW, db = np.empty(taps * depth, W.dtype), np.empty(depth, W.dtype)
     add_chunks(dWs.reshape((chunks, taps * depth)), dW)
     add_chunks(dbs, db)
-    packed = np.ascontiguousarray(dW.reshape((taps, depth))[:, : g.filters])
-    return unpack_filters(packed, W), db[: g.filters].copy()
+    return unpack_filters(dW, depth, W), db[: g.filters].copy()
+
+
+jit_run_backward = njit(nogil=True)(run_backward)
+"""For compiled callers, kept on disk."""

@@ -10,12 +10,25 @@ import faulthandler
 import itertools
 import mmap
 
+import naive_convolution
 import numpy as np
 
-from kernels import affine_backward, affine_forward, sparse
+from kernels import (
+    affine_backward,
+    affine_forward,
+    convolution_backward,
+    convolution_forward,
+    pooling,
+    sparse,
+)
+from kernels._convolution import IDENTITY, RELU_POOL, padded_filters, run_forward
+from kernels._convolution_backward import run_backward
+from kernels._convolution_block import convolution_relu_pool_backward
 from kernels._gemm import gemm
+from kernels._images import as_images
 from kernels._threads import Team
 from kernels.affine import get_microkernel_address
+from kernels.convolution import convolution_operands
 from kernels.fused import Data, Fused, State, prepare
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
@@ -91,6 +104,105 @@ def check_public(rng):
         release()
 
 
+CONVOLUTIONS = [
+    # N, C, H, W, FN, FH, FW, stride, pad
+    (2, 1, 6, 5, 3, 3, 2, 1, 0),
+    (3, 1, 9, 9, 17, 5, 5, 1, 2),
+    (2, 3, 7, 6, 5, 3, 3, 2, 1),
+    (2, 16, 6, 7, 18, 3, 3, 1, 0),
+    (12, 17, 4, 5, 33, 3, 2, 1, 1),
+    (2, 9, 5, 5, 4, 1, 1, 1, 1),
+    (1, 20, 7, 7, 6, 3, 3, 3, 0),
+]
+
+
+def guarded_images(rng, shape, kind, last, at_end):
+    """A batch of small integers in either memory order, between forbidden pages."""
+    n, c, h, w = shape
+    a = rng.integers(-9, 9, (n, h, w, c) if last else shape).astype(kind)
+    a = guarded(a, at_end)
+    return a.transpose(0, 3, 1, 2) if last else a
+
+
+def check_convolution(rng):
+    for shape, kind in itertools.product(CONVOLUTIONS, ("f4", "f8")):
+        (n, c, h, w, filters, fh, fw), options = shape[:7], shape[7:]
+        stride, pad = options
+        out_shape = n, filters, (h + 2 * pad - fh) // stride + 1, (w + 2 * pad - fw) // stride + 1
+        address = get_microkernel_address(np.dtype(kind), np.dtype(kind))
+        for at_end, last in itertools.product(ENDS, ENDS):
+            x = guarded_images(rng, (n, c, h, w), kind, last, at_end)
+            W = guarded(rng.integers(-9, 9, (filters, c, fh, fw)).astype(kind), at_end)
+            b = guarded(rng.integers(-9, 9, filters).astype(kind), at_end)
+            dout = guarded_images(rng, out_shape, kind, last, at_end)
+            expected = naive_convolution.convolution_forward(x, W, b, *options)
+            np.testing.assert_array_equal(convolution_forward(x, W, b, *options), expected)
+            gradients = naive_convolution.convolution_backward(dout, x, W, *options)
+            for got, want in zip(
+                convolution_backward(dout, x, W, *options), gradients, strict=True
+            ):
+                np.testing.assert_array_equal(got, want)
+            # What is allocated inside, between forbidden pages too.
+            images, is_last, W, g = convolution_operands("", x, W, *options)
+            out = guarded(np.empty((n, *out_shape[2:], filters), kind), at_end)
+            none = np.empty(0, np.uint8)
+            run_forward(address, images, is_last, W, b, g, IDENTITY, out, True, none)
+            np.testing.assert_array_equal(out.transpose(0, 3, 1, 2), expected)
+            dx = guarded(np.empty((n, h, w, c), kind), at_end)
+            run_backward(address, np.ascontiguousarray(dout), False, IDENTITY, out, none,
+                images, is_last, W, g, True, dx)  # fmt: skip
+            np.testing.assert_array_equal(dx.transpose(0, 3, 1, 2), gradients[0])
+            check_block(rng, x, W, b, g, kind, last, at_end)
+        release()
+
+
+def check_block(rng, x, W, b, g, kind, last, at_end):
+    """Convolution, ReLU and pooling in one pass: 0 where a maximum is not above 0."""
+    height, width = g.out_height // 2, g.out_width // 2
+    if not (height and width):
+        return
+    y = np.maximum(naive_convolution.convolution_forward(x, W, b, g.stride, g.pad), 0)
+    expected, arg_max = naive_convolution.max_pool_forward(y, 2, 2, 2)
+    images, is_last, W, g = convolution_operands("", x, W, g.stride, g.pad)
+    address = get_microkernel_address(np.dtype(kind), np.dtype(kind))
+    shape = (g.images, height, width, g.filters)
+    out = guarded(np.empty(shape if last else [shape[i] for i in (0, 3, 1, 2)], kind), at_end)
+    columns = padded_filters(g.filters, W.itemsize)
+    arg = guarded(np.empty((*shape[:3], columns), np.uint8), at_end)
+    run_forward(address, images, is_last, W, b, g, RELU_POOL, out, last, arg)
+    np.testing.assert_array_equal(out.transpose(0, 3, 1, 2) if last else out, expected)
+    dout = guarded_images(rng, expected.shape, kind, last, at_end)
+    dy = naive_convolution.max_pool_backward(dout, arg_max, y.shape, 2, 2, 2) * (y > 0)
+    gradients = naive_convolution.convolution_backward(dy, x, W, g.stride, g.pad)
+    found = convolution_relu_pool_backward(dout, arg, x, W, g.stride, g.pad)
+    for got, want in zip(found, gradients, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def check_pooling(rng):
+    windows = (2, 2, 2, 0), (3, 2, 1, 1), (2, 2, 2, 1)
+    sizes = (2, 1, 5, 4), (1, 17, 4, 6), (2, 16, 6, 6), (1, 33, 5, 5)
+    for options, size, kind in itertools.product(windows, sizes, ("f4", "f8")):
+        for at_end, last in itertools.product(ENDS, ENDS):
+            x = guarded_images(rng, size, kind, last, at_end)
+            expected, arg_max = naive_convolution.max_pool_forward(x, *options)
+            n, c, height, width = expected.shape
+            images, is_last = as_images(x, "x")
+            out = guarded(np.empty((n, height, width, c), kind), at_end)
+            indices = guarded(np.empty(out.shape, np.int32), at_end)
+            sizes_ = pooling._pool_sizes("", size, *options)
+            pooling._run_forward(images, is_last, out, indices, *sizes_)
+            np.testing.assert_array_equal(out.transpose(0, 3, 1, 2), expected)
+            np.testing.assert_array_equal(indices.transpose(0, 3, 1, 2), arg_max)
+            dout = guarded_images(rng, expected.shape, kind, last, at_end)
+            dx = guarded(np.empty((n, *size[2:], c), kind), at_end)
+            upper, upper_last = as_images(dout, "dout")
+            assert not pooling._run_backward(upper, upper_last, indices, dx, *sizes_)
+            wanted = naive_convolution.max_pool_backward(dout, arg_max, size, *options)
+            np.testing.assert_array_equal(dx.transpose(0, 3, 1, 2), wanted)
+        release()
+
+
 def check_compacting(rng):
     with Team(2) as team:
         for n, d in itertools.product((1, 2, 9), (1, 4, 7, 33)):
@@ -147,5 +259,7 @@ if __name__ == "__main__":
     check_products(np.random.default_rng(0))
     check_public(np.random.default_rng(1))
     check_compacting(np.random.default_rng(2))
+    check_convolution(np.random.default_rng(3))
+    check_pooling(np.random.default_rng(4))
     check_training()
     print("all in bounds")

@@ -1,6 +1,7 @@
 """Whatever a kernel or layer is handed: NumPy's answer, or an error that says what was expected."""
 
 import naive
+import naive_convolution
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,6 +57,52 @@ def affine_backward(dout, x, W):
 def affine_backward_params(dout, x, W):
     results = affine_backward(dout, x, W)
     return results and results[1:]
+
+
+def convolution_shapes(x, W):
+    """Whether images and filters fit together, with stride 1 and no pad."""
+    if not (x.ndim == W.ndim == 4 and x.shape[1] == W.shape[1] and min(W.shape[2:]) > 0):
+        return False
+    return all(n >= f for n, f in zip(x.shape[2:], W.shape[2:], strict=True))
+
+
+def convolution_forward(x, W, b):
+    if (arrays := real_arrays(x, W, b)) is None:
+        return None
+    x, W, b = arrays
+    if not convolution_shapes(x, W) or b.shape not in ((), W.shape[:1]):
+        return None
+    x, W, b = (cast(a, kind(W)) for a in (x, W, b))
+    results = (naive_convolution.convolution_forward(*a) for a in ((x, W, b), map(abs, (x, W, b))))
+    return [tuple(results)]
+
+
+def convolution_backward(dout, x, W):
+    if (arrays := real_arrays(dout, x, W)) is None:
+        return None
+    dout, x, W = arrays
+    if not convolution_shapes(x, W):
+        return None
+    out = (n - f + 1 for n, f in zip(x.shape[2:], W.shape[2:], strict=True))
+    if dout.shape != (x.shape[0], W.shape[0], *out):
+        return None
+    dout, x, W = (cast(a, kind(W)) for a in (dout, x, W))
+    results = naive_convolution.convolution_backward(dout, x, W)
+    magnitudes = naive_convolution.convolution_backward(abs(dout), abs(x), abs(W))
+    return list(zip(results, magnitudes, strict=True))
+
+
+def convolution_backward_params(dout, x, W):
+    results = convolution_backward(dout, x, W)
+    return results and results[1:]
+
+
+def max_pool_forward(x):
+    x = right(x)
+    if x is None or x.ndim != 4 or x.shape[2] < 1 or x.shape[3] < 2:
+        return None
+    out = naive_convolution.max_pool_forward(cast(x, kind(x)), 1, 2, 1)[0]
+    return [(out, abs(out))]
 
 
 def elementwise(function):
@@ -204,6 +251,18 @@ KERNELS = {
     "affine_backward_params": Call(
         kernels.affine_backward_params, ("NM", "ND", "DM"), affine_backward_params
     ),
+    "convolution_forward": Call(
+        kernels.convolution_forward, ("NC1D", "MC11", "M"), convolution_forward
+    ),
+    "convolution_backward": Call(
+        kernels.convolution_backward, ("NM1D", "NC1D", "MC11"), convolution_backward
+    ),
+    "convolution_backward_params": Call(
+        kernels.convolution_backward_params, ("NM1D", "NC1D", "MC11"), convolution_backward_params
+    ),
+    "max_pool_forward": Call(
+        lambda x: kernels.max_pool_forward(x, 1, 2, 1)[0], ("NC1D",), max_pool_forward
+    ),
     "relu_forward": Call(kernels.relu_forward, ("ND",), elementwise(relu_forward)),
     "relu_backward": Call(kernels.relu_backward, ("ND", "mask"), relu_backward),
     "sigmoid_forward": Call(kernels.sigmoid_forward, ("ND",), elementwise(naive.sigmoid_forward)),
@@ -243,6 +302,14 @@ RIGHT = {
     "affine_forward": (np.ones((4, 3)), np.ones((3, 2)), np.ones(2)),
     "affine_backward": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
     "affine_backward_params": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
+    "convolution_forward": (np.ones((4, 3, 2, 2)), np.ones((2, 3, 1, 1)), np.ones(2)),
+    "convolution_backward": (
+        *(np.ones((4, 2, 2, 2)), np.ones((4, 3, 2, 2)), np.ones((2, 3, 1, 1))),
+    ),
+    "convolution_backward_params": (
+        *(np.ones((4, 2, 2, 2)), np.ones((4, 3, 2, 2)), np.ones((2, 3, 1, 1))),
+    ),
+    "max_pool_forward": (np.ones((4, 3, 2, 2)),),
     "relu_forward": (np.ones((4, 3)),),
     "relu_backward": (np.ones((4, 3)), np.ones((4, 3), bool)),
     "sigmoid_forward": (np.ones((4, 3)),),
