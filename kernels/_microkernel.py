@@ -1,8 +1,8 @@
 """The micro-kernel: a block of a matrix product held in vector registers.
 
 `microkernel` cuts the columns into strips of a few vectors, and walks down the rows of each in
-tiles of ``TILE_ROWS[0]``, then the smaller ones for what is left. A tile keeps rows x vectors of sums in
-registers; for each ``k`` it loads one row of ``b``, broadcasts one element of ``a`` for each of
+tiles of ``TILE_ROWS[0]``, then the smaller ones for what is left. A tile keeps rows x vectors of
+sums in registers; for each ``k`` it loads one row of ``b``, broadcasts one element of ``a`` for each of
 its rows, and multiplies and adds whole vectors. Columns that do not fill a vector are loaded and
 stored under a mask, so nothing outside the block is touched. Every element is the same chain of
 multiply-adds over ``k`` in whichever tile it falls: how a product is cut up never changes its bits.

@@ -13,9 +13,9 @@ import mmap
 import numpy as np
 
 from kernels import affine_backward, affine_forward, sparse
-from kernels._gemm import gemm
+from kernels._gemm import gemm, gemm_block
 from kernels._threads import Team
-from kernels.affine import get_microkernel_address
+from kernels.affine import get_product_addresses
 from kernels.fused import Data, Fused, State, prepare
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
@@ -71,8 +71,14 @@ def check_products(rng):
                     for x in (a.T if a_t else a, b.T if b_t else b, bias, np.empty((n, m), kind))
                 ]
                 a_, b_, bias_, out = operands
-                gemm(get_microkernel_address(*kinds), a_, bool(a_t), b_, bool(b_t), bias_, out)
+                gemm(get_product_addresses(*kinds), a_, bool(a_t), b_, bool(b_t), bias_, out)
                 np.testing.assert_array_equal(out, expected)
+                if not b_t:  # by the non-zeros of `a`
+                    out[...] = 0
+                    rest = np.int64(0), np.int64(n), np.int64(0), np.int64(m), True
+                    addresses = get_product_addresses(*kinds)
+                    gemm_block(addresses, a_, bool(a_t), b_, False, bias_, out, *rest)
+                    np.testing.assert_array_equal(out, expected)
         release()
 
 
