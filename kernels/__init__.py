@@ -5,6 +5,14 @@ Every function takes NumPy arrays, works when called from Python and from a user
 """
 
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
+from kernels.optimizers import (
+    adagrad_update,
+    adam_update,
+    momentum_update,
+    nesterov_update,
+    rmsprop_update,
+    sgd_update,
+)
 from kernels.relu import relu_backward, relu_forward
 from kernels.sigmoid import sigmoid_backward, sigmoid_forward
 from kernels.softmax import (
@@ -14,11 +22,17 @@ from kernels.softmax import (
 )
 
 __all__ = [
+    "adagrad_update",
+    "adam_update",
     "affine_backward",
     "affine_backward_params",
     "affine_forward",
+    "momentum_update",
+    "nesterov_update",
     "relu_backward",
     "relu_forward",
+    "rmsprop_update",
+    "sgd_update",
     "sigmoid_backward",
     "sigmoid_forward",
     "softmax",

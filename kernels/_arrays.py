@@ -76,6 +76,16 @@ def as_widenable(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
     return _as_contiguous(a, a.dtype if (a.dtype, dtype) in _WIDENED else dtype)
 
 
+def as_scalar(value: Any, name: str) -> float:
+    """Return a real number as a float, or raise."""
+    if type(value) is float:
+        return value
+    a = as_real(value, name)
+    if a.ndim:
+        raise ValueError(f"{name}: expected a single number, got an array of shape {a.shape}")
+    return float(a)
+
+
 def _as_contiguous(a: Array, dtype: np.dtype[Any]) -> Array:
     """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from kernels._arrays import (
     Array,
     as_float,
-    as_real,
+    as_scalar,
     format_shapes,
     jit_as_kernel_array,
     require_arrays,
@@ -153,13 +153,8 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
             f"softmax_cross_entropy_backward: expected y (N, C), got {format_shapes(y=y)}"
         )
     labels, targets = check_targets(t, y.shape, y.dtype)
-    if type(dout) is not float:
-        scale = as_real(dout, "dout")
-        if scale.ndim:
-            raise ValueError(f"dout: expected a single number, got an array of shape {scale.shape}")
-        dout = float(scale)
     dx = np.empty(y.shape, y.dtype)
-    _backward(y, targets, labels, dout, dx)
+    _backward(y, targets, labels, as_scalar(dout, "dout"), dx)
     return dx
 
 

@@ -113,6 +113,38 @@ def numerical_gradient(f, x):
     return grad
 
 
+# ---------------------------------------------------------------- updates, in place
+def sgd_update(p, g, lr):
+    p -= lr * g
+
+
+def momentum_update(p, g, v, lr, momentum):
+    v[...] = momentum * v - lr * g
+    p += v
+
+
+def nesterov_update(p, g, v, lr, momentum):
+    p += momentum * momentum * v - (1 + momentum) * lr * g
+    v[...] = momentum * v - lr * g
+
+
+def adagrad_update(p, g, h, lr, epsilon=1e-7):
+    h += g * g
+    p -= lr * g / (np.sqrt(h) + epsilon)
+
+
+def rmsprop_update(p, g, h, lr, decay_rate, epsilon=1e-7):
+    h[...] = decay_rate * h + (1 - decay_rate) * (g * g)
+    p -= lr * g / (np.sqrt(h) + epsilon)
+
+
+def adam_update(p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7):
+    lr_t = lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
+    m += (1 - beta1) * (g - m)
+    v += (1 - beta2) * (g * g - v)
+    p -= lr_t * m / (np.sqrt(v) + epsilon)
+
+
 # ---------------------------------------------------------------- layers
 class Affine:
     def __init__(self, W, b):

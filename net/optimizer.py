@@ -1,0 +1,248 @@
+"""Base class of optimizers: what they share, and what a checkpoint keeps of them."""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kernels import optimizers as rules
+from kernels._arrays import as_kernel_array
+from kernels._in_place import as_in_place, is_ready
+from net.options import finite
+
+Array = NDArray[Any]
+Params = MutableMapping[str, Any]
+Grads = Mapping[str, ArrayLike]
+
+
+class Optimizer:
+    """Base class of optimizers, also of your own.
+
+    A subclass names its options and states, passes its options to this constructor, and updates one
+    array in `update_array`. Everything else follows.
+
+    Parameters
+    ----------
+    **options : float
+        The options that the class names; each must be finite.
+
+    Attributes
+    ----------
+    options : tuple of str
+        Names of the constructor's options, which are attributes, too (class attribute).
+    slots : tuple of str
+        Names of the states, each an array beside each parameter (class attribute). As attributes
+        they are None before the first update, then dictionaries with the keys of the parameters.
+    iter : int
+        Number of updates so far.
+    epsilon : float or None
+        What keeps a divisor from 0, for rules that have one (class attribute).
+    rule : numpy.int64 or None
+        Code of the compiled rule in `kernels.optimizers`; None for an optimizer without one
+        (class attribute).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from net.optimizer import Optimizer
+    >>> class SignSGD(Optimizer):
+    ...     options = ("lr",)
+    ...
+    ...     def __init__(self, lr=0.01):
+    ...         super().__init__(lr=lr)
+    ...
+    ...     def update_array(self, p, g):
+    ...         p -= self.lr * np.sign(g)
+    >>> params = {"W": np.array([1.0, 2.0])}
+    >>> SignSGD(lr=0.5).update(params, {"W": np.array([-3.0, 0.1])})
+    >>> params
+    {'W': array([1.5, 1.5])}
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+    slots: ClassVar[tuple[str, ...]] = ()
+    epsilon: ClassVar[float | None] = None
+    rule: ClassVar[np.int64 | None] = None
+
+    _formula: ClassVar[np.int64 | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "rule" in vars(cls):
+            cls._formula = cls.rule
+        elif vars(cls).keys() & {"update", "update_array", "hyperparameters"}:
+            cls.rule = None  # the class does something else than the compiled rule it inherits
+
+    def __init__(self, **options: float) -> None:
+        if set(options) != set(self.options):
+            raise TypeError(
+                f"{type(self).__name__}: expected the options {', '.join(self.options) or 'none'}, "
+                f"got {', '.join(options) or 'none'}"
+            )
+        for name in self.options:
+            setattr(self, name, finite(options[name], name))
+        for slot in self.slots:
+            setattr(self, slot, None)
+        self.iter = 0
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.options)
+        return f"{type(self).__name__}({options})"
+
+    def update(self, params: Params, grads: Grads) -> None:
+        """Update parameters by their gradients, in place.
+
+        Parameters
+        ----------
+        params : dict-like of ndarray (float32 or float64) or of float
+            Arrays are changed in place, numbers are replaced.
+        grads : dict of array_like
+            Gradients by the keys of `params`. A parameter without a gradient stays as it is.
+
+        Raises
+        ------
+        TypeError
+            If a parameter is neither a number nor an array of float32 or float64, or a gradient
+            does not hold real numbers.
+        ValueError
+            If a gradient belongs to no parameter or differs from it in shape, or a parameter is
+            read-only or has changed its shape or dtype since the first update. Nothing has been
+            changed then.
+        """
+        states = [self._slot(slot, params) for slot in self.slots]
+        work = []
+        for key, g in grads.items():
+            if key not in params:
+                raise ValueError(f"grads: expected keys of params, {[*params]}, got {key!r}")
+            p = params[key]
+            if not is_ready(p):
+                p = self._array(p, key)
+            g = as_kernel_array(g, p.dtype, f"grads[{key!r}]")
+            if g.shape != p.shape:
+                raise ValueError(
+                    f"grads[{key!r}]: expected the shape of the parameter, {p.shape}, got {g.shape}"
+                )
+            arrays = [p, *[state[key] for state in states]]
+            for s in arrays[1:]:
+                if s.shape != p.shape or s.dtype != p.dtype:
+                    raise ValueError(
+                        f"params[{key!r}]: expected shape {s.shape} and dtype {s.dtype}, as at the "
+                        f"first update, got {p.shape} and {p.dtype}; use a new optimizer"
+                    )
+            work.append((key, g, arrays))
+        self.iter += 1
+        for slot, state in zip(self.slots, states, strict=True):
+            setattr(self, slot, state)
+        options = self.hyperparameters()
+        for key, g, arrays in work:
+            if self.rule is not None and all(map(is_ready, arrays)):
+                rules.update_ready(self.rule, self.iter, options, g, arrays)
+            else:
+                self.update_array(arrays[0], g, *arrays[1:])
+            if not isinstance(params[key], np.ndarray):
+                params[key] = float(arrays[0])
+
+    def update_array(self, p: Array, g: Array, *states: Array) -> None:
+        """Update one parameter and its states in place, given its gradient.
+
+        Parameters
+        ----------
+        p : ndarray
+            Parameter.
+        g : ndarray, shape of `p`
+            Gradient.
+        *states : ndarray, shape of `p`
+            One array for each of `slots`, zero before the first update.
+        """
+        if self._formula is None:
+            raise NotImplementedError(f"{type(self).__name__} has no update_array(p, g, *states)")
+        arrays = dict(zip(self.slots, states, strict=True))
+        rules.update_arrays(self._formula, self.iter, self.hyperparameters(), g, p=p, **arrays)
+
+    @staticmethod
+    def _array(p: Any, key: str) -> Array:
+        """Return a parameter as an array that can be changed, or raise."""
+        if not is_ready(p):
+            if isinstance(p, float | int | np.floating) and not isinstance(p, bool):
+                return np.array(p, np.float64)
+            as_in_place(p, f"params[{key!r}]")
+        array: Array = p
+        return array
+
+    def _slot(self, slot: str, params: Params) -> dict[str, Array]:
+        """Return a state, completed by zeros where parameters have none yet."""
+        state: dict[str, Array] = dict(getattr(self, slot) or {})
+        for key in params:
+            if key not in state:
+                p = self._array(params[key], key)
+                state[key] = np.zeros(p.shape, p.dtype)
+        return state
+
+    def hyperparameters(self) -> NDArray[np.float64]:
+        """Return the options as `kernels.optimizers.rule_coefficients` expects them.
+
+        Returns
+        -------
+        ndarray of float64
+            In the order of `options`, then `epsilon` if there is one.
+        """
+        values = [getattr(self, name) for name in self.options]
+        return np.array(values + ([] if self.epsilon is None else [self.epsilon]), np.float64)
+
+    def state(self) -> dict[str, Array]:
+        """Return a copy of everything that updates depend on beside the options.
+
+        Returns
+        -------
+        dict of ndarray
+            ``"iter"``, and ``"<slot>/<key>"`` for each state of each parameter after the first
+            update.
+        """
+        state: dict[str, Array] = {"iter": np.array(self.iter, np.int64)}
+        for slot in self.slots:
+            for key, s in (getattr(self, slot) or {}).items():
+                state[f"{slot}/{key}"] = np.array(s)
+        return state
+
+    def set_state(self, state: Mapping[str, ArrayLike], params: Mapping[str, Any]) -> None:
+        """Restore what `state` returned; updates then go on to the same bits.
+
+        Parameters
+        ----------
+        state : dict of ndarray
+        params : dict-like of ndarray or of float
+            The parameters that will be updated.
+
+        Raises
+        ------
+        ValueError
+            If names, shapes or dtypes are not those of this optimizer for these parameters. Nothing
+            has been changed then.
+        """
+        name = type(self).__name__
+        iteration = np.asarray(state.get("iter", "nothing"))
+        if iteration.ndim or iteration.dtype.kind not in "iu" or iteration < 0:
+            raise ValueError(f"{name}: expected iter as an integer from 0, got {iteration}")
+        expected = {"iter"}
+        if iteration > 0:
+            expected |= {f"{slot}/{key}" for slot in self.slots for key in params}
+        if set(state) != expected:
+            raise ValueError(
+                f"{name}: expected a state of {sorted(expected)}, got {sorted(map(str, state))}"
+            )
+        restored: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
+        for label in sorted(expected - {"iter"}):
+            slot, _, key = label.partition("/")
+            s = np.array(state[label])
+            p = params[key]
+            dtype = p.dtype if isinstance(p, np.ndarray) else np.dtype(np.float64)
+            if s.shape != np.shape(p) or s.dtype != dtype:
+                raise ValueError(
+                    f"{name}: expected {label} in the shape {np.shape(p)} and dtype {dtype} of its "
+                    f"parameter, got {s.shape} and {s.dtype}"
+                )
+            restored[slot][key] = s
+        self.iter = int(iteration)
+        for slot in self.slots:
+            setattr(self, slot, restored[slot] or None)

@@ -1,0 +1,196 @@
+"""The optimizers of the course. Their arithmetic is in :mod:`kernels.optimizers`."""
+
+from typing import Any
+
+from kernels import optimizers as rules
+from net.optimizer import Array, Optimizer
+from net.options import finite
+
+__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "Optimizer", "RMSprop"]
+
+
+def _share(value: Any, name: str, *, below_one: bool = False) -> float:
+    """Return an option between 0 and 1, or raise."""
+    number = finite(value, name)
+    if not 0 <= number <= 1 or (below_one and number == 1):
+        upper = "less than 1" if below_one else "1"
+        raise ValueError(f"{name}: expected a number from 0 to {upper}, got {number}")
+    return number
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: ``p -= lr g``; see `kernels.sgd_update`.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from net.optimizers import SGD
+    >>> params = {"W": np.array([1.0, 2.0]), "x": 3.0}
+    >>> SGD(lr=0.5).update(params, {"W": np.array([2.0, 2.0]), "x": 4.0})
+    >>> params
+    {'W': array([0., 1.]), 'x': 1.0}
+    """
+
+    options = ("lr",)
+    rule = rules.SGD
+    lr: float
+
+    def __init__(self, lr: float = 0.01):
+        super().__init__(lr=lr)
+
+
+class Momentum(Optimizer):
+    """Momentum: ``v = momentum v - lr g; p += v``; see `kernels.momentum_update`.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    momentum : float, default 0.9
+        Share of the velocity that is kept, from 0 to 1.
+
+    Attributes
+    ----------
+    v : dict of ndarray or None
+        Velocities.
+    """
+
+    options = ("lr", "momentum")
+    slots = ("v",)
+    rule = rules.MOMENTUM
+    lr: float
+    momentum: float
+    v: dict[str, Array] | None
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9):
+        super().__init__(lr=lr, momentum=_share(momentum, "momentum"))
+
+
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient; see `kernels.nesterov_update`.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    momentum : float, default 0.9
+        Share of the velocity that is kept, from 0 to 1.
+
+    Attributes
+    ----------
+    v : dict of ndarray or None
+        Velocities.
+    """
+
+    options = ("lr", "momentum")
+    slots = ("v",)
+    rule = rules.NESTEROV
+    lr: float
+    momentum: float
+    v: dict[str, Array] | None
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9):
+        super().__init__(lr=lr, momentum=_share(momentum, "momentum"))
+
+
+class AdaGrad(Optimizer):
+    """AdaGrad: ``h += g^2; p -= lr g / (sqrt(h) + 1e-7)``; see `kernels.adagrad_update`.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+
+    Attributes
+    ----------
+    h : dict of ndarray or None
+        Sums of squared gradients.
+    """
+
+    options = ("lr",)
+    slots = ("h",)
+    epsilon = 1e-7
+    rule = rules.ADAGRAD
+    lr: float
+    h: dict[str, Array] | None
+
+    def __init__(self, lr: float = 0.01):
+        super().__init__(lr=lr)
+
+
+class RMSprop(Optimizer):
+    """RMSprop: AdaGrad with a decaying average of squared gradients; see `kernels.rmsprop_update`.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    decay_rate : float, default 0.99
+        Share of the average that is kept, from 0 to 1.
+
+    Attributes
+    ----------
+    h : dict of ndarray or None
+        Averages of squared gradients.
+    """
+
+    options = ("lr", "decay_rate")
+    slots = ("h",)
+    epsilon = 1e-7
+    rule = rules.RMSPROP
+    lr: float
+    decay_rate: float
+    h: dict[str, Array] | None
+
+    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99):
+        super().__init__(lr=lr, decay_rate=_share(decay_rate, "decay_rate"))
+
+
+class Adam(Optimizer):
+    """Adam: momentum and RMSprop, corrected for their start at zero; see `kernels.adam_update`.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Shares of the moments that are kept, from 0 to less than 1.
+
+    Attributes
+    ----------
+    m, v : dict of ndarray or None
+        First and second moments of the gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from net.optimizers import Adam
+    >>> optimizer, params = Adam(lr=0.5), {"W": np.array([1.0])}
+    >>> optimizer.update(params, {"W": np.array([1e9])})
+    >>> params, optimizer.iter
+    ({'W': array([0.5])}, 1)
+    >>> optimizer
+    Adam(lr=0.5, beta1=0.9, beta2=0.999)
+    """
+
+    options = ("lr", "beta1", "beta2")
+    slots = ("m", "v")
+    epsilon = 1e-7
+    rule = rules.ADAM
+    lr: float
+    beta1: float
+    beta2: float
+    m: dict[str, Array] | None
+    v: dict[str, Array] | None
+
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999):
+        super().__init__(
+            lr=lr,
+            beta1=_share(beta1, "beta1", below_one=True),
+            beta2=_share(beta2, "beta2", below_one=True),
+        )
