@@ -258,45 +258,16 @@ SAMPLED_ROWS, SAMPLED_COLUMNS = 8, 1024
 def density(x):
     """Estimate the share of non-zeros of a 2-D array from a few rows."""
     n, d = x.shape
-    rows, columns = min(n, SAMPLED_ROWS), min(d, SAMPLED_COLUMNS)
-    words, count = np.empty((columns + WORD - 1) // WORD, np.uint64), 0
+    rows, columns, count = min(n, SAMPLED_ROWS), min(d, SAMPLED_COLUMNS), 0
     for i in range(rows):
-        row_bitmap(x.reshape(-1), n * i // rows * d, columns, words, 0)
-        for w in range(words.size):
-            count += _count_bits(words[w])
+        row = x[n * i // rows]
+        for j in range(columns):
+            count += row[j] != 0
     return count / max(1, rows * columns)
 
 
 @njit(nogil=True)
-def _count_bits(word):
-    pairs, fours = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333)
-    word -= (word >> np.uint64(1)) & pairs
-    word = (word & fours) + ((word >> np.uint64(2)) & fours)
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    word += word >> np.uint64(8)
-    word += word >> np.uint64(16)
-    word += word >> np.uint64(32)
-    return np.int64(word & np.uint64(0x7F))
-
-
-@njit(nogil=True)
-def _transpose_word(square):
-    """Transpose 64 x 64 bits in place: bit ``j`` of word ``i`` and bit ``i`` of word ``j``."""
-    width, mask = 32, np.uint64(0xFFFFFFFF)
-    while width:
-        shift = np.uint64(width)
-        for first in range(0, WORD, 2 * width):
-            upper, lower = square[first : first + width], square[first + width : first + 2 * width]
-            for k in range(width):
-                change = ((upper[k] >> shift) ^ lower[k]) & mask
-                lower[k] ^= change
-                upper[k] ^= change << shift
-        width //= 2
-        mask ^= mask << np.uint64(max(width, 1))
-
-
-@njit(nogil=True)
-def transposed_bitmap(words, words_row, n, out):
+def transposed_bitmap(words, words_row, n, out, out_row):
     """Transpose one column of words of a bitmap.
 
     Parameters
@@ -306,15 +277,25 @@ def transposed_bitmap(words, words_row, n, out):
     words_row : int
     n : int
         Rows of the bitmap.
-    out : ndarray of uint64, shape (64, (n + 63) // 64)
-        Row ``j`` becomes the bitmap of the column's element ``j`` over the rows.
+    out : ndarray of uint64, of at least ``64 * out_row``
+        Its row ``j`` of `out_row` words becomes the bitmap of the column's element ``j``.
+    out_row : int
+        At least ``(n + 63) // 64``.
     """
     square = np.empty(WORD, np.uint64)
     for v in range((n + WORD - 1) // WORD):
-        rows = min(WORD, n - v * WORD)
-        for i in range(rows):
-            square[i] = words[(v * WORD + i) * words_row]
-        square[rows:] = 0
-        _transpose_word(square)
+        for i in range(WORD):
+            r = v * WORD + i
+            square[i] = words[r * words_row] if r < n else np.uint64(0)
+        width, mask = 32, np.uint64(0xFFFFFFFF)
+        while width:  # exchange the off-diagonal squares of this width
+            shift = np.uint64(width)
+            for first in range(0, WORD, 2 * width):
+                for k in range(first, first + width):
+                    change = ((square[k] >> shift) ^ square[k + width]) & mask
+                    square[k + width] ^= change
+                    square[k] ^= change << shift
+            width //= 2
+            mask ^= mask << np.uint64(width)
         for j in range(WORD):
-            out[j, v] = square[j]
+            out[j * out_row + v] = square[j]

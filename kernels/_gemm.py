@@ -4,8 +4,13 @@ Plain loops around the micro-kernel of :mod:`kernels._microkernel`. Where many e
 zero, :mod:`kernels._bitmap` skips them; the bits of the result are the same.
 """
 
+from typing import Any
+
 import numpy as np
-from numba import prange
+from llvmlite import ir
+from numba import config, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from kernels._bitmap import (
     WORD,
@@ -21,6 +26,7 @@ from kernels._microkernel import (
     TILE_VECTORS,
     VECTOR_BYTES,
     address_of,
+    matrix_at,
     microkernel,
     microkernel_address,
 )
@@ -46,12 +52,6 @@ NO_TRANSPOSE, TRANSPOSE = np.False_, np.True_
 
 
 @njit(nogil=True)
-def product_addresses(a, c):
-    """Addresses of the dense and the skipping product for the element types of `a` and `c`."""
-    return microkernel_address(a, c), bitmap_gemm_address(a, c)
-
-
-@njit(nogil=True)
 def _packs(n, m, b_t, itemsize):
     """Tell whether `b` is copied strip by strip."""
     # Rows of `b` longer than a strip lie on as many pages: a copy pays if it is read often. Asked
@@ -60,34 +60,35 @@ def _packs(n, m, b_t, itemsize):
 
 
 @njit(nogil=True)
-def _count_blocks(k, pack, a_t):
+def _count_blocks(n, k, m, a_t, b_t, itemsize):
     """Return how many blocks the sum is cut into."""
-    limit = min(K_BLOCK_PACKED if pack else K_BLOCK, K_BLOCK_STRIDED if a_t else K_BLOCK)
+    limit = K_BLOCK_PACKED if _packs(n, m, b_t, itemsize) else K_BLOCK
+    limit = min(limit, K_BLOCK_STRIDED if a_t else K_BLOCK)
     return max(1, (k + limit - 1) // limit)
 
 
 @njit(nogil=True)
-def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
-    """Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, skipping zeros or not."""
-    (n, m), width = out.shape, TILE_VECTORS * (VECTOR_BYTES // out.itemsize)
-    pack = _packs(n, m, b_t, out.itemsize)
-    if skip and a_t:
-        _skip_transposed(addresses[1], a, b, bias, out, r0, r1, c0, c1, pack)
-    elif skip:
-        _skip_rows(addresses[1], a, b, bias, out, r0, r1, c0, c1, pack)
-    else:
-        packed = np.empty((K_BLOCK_PACKED, width) if pack else (1, 1), out.dtype)
-        _strips(addresses[0], a, a_t, b, b_t, bias, out, r0, r1, c0, c1, packed)
+def _multiples(step, count):
+    """Return ``[0, step, 2 step ...]``."""
+    out = np.empty(count, np.int64)
+    for i in range(count):
+        out[i] = i * step
+    return out
 
 
-@njit(nogil=True)
-def _skip_rows(address, a, b, bias, out, r0, r1, c0, c1, pack):
+# The three ways to compute a block. They share a signature, in addresses and numbers.
+
+
+def _skip_rows(
+    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip
+):
     """``a @ b + bias`` by the non-zeros of `a`."""
-    m, k = out.shape[1], a.shape[1]
-    blocks = _count_blocks(k, pack, False)
-    rows, columns = np.arange(WORD) * k, np.arange(k)
+    x, b, out = matrix_at(a, n, k, like_a), matrix_at(b, k, m, like_c), matrix_at(out, n, m, like_c)
+    bias, flat = matrix_at(bias, np.int64(1), m, like_c), x.reshape(-1)
+    blocks = _count_blocks(n, k, m, a_t, b_t, out.itemsize)
+    rows, columns = _multiples(k, np.int64(WORD)), _multiples(np.int64(1), k)
     width = (k // blocks + WORD) // WORD
-    words, flat = np.empty(WORD * width, np.uint64), a.reshape(-1)
+    words = np.empty(WORD * width, np.uint64)
     for first in range(r0, r1, WORD):
         count = min(WORD, r1 - first)
         at = address_of(out, first * m + c0)
@@ -97,19 +98,21 @@ def _skip_rows(address, a, b, bias, out, r0, r1, c0, c1, pack):
             for i in range(count):
                 row_bitmap(flat, (first + i) * k + k0, depth, words, i * width)
             init, init_row = (at, m) if block else (address_of(bias, c0), 0)
-            bitmap_gemm(address, address_of(words, 0), width, (depth + WORD - 1) // WORD,
-                address_of(a, first * k + k0), address_of(rows, 0), address_of(columns, 0),
+            bitmap_gemm(skipping, address_of(words, 0), width, (depth + WORD - 1) // WORD,
+                address_of(x, first * k + k0), address_of(rows, 0), address_of(columns, 0),
                 address_of(b, k0 * m + c0), m, init, init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
-@njit(nogil=True)
-def _skip_transposed(address, a, b, bias, out, r0, r1, c0, c1, pack):
+def _skip_transposed(
+    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip
+):
     """``a.T @ b + bias`` by the non-zeros of `a`."""
-    (k, n), m = a.shape, out.shape[1]
-    blocks = _count_blocks(k, pack, True)
-    rows, columns = np.arange(k // blocks + 1) * n, np.arange(WORD)
-    words = np.empty(k // blocks + 1, np.uint64)
-    transposed, flat = np.empty((WORD, words.size // WORD + 1), np.uint64), a.reshape(-1)
+    x, b, out = matrix_at(a, k, n, like_a), matrix_at(b, k, m, like_c), matrix_at(out, n, m, like_c)
+    bias, flat = matrix_at(bias, np.int64(1), m, like_c), x.reshape(-1)
+    blocks = _count_blocks(n, k, m, a_t, b_t, out.itemsize)
+    rows, columns = _multiples(n, k // blocks + 1), _multiples(np.int64(1), np.int64(WORD))
+    words, width = np.empty(rows.size, np.uint64), rows.size // WORD + 1
+    transposed = np.empty(WORD * width, np.uint64)
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
@@ -117,23 +120,27 @@ def _skip_transposed(address, a, b, bias, out, r0, r1, c0, c1, pack):
             count = min(WORD, r1 - first)
             for i in range(depth):
                 row_bitmap(flat, (k0 + i) * n + first, count, words, i)
-            transposed_bitmap(words, 1, depth, transposed)
+            transposed_bitmap(words, np.int64(1), depth, transposed, width)
             at = address_of(out, first * m + c0)
             init, init_row = (at, m) if block else (address_of(bias, c0), 0)
-            bitmap_gemm(address, address_of(transposed, 0), transposed.shape[1],
-                (depth + WORD - 1) // WORD, address_of(a, k0 * n + first), address_of(columns, 0),
+            bitmap_gemm(skipping, address_of(transposed, 0), width,
+                (depth + WORD - 1) // WORD, address_of(x, k0 * n + first), address_of(columns, 0),
                 address_of(rows, 0), address_of(b, k0 * m + c0), m, init, init_row, at, m,
                 count, c1 - c0)  # fmt: skip
 
 
-@njit(nogil=True)
-def _strips(address, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, packed):
-    m = out.shape[1]
-    k = a.shape[0] if a_t else a.shape[1]
-    a_row, a_k = (1, out.shape[0]) if a_t else (k, 1)
-    pack = packed.size > 1
-    width = packed.shape[1] if pack else max(1, c1 - c0)
-    blocks = _count_blocks(k, pack, a_t)
+def _multiply_all(
+    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip
+):
+    """``op(a) @ op(b) + bias`` by the micro-kernel."""
+    x = matrix_at(a, k if a_t else n, n if a_t else k, like_a)
+    b = matrix_at(b, m if b_t else k, k if b_t else m, like_c)
+    bias, out = matrix_at(bias, np.int64(1), m, like_c), matrix_at(out, n, m, like_c)
+    a_row, a_k = (1, n) if a_t else (k, 1)
+    pack = _packs(n, m, b_t, out.itemsize)
+    width = TILE_VECTORS * (VECTOR_BYTES // out.itemsize) if pack else max(1, c1 - c0)
+    packed = np.empty((K_BLOCK_PACKED, width) if pack else (1, 1), out.dtype)
+    blocks = _count_blocks(n, k, m, a_t, b_t, out.itemsize)
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
@@ -141,18 +148,17 @@ def _strips(address, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, packed):
             w = min(width, c1 - j)
             b_at, b_row = address_of(b, k0 * m + j), m
             if pack:
-                _pack(b, b_t, k0, j, packed[:depth, :w])
+                _pack(b, b_t, k0, j, packed, depth, w)
                 b_at, b_row = address_of(packed, 0), width
             at = address_of(out, r0 * m + j)
             init, init_row = (at, m) if block else (address_of(bias, j), 0)
-            microkernel(address, address_of(a, r0 * a_row + k0 * a_k), a_row, a_k,
+            microkernel(dense, address_of(x, r0 * a_row + k0 * a_k), a_row, a_k,
                 b_at, b_row, depth, init, init_row, at, m, r1 - r0, w)  # fmt: skip
 
 
 @njit(nogil=True)
-def _pack(b, b_t, k0, j0, packed):
+def _pack(b, b_t, k0, j0, packed, depth, width):
     """Copy a strip of ``op(b)``."""
-    depth, width = packed.shape
     if not b_t:
         for k in range(depth):
             for j in range(width):
@@ -162,6 +168,119 @@ def _pack(b, b_t, k0, j0, packed):
         for j in range(width):
             for k in range(first, min(depth, first + TRANSPOSE_BLOCK)):
                 packed[k, j] = b[j0 + j, k0 + k]
+
+
+# A compiled function holds a copy of all that it calls, optimised anew. So these three, which are
+# most of a product's code, are called by an address: compiled once for two element types, whatever
+# calls them.
+_INT = ir.IntType(64)
+_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 16)
+
+
+@intrinsic
+def _emit_block(context, a, c):
+    def emit(context, builder, signature, args):
+        name = f"njitnet_block_{a.dtype}_{c.dtype}"
+        function = ir.Function(builder.module, _BLOCK_TYPE, name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        inner = ir.IRBuilder(function.append_basic_block("entry"))
+        kinds = [types.Array(t.dtype, 2, "C") for t in (a, c)]
+        likes = [ir.Constant(context.get_value_type(kind), None) for kind in kinds]
+        kind = types.void(*kinds, *[types.intp] * 16)
+
+        def call(way):
+            compiled = context.compile_subroutine(inner, way, kind)
+            values = [*likes, *function.args]
+            context.call_internal_no_propagate(inner, compiled.fndesc, kind, values)
+
+        zero = ir.Constant(_INT, 0)
+        skip, a_t = (inner.icmp_signed("!=", function.args[i], zero) for i in (15, 3))
+        with inner.if_else(skip) as (then, otherwise):
+            with then, inner.if_else(a_t) as (transposed, not_transposed):
+                with transposed:
+                    call(_skip_transposed)
+                with not_transposed:
+                    call(_skip_rows)
+            with otherwise:
+                call(_multiply_all)
+        inner.ret_void()
+        return builder.ptrtoint(function, _INT)
+
+    return types.intp(a, c), emit
+
+
+@intrinsic
+def _call_block(
+    context, addresses, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip, like_a, like_c
+):
+    def emit(context, builder, signature, args):
+        block, dense, skipping = cgutils.unpack_tuple(builder, args[0], 3)
+        function = builder.inttoptr(block, _BLOCK_TYPE.as_pointer())
+        builder.call(function, [dense, skipping, *args[1:15]])
+        return context.get_dummy_value()
+
+    ints = types.UniTuple(types.intp, 3), *[types.intp] * 14
+    return types.void(*ints, like_a, like_c), emit
+
+
+def _plain_call_block(
+    addresses, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip, like_a, like_c
+):
+    way = _multiply_all if not skip else _skip_transposed if a_t else _skip_rows
+    way(like_a, like_c, *addresses[1:], a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip)
+
+
+def _plain_block_address(a, c):
+    return 0
+
+
+if config.DISABLE_JIT:
+    _emit_block = _plain_block_address
+
+gemm_block_at = _plain_call_block if config.DISABLE_JIT else _call_block
+"""Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, skipping zeros of `a` or not.
+
+Operands are given by their addresses; `n`, `k` and `m` are those of the whole product. Of `like_a`
+and `like_c` only the element types matter.
+"""
+
+
+@njit(nogil=True)
+def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
+    """Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, skipping zeros of `a` or not."""
+    n, m = out.shape
+    gemm_block_at(addresses, a.ctypes.data, a_t, b.ctypes.data, b_t, bias.ctypes.data,
+        out.ctypes.data, n, a.shape[0] if a_t else a.shape[1], m, r0, r1, c0, c1, skip,
+        a, out)  # fmt: skip
+
+
+@njit(nogil=True)
+def _block_address(a, c):
+    return _emit_block(a, c)
+
+
+@njit(nogil=True)
+def jit_product_addresses(a, c):
+    """In compiled code: what `get_product_addresses` returns, from arrays of the two types."""
+    return _block_address(a, c), microkernel_address(a, c), bitmap_gemm_address(a, c)
+
+
+_addresses: dict[tuple[np.dtype[Any], np.dtype[Any]], tuple[int, int, int]] = {}
+
+
+def get_product_addresses(a: np.dtype[Any], c: np.dtype[Any]) -> tuple[int, int, int]:
+    """Return the addresses that products of two element types need, compiled at first use.
+
+    Of what computes a block of `gemm`, of the micro-kernel and of the product by set bits.
+    """
+    try:
+        return _addresses[a, c]
+    except KeyError:
+        arrays = np.empty((0, 0), a), np.empty((0, 0), c)
+        found = (_block_address(*arrays), microkernel_address(*arrays),
+            bitmap_gemm_address(*arrays))  # fmt: skip
+        return _addresses.setdefault((a, c), found)
 
 
 @njit(parallel=True, nogil=True)
@@ -206,8 +325,7 @@ def gemm(addresses, a, a_t, b, b_t, bias, out):
     Parameters
     ----------
     addresses : tuple of int
-        `product_addresses` for the two element types; a second one of 0 never skips zeros, which
-        it has to be if `b_t`.
+        `get_product_addresses` for the two element types.
     a : ndarray, shape (n, k), or (k, n) if `a_t`
     b : ndarray, shape (k, m), or (m, k) if `b_t`
     bias : ndarray, shape (m,)
@@ -215,7 +333,7 @@ def gemm(addresses, a, a_t, b, b_t, bias, out):
         All C-contiguous, and `b`, `bias` and `out` of one dtype.
     """
     n, m = out.shape
-    skip, share = skips_zeros(a, b, m) if addresses[1] else (False, 1.0)
+    skip, share = (False, 1.0) if b_t else skips_zeros(a, b, m)
     flops = 2.0 * n * m * (a.shape[0] if a_t else a.shape[1]) * share
     threads = thread_count()
     if threads == 1 or flops < (MIN_PARALLEL_FLOPS_SKIP if skip else MIN_PARALLEL_FLOPS):

@@ -15,7 +15,14 @@ from kernels._arrays import (
     require_arrays,
 )
 from kernels._cache import njit
-from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, TRANSPOSE_BLOCK, gemm, product_addresses
+from kernels._gemm import (
+    NO_TRANSPOSE,
+    TRANSPOSE,
+    TRANSPOSE_BLOCK,
+    gemm,
+    get_product_addresses,
+    jit_product_addresses,
+)
 
 
 def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
@@ -175,20 +182,9 @@ def _run_backward(dout: Array, x: Array, W: Array, dx: Array) -> tuple[Array, Ar
     return dW, db
 
 
-_addresses: dict[tuple[np.dtype[np.generic], np.dtype[np.generic]], tuple[int, int]] = {}
-
-
-def get_product_addresses(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> tuple[int, int]:
-    """Return `product_addresses` for two element types, compiling the products at first use."""
-    try:
-        return _addresses[a, c]
-    except KeyError:
-        return _addresses.setdefault((a, c), product_addresses(np.empty(0, a), np.empty(0, c)))
-
-
 def get_microkernel_address(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
     """Return the address of the micro-kernel for two element types."""
-    return get_product_addresses(a, c)[0]
+    return get_product_addresses(a, c)[1]
 
 
 @register_jitable
@@ -210,11 +206,10 @@ def _backward(mixed, plain, dout, x, W, dx, dW, db):
     n, d = dx.shape
     if not dx.size:
         return
-    dense = plain[0], np.int64(0)
     if n * (d + W.shape[1]) < W.size:  # cheaper to transpose `dout` and the result than `W`
         transposed = np.empty((d, n), dx.dtype)
         gemm(
-            dense,
+            plain,
             W,
             NO_TRANSPOSE,
             dout,
@@ -224,7 +219,7 @@ def _backward(mixed, plain, dout, x, W, dx, dW, db):
         )
         _transpose(transposed, dx)
     else:
-        gemm(dense, dout, NO_TRANSPOSE, W, TRANSPOSE, np.zeros(d, dx.dtype), dx)
+        gemm(plain, dout, NO_TRANSPOSE, W, TRANSPOSE, np.zeros(d, dx.dtype), dx)
 
 
 @njit(nogil=True)
@@ -257,7 +252,9 @@ def _compiled_affine_forward(x, W, b):
         weights = jit_as_kernel_array(W, W)
         batch, bias = jit_as_widenable(x, weights), jit_as_kernel_array(b, weights)
         out = np.empty((x.shape[0], W.shape[1]), weights.dtype)
-        gemm(product_addresses(batch, out), batch, NO_TRANSPOSE, weights, NO_TRANSPOSE, bias, out)
+        gemm(
+            jit_product_addresses(batch, out), batch, NO_TRANSPOSE, weights, NO_TRANSPOSE, bias, out
+        )
         return out
 
     return forward
@@ -292,6 +289,6 @@ def _compiled_backward(dout, x, W, dx):
     weights = jit_as_kernel_array(W, W)
     upper, batch = jit_as_kernel_array(dout, weights), jit_as_widenable(x, weights)
     dW, db = np.empty(W.shape, weights.dtype), np.empty(W.shape[1], weights.dtype)
-    addresses = product_addresses(batch, dW), product_addresses(upper, dW)
+    addresses = jit_product_addresses(batch, dW), jit_product_addresses(upper, dW)
     _backward(*addresses, upper, batch, weights, dx, dW, db)
     return dW, db

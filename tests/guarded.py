@@ -13,9 +13,8 @@ import mmap
 import numpy as np
 
 from kernels import affine_backward, affine_forward, sparse
-from kernels._gemm import gemm, gemm_block
+from kernels._gemm import gemm, gemm_block, get_product_addresses
 from kernels._threads import Team
-from kernels.affine import get_product_addresses
 from kernels.fused import Data, Fused, State, prepare
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5

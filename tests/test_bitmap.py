@@ -9,7 +9,7 @@ import naive
 import numpy as np
 import pytest
 
-from kernels import _bitmap, _gemm, affine
+from kernels import _bitmap, _gemm
 from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, gemm, gemm_block, skips_zeros
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
 
@@ -30,7 +30,7 @@ def sparse(rng, shape, kind, share):
 def both_ways(a, a_t, b, bias, shape):
     """Dense, and by the non-zeros, whatever the density."""
     outs = np.empty(shape, b.dtype), np.empty(shape, b.dtype)
-    addresses = affine.get_product_addresses(a.dtype, b.dtype)
+    addresses = _gemm.get_product_addresses(a.dtype, b.dtype)
     zero = np.int64(0)
     for out, skip in zip(outs, (False, True), strict=True):
         rest = zero, np.int64(shape[0]), zero, np.int64(shape[1]), skip
@@ -94,7 +94,7 @@ def test_transposed_bitmap(rng):
         bits = rng.random((n, 128)) < 0.4
         words = np.packbits(bits, axis=1, bitorder="little").view("<u8").astype(np.uint64)
         out = np.zeros((64, (n + 63) // 64), np.uint64)
-        _bitmap.transposed_bitmap(words.reshape(-1)[1:], 2, n, out)
+        _bitmap.transposed_bitmap(words.reshape(-1)[1:], 2, n, out.reshape(-1), out.shape[1])
         back = np.unpackbits(out.astype("<u8").view(np.uint8), axis=1, bitorder="little")
         np.testing.assert_array_equal(back[:, :n], bits[:, 64:].T)
         assert not back[:, n:].any()
@@ -150,9 +150,9 @@ def test_bits_do_not_depend_on_threads(rng, bits_on_threads, monkeypatch, shape,
     for f in (lambda: affine_forward(x, W, b), lambda: affine_backward_params(dout, x, W)):
         one, others = bits_on_threads(f)
         assert all(bits == one for bits in others)
-        addresses = affine.get_product_addresses(x.dtype, W.dtype)
+        addresses = _gemm.get_product_addresses(x.dtype, W.dtype)
         with monkeypatch.context() as patch:  # and the bits of the dense route
-            patch.setitem(affine._addresses, (x.dtype, W.dtype), (addresses[0], 0))
+            patch.setitem(_gemm._addresses, (x.dtype, W.dtype), addresses)
             one_dense, others = bits_on_threads(f)
             assert one_dense == one
             assert all(bits == one for bits in others)
@@ -169,7 +169,7 @@ def test_x_changed_in_place(rng, dtype):
 
 def test_gemm_without_skipping(rng):
     x, W = sparse(rng, (100, 200), "f8", 0.1), rng.random((200, 40))
-    out, addresses = np.empty((100, 40)), affine.get_product_addresses(x.dtype, W.dtype)
+    out, addresses = np.empty((100, 40)), _gemm.get_product_addresses(x.dtype, W.dtype)
     gemm((addresses[0], 0), x, NO_TRANSPOSE, W, NO_TRANSPOSE, np.zeros(40), out)
     np.testing.assert_array_equal(out, affine_forward(x, W, np.zeros(40)))
 
