@@ -24,7 +24,7 @@ from kernels import (
 from kernels._convolution import IDENTITY, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
 from kernels._convolution_block import convolution_relu_pool_backward
-from kernels._gemm import gemm
+from kernels._gemm import gemm, gemm_block, get_product_addresses
 from kernels._images import as_images
 from kernels._threads import Team
 from kernels.affine import get_microkernel_address
@@ -84,8 +84,14 @@ def check_products(rng):
                     for x in (a.T if a_t else a, b.T if b_t else b, bias, np.empty((n, m), kind))
                 ]
                 a_, b_, bias_, out = operands
-                gemm(get_microkernel_address(*kinds), a_, bool(a_t), b_, bool(b_t), bias_, out)
+                gemm(get_product_addresses(*kinds), a_, bool(a_t), b_, bool(b_t), bias_, out)
                 np.testing.assert_array_equal(out, expected)
+                if not b_t:  # by the non-zeros of `a`
+                    out[...] = 0
+                    rest = np.int64(0), np.int64(n), np.int64(0), np.int64(m), True
+                    addresses = get_product_addresses(*kinds)
+                    gemm_block(addresses, a_, bool(a_t), b_, False, bias_, out, *rest)
+                    np.testing.assert_array_equal(out, expected)
         release()
 
 

@@ -4,7 +4,6 @@ import naive
 import naive_convolution
 import numpy as np
 import pytest
-
 from net.convolution_layers import Convolution, Pooling
 
 pytestmark = pytest.mark.small

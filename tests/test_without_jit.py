@@ -71,9 +71,7 @@ FIRST_CALLS = {
         "from kernels.convolution import *; "
         "convolution_backward(x[None, None], x[None, None], x[:1, None, :1, :1])"
     ),
-    "max_pool_forward": (
-        "from kernels.pooling import *; max_pool_forward(x[None, None], 2, 2, 2)"
-    ),
+    "max_pool_forward": ("from kernels.pooling import *; max_pool_forward(x[None, None], 2, 2, 2)"),
     "njit": (
         "import numba; from kernels.relu import relu_forward; "
         "numba.njit(lambda x: relu_forward(x)[0])(x)"
