@@ -235,9 +235,9 @@ def test_layers_by_number():
 @pytest.mark.parametrize("copy", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
 def test_copies_are_independent(network, copy):
     x, t = batch()
-    before = network.predict(x)
     if network.params:
         network.gradient(x, t)
+    before = network.predict(x)
     twin = copy(network)
     for value in network.params.values():
         value[...] = np.nan
