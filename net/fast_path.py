@@ -80,7 +80,7 @@ class Stack:
         last.loss, last.y, last.t = forward.loss, forward.y, t
 
 
-def find_stack(network: Any, known: Stack | None) -> Stack | None:
+def find_stack(network: Any, known: Stack | None, methods: Mapping[str, Any]) -> Stack | None:
     """Return the stack that a network is, or None where its layers have to compute.
 
     Parameters
@@ -88,11 +88,17 @@ def find_stack(network: Any, known: Stack | None) -> Stack | None:
     network : Network
     known : Stack or None
         What the last call returned.
+    methods : mapping of str to callable
+        Methods that the network must have as they were defined.
 
     Returns
     -------
     Stack or None
     """
+    kind, own = type(network), network.__dict__
+    for name, method in methods.items():
+        if name in own or getattr(kind, name) is not method:
+            return None
     layers, last_layer = list(network.layers.values()), network.last_layer
     if known is not None and known.is_current(layers, last_layer):
         return known

@@ -202,8 +202,8 @@ class Network:
         else:
             loss = self.last_layer.forward(self._output(x, train_flg), t)
         if self.weight_decay:
-            weights = [a for key, a in self.params.items() if key.startswith("W")]
-            loss += 0.5 * self.weight_decay * sum(float(np.vdot(W, W)) for W in weights)
+            squares = (float(np.vdot(W, W)) for W in self.params.named("W").values())
+            loss += 0.5 * self.weight_decay * sum(squares)
         return loss
 
     def _output(self, x: ArrayLike, train_flg: bool) -> Array:
@@ -213,19 +213,8 @@ class Network:
         return self.predict(x)
 
     def stack(self) -> fast_path.Stack | None:
-        """Return what compiled code stands in for, or None where the layers have to compute.
-
-        Returns
-        -------
-        Stack or None
-            None unless this is a stack of Affine with ReLU or Sigmoid in between, with the methods
-            that those and `Network` were defined with.
-        """
-        kind, own = type(self), self.__dict__
-        for name, method in _METHODS.items():
-            if name in own or getattr(kind, name) is not method:
-                return None
-        self._stack = fast_path.find_stack(self, self._stack)
+        """Return what compiled code stands in for, or None where the layers have to compute."""
+        self._stack = fast_path.find_stack(self, self._stack, _METHODS)
         return self._stack
 
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int | None = None) -> float:
@@ -288,9 +277,8 @@ class Network:
         else:
             grads = self._gradient_by_layers(x, t)
         if self.weight_decay:
-            for key, grad in grads.items():
-                if key.startswith("W"):
-                    grads[key] = grad + grad.dtype.type(self.weight_decay) * self.params[key]
+            for key, W in self.params.named("W").items():
+                grads[key] = grads[key] + W.dtype.type(self.weight_decay) * W
         return grads
 
     def _gradient_by_layers(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:

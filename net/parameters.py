@@ -79,6 +79,10 @@ class LayerArrays(MutableMapping[str, Array]):
     def __len__(self) -> int:
         return len(self.places())
 
+    def named(self, name: str) -> dict[str, Array]:
+        """Return the arrays that layers have under one name, such as all ``W``."""
+        return {key: getattr(layer, n) for key, (layer, n) in self.places().items() if n == name}
+
     def gradients(self) -> dict[str, Array]:
         """Return the gradients that the layers' `backward` left, by the names of the arrays.
 
