@@ -28,6 +28,9 @@ from kernels._pool_vectors import unpool_4
 IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
 """How images are put together, by their number alone, for sums over a batch."""
 
+GATHERED_WIDTH = 16
+"""Output rows of this length or less go into one product with all others of the image."""
+
 NO_DX, TURNED, SCATTERED = np.int64(0), np.int64(1), np.int64(2)
 """How the gradient of the input is taken: not, as a convolution with turned filters, or by
 adding up each window's share, for strides above 1 and filters that hold NaN or infinity."""
@@ -46,6 +49,41 @@ def _rectify_gradient(out, start, height, n, d, origin, row):
         target = d[origin + y * row : origin + y * row + n]
         for i in range(target.size):
             target[i] = 0 if source[i] <= 0 else target[i]
+
+
+@njit(nogil=True)
+def _copy_runs(source, start, step, target, at, run, count):
+    """Copy ``count`` runs of elements that lie ``step`` apart to adjacent places."""
+    # Unsigned, for Numba makes a vector loop of an index that cannot count from the end.
+    size = np.uint64(run)
+    for x in range(count):
+        s, t = np.uint64(start + x * step), np.uint64(at + x * run)
+        for i in range(size):
+            target[t + i] = source[s + i]
+
+
+@njit(nogil=True)
+def _add_gathered_gradient(
+    address, image, origin, row, g, d, d_origin, d_row, depth, ones, windows, dense, dW, db
+):
+    """Do what `_add_filter_gradient` does, with one product of all windows for each filter row.
+
+    Of a narrow image, the windows of an output row are too few for a product of their own.
+    """
+    columns, run, count = dW.shape[1], g.filter_width * g.channels, g.out_width
+    positions, zero = g.out_height * count, np.int64(0)
+    b, s = address_of(dense, 0), address_of(db, 0)
+    for y in range(g.out_height):
+        at = y * count * depth
+        _copy_runs(d, d_origin + y * d_row, zero, dense, at, count * depth, np.int64(1))
+    microkernel(address, address_of(ones, 0), 0, 0, b, depth, positions, s, 0, s, 0, 1, columns)
+    for fy in range(g.filter_height):
+        for y in range(g.out_height):
+            first = origin + (y * g.stride + fy) * row
+            _copy_runs(image, first, g.stride * g.channels, windows, y * count * run, run, count)
+        part = address_of(dW, fy * run * columns)
+        microkernel(address, address_of(windows, 0), 1, run, b, depth, positions,
+            part, columns, part, columns, run, columns)  # fmt: skip
 
 
 @njit(nogil=True)
@@ -125,6 +163,10 @@ def backward_images(args, n0, n1):
     padded = np.zeros(0 if direct else (height + 2 * pad) * row, dtype)
     image = direct_or_copy(direct, x, padded)
     woven = woven_buffer(channels, stride, g.filter_height, g.filter_width, out_width, dtype)
+    gathered = out_width <= GATHERED_WIDTH and woven.size == 0
+    positions = out_height * out_width if gathered else 0
+    windows = np.empty(positions * g.filter_width * channels, dtype)
+    dense = np.empty(positions * depth, dtype)
     # The gradient of the output, in the border that a convolution with turned filters wants.
     down, across = g.filter_height - 1 - pad, g.filter_width - 1 - pad
     above, left = (max(down, 0), max(across, 0)) if route == TURNED else (0, 0)
@@ -164,9 +206,13 @@ def backward_images(args, n0, n1):
             copy_image(x, start, channels_last, channels, height, width,
                 padded, border, row, channels)  # fmt: skip
             origin = zero
-        _add_filter_gradient(
-            address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
-        )
+        if gathered:
+            _add_gathered_gradient(address, image, origin, row, g, d, d_origin, d_row, depth,
+                ones, windows, dense, dW, db)  # fmt: skip
+        else:
+            _add_filter_gradient(
+                address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
+            )
         if route == TURNED:
             first = (above - down) * d_row + (left - across) * depth
             for y in range(height):

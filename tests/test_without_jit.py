@@ -10,7 +10,9 @@ import pytest
 TESTS = Path(__file__).parent
 
 
-def run_tests(*selection, names=("affine", "activations", "softmax", "convolution", "pooling"), **environment):
+def run_tests(
+    *selection, names=("affine", "activations", "softmax", "convolution", "pooling"), **environment
+):
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection),
@@ -56,15 +58,14 @@ FIRST_CALLS = {
     "loss": "from kernels.softmax import *; softmax_cross_entropy_forward(x, x)",
     "loss_backward": "from kernels.softmax import *; softmax_cross_entropy_backward(x, x)",
     "convolution_forward": (
-        "from kernels.convolution import *; convolution_forward(x[None, None], x[:3, None, None], 0)"
+        "from kernels.convolution import *; "
+        "convolution_forward(x[None, None], x[:3, None, None], 0)"
     ),
     "convolution_backward": (
         "from kernels.convolution import *; "
         "convolution_backward(x[None, None], x[None, None], x[:1, None, :1, :1])"
     ),
-    "max_pool_forward": (
-        "from kernels.pooling import *; max_pool_forward(x[None, None], 2, 2, 2)"
-    ),
+    "max_pool_forward": ("from kernels.pooling import *; max_pool_forward(x[None, None], 2, 2, 2)"),
     "njit": (
         "import numba; from kernels.relu import relu_forward; "
         "numba.njit(lambda x: relu_forward(x)[0])(x)"
