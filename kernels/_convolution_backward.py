@@ -8,17 +8,20 @@ from numba.extending import register_jitable
 from kernels._arrays import Array
 from kernels._cache import njit
 from kernels._convolution import (
+    GATHERED_WIDTH,
     RELU,
     RELU_POOL,
     Geometry,
-    convolve_row,
+    convolution_scratch,
+    convolve_rows,
+    copy_runs,
+    is_lowered,
     pack_turned_filters,
     padded_filters,
     pays_threads,
     spread_filters,
     unpack_filters,
     weave,
-    woven_buffer,
 )
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._images import copy_image, direct_or_copy
@@ -27,9 +30,6 @@ from kernels._pool_vectors import unpool_4
 
 IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
 """How images are put together, by their number alone, for sums over a batch."""
-
-GATHERED_WIDTH = 16
-"""Output rows of this length or less go into one product with all others of the image."""
 
 NO_DX, TURNED, SCATTERED = np.int64(0), np.int64(1), np.int64(2)
 """How the gradient of the input is taken: not, as a convolution with turned filters, or by
@@ -52,17 +52,6 @@ def _rectify_gradient(out, start, height, n, d, origin, row):
 
 
 @njit(nogil=True)
-def _copy_runs(source, start, step, target, at, run, count):
-    """Copy ``count`` runs of elements that lie ``step`` apart to adjacent places."""
-    # Unsigned, for Numba makes a vector loop of an index that cannot count from the end.
-    size = np.uint64(run)
-    for x in range(count):
-        s, t = np.uint64(start + x * step), np.uint64(at + x * run)
-        for i in range(size):
-            target[t + i] = source[s + i]
-
-
-@njit(nogil=True)
 def _add_gathered_gradient(
     address, image, origin, row, g, d, d_origin, d_row, depth, ones, windows, dense, dW, db
 ):
@@ -75,12 +64,12 @@ def _add_gathered_gradient(
     b, s = address_of(dense, 0), address_of(db, 0)
     for y in range(g.out_height):
         at = y * count * depth
-        _copy_runs(d, d_origin + y * d_row, zero, dense, at, count * depth, np.int64(1))
+        copy_runs(d, d_origin + y * d_row, zero, dense, at, count * depth, np.int64(1))
     microkernel(address, address_of(ones, 0), 0, 0, b, depth, positions, s, 0, s, 0, 1, columns)
     for fy in range(g.filter_height):
         for y in range(g.out_height):
             first = origin + (y * g.stride + fy) * row
-            _copy_runs(image, first, g.stride * g.channels, windows, y * count * run, run, count)
+            copy_runs(image, first, g.stride * g.channels, windows, y * count * run, run, count)
         part = address_of(dW, fy * run * columns)
         microkernel(address, address_of(windows, 0), 1, run, b, depth, positions,
             part, columns, part, columns, run, columns)  # fmt: skip
@@ -162,10 +151,11 @@ def backward_images(args, n0, n1):
     border = pad * (row + channels)
     padded = np.zeros(0 if direct else (height + 2 * pad) * row, dtype)
     image = direct_or_copy(direct, x, padded)
-    woven = woven_buffer(channels, stride, g.filter_height, g.filter_width, out_width, dtype)
-    gathered = out_width <= GATHERED_WIDTH and woven.size == 0
+    scratch = convolution_scratch(
+        channels, stride, g.filter_height, g.filter_width, out_height, out_width, dtype
+    )
+    gathered = out_width <= GATHERED_WIDTH and not is_lowered(channels, g.filter_width)
     positions = out_height * out_width if gathered else 0
-    windows = np.empty(positions * g.filter_width * channels, dtype)
     dense = np.empty(positions * depth, dtype)
     # The gradient of the output, in the border that a convolution with turned filters wants.
     down, across = g.filter_height - 1 - pad, g.filter_width - 1 - pad
@@ -179,7 +169,10 @@ def backward_images(args, n0, n1):
     pool_height, pool_width = out_height // 2, out_width // 2
     pooled = np.zeros(pool_height * pool_width * depth if mode == RELU_POOL else 0, dtype)
     # The gradient of the input, which is a row of outputs of a convolution or a sum of windows.
-    turned_woven = woven_buffer(depth, one, g.filter_height, g.filter_width, width, dtype)
+    rows = height if route == TURNED else zero
+    turned_scratch = convolution_scratch(
+        depth, one, g.filter_height, g.filter_width, rows, width, dtype
+    )
     taps = g.filter_height * g.filter_width * channels
     zeros = np.zeros(max(taps, channels), dtype)
     shares = np.empty(out_width * taps if route == SCATTERED else 0, dtype)
@@ -208,17 +201,15 @@ def backward_images(args, n0, n1):
             origin = zero
         if gathered:
             _add_gathered_gradient(address, image, origin, row, g, d, d_origin, d_row, depth,
-                ones, windows, dense, dW, db)  # fmt: skip
+                ones, scratch, dense, dW, db)  # fmt: skip
         else:
             _add_filter_gradient(
-                address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
+                address, image, origin, row, g, d, d_origin, d_row, depth, ones, scratch, dW, db
             )
         if route == TURNED:
             first = (above - down) * d_row + (left - across) * depth
-            for y in range(height):
-                convolve_row(address, d, first + y * d_row, d_row, depth, one, g.filter_height,
-                    g.filter_width, filters, zeros, dx, start + y * width * channels, width,
-                    turned_woven)  # fmt: skip
+            convolve_rows(address, d, first, d_row, depth, one, g.filter_height, g.filter_width,
+                filters, zeros, dx, start, height, width, turned_scratch)  # fmt: skip
         elif route == SCATTERED:
             sums[:] = 0
             for y in range(out_height):
