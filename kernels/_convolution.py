@@ -31,6 +31,10 @@ from kernels._pool_vectors import rectified_maximum_of_4
 LOWERED_RUN = 16
 """Runs of fewer adjacent inputs than this, ``FW C``, are lowered."""
 
+GATHERED_WIDTH = 16
+"""Output rows of this length or less are short of whole tiles: windows of several are copied into
+one product for each filter row."""
+
 FORWARD_CHUNKS = 24
 """About how many chunks the images of a batch are put into, each with scratch memory of its own."""
 
@@ -158,47 +162,62 @@ def weave(image, origin, row, channels, height, buffer):
 
 
 @njit(nogil=True)
-def convolve_row(
-    address,
-    image,
-    origin,
-    row,
-    channels,
-    stride,
-    height,
-    width,
-    packed,
-    bias,
-    out,
-    at,
-    count,
-    woven,
-):
-    """Write one row of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
+def copy_runs(source, start, step, target, at, run, count):
+    """Copy ``count`` runs of elements that lie ``step`` apart to adjacent places."""
+    # Unsigned, for Numba makes a vector loop of an index that cannot count from the end.
+    size = np.uint64(run)
+    for x in range(count):
+        s, t = np.uint64(start + x * step), np.uint64(at + x * run)
+        for i in range(size):
+            target[t + i] = source[s + i]
 
-    The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
+
+@njit(nogil=True)
+def convolve_rows(
+    address, image, origin, row, channels, stride, height, width, packed, bias,
+    out, at, rows, count, scratch,
+):  # fmt: skip
+    """Write rows of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
+
+    The first window begins at ``image[origin]``, and its rows are ``row`` elements apart;
+    ``scratch`` is from `convolution_scratch`.
     """
-    columns = packed.shape[1]
-    c, b = address_of(out, at), address_of(bias, 0)
-    if woven.size:
-        weave(image, origin, row, channels, height, woven)
-        k = width * height * channels
-        microkernel(address, address_of(woven, 0), stride * height * channels, 1,
-            address_of(packed, 0), columns, k, b, 0, c, columns, count, columns)  # fmt: skip
+    columns, run = packed.shape[1], width * channels
+    b = address_of(bias, 0)
+    if scratch.size and not is_lowered(channels, width):
+        c = address_of(out, at)
+        for fy in range(height):
+            for y in range(rows):
+                first = origin + (y * stride + fy) * row
+                copy_runs(image, first, stride * channels, scratch, y * count * run, run, count)
+            init, init_row = (c, columns) if fy else (b, 0)
+            microkernel(address, address_of(scratch, 0), run, 1,
+                address_of(packed, fy * run * columns), columns, run,
+                init, init_row, c, columns, rows * count, columns)  # fmt: skip
         return
-    k = width * channels
-    for fy in range(height):
-        init, init_row = (c, columns) if fy else (b, 0)
-        microkernel(address, address_of(image, origin + fy * row), stride * channels, 1,
-            address_of(packed, fy * k * columns), columns, k,
-            init, init_row, c, columns, count, columns)  # fmt: skip
+    for y in range(rows):
+        c, first = address_of(out, at + y * count * columns), origin + y * stride * row
+        if scratch.size:
+            weave(image, first, row, channels, height, scratch)
+            microkernel(address, address_of(scratch, 0), stride * height * channels, 1,
+                address_of(packed, 0), columns, run * height,
+                b, 0, c, columns, count, columns)  # fmt: skip
+            continue
+        for fy in range(height):
+            init, init_row = (c, columns) if fy else (b, 0)
+            microkernel(address, address_of(image, first + fy * row), stride * channels, 1,
+                address_of(packed, fy * run * columns), columns, run,
+                init, init_row, c, columns, count, columns)  # fmt: skip
 
 
 @register_jitable
-def woven_buffer(channels, stride, height, width, count, dtype):
-    """Return room for the woven input rows of ``count`` outputs, none where runs are long."""
-    size = ((count - 1) * stride + width) * height * channels
-    return np.empty(size if is_lowered(channels, width) else 0, dtype)
+def convolution_scratch(channels, stride, height, width, rows, count, dtype):
+    """Return scratch for ``rows`` rows of ``count`` windows: woven, gathered, or none."""
+    if is_lowered(channels, width):
+        size = ((count - 1) * stride + width) * height * channels
+    else:
+        size = rows * count * width * channels if count <= GATHERED_WIDTH else 0
+    return np.empty(size, dtype)
 
 
 # -------------------------------------------------------------------------------------- forward
@@ -245,7 +264,7 @@ def forward_images(args, n0, n1):
     address, x, packed, bias, g, out, arg = (
         args.address, args.x, args.packed, args.bias, args.g, args.out, args.arg
     )  # fmt: skip
-    direct = args.direct
+    direct, zero = args.direct, np.int64(0)
     dtype = packed.dtype
     channels, stride, pad = g.channels, g.stride, g.pad
     padded_width = g.width + 2 * pad
@@ -253,9 +272,12 @@ def forward_images(args, n0, n1):
     size = 0 if direct else (g.height + 2 * pad) * row
     padded = np.zeros(size, dtype)  # the border stays
     image = direct_or_copy(direct, x, padded)
-    woven = woven_buffer(channels, stride, g.filter_height, g.filter_width, g.out_width, dtype)
     columns = packed.shape[1]
     pooling = args.mode == RELU_POOL
+    count = 2 if pooling else g.out_height
+    scratch = convolution_scratch(
+        channels, stride, g.filter_height, g.filter_width, count, g.out_width, dtype
+    )
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
     rows = np.empty(2 * out_row if pooling else 0, dtype)
@@ -266,27 +288,25 @@ def forward_images(args, n0, n1):
         if not direct:
             copy_image(x, start, args.channels_last, channels, g.height, g.width,
                 padded, pad * (row + channels), row, channels)  # fmt: skip
-            start = 0
+            start = zero
         if pooling:
             first = n * pool_height * pool_width
-            for y in range(2 * pool_height):
-                convolve_row(address, image, start + y * stride * row, row, channels, stride,
+            for i in range(pool_height):
+                convolve_rows(address, image, start + 2 * i * stride * row, row, channels, stride,
                     g.filter_height, g.filter_width, packed, bias,
-                    rows, (y % 2) * out_row, g.out_width, woven)  # fmt: skip
-                for j in range(pool_width if y % 2 else 0):
-                    at = ((y // 2) * pool_width + j) * columns
+                    rows, zero, count, g.out_width, scratch)  # fmt: skip
+                for j in range(pool_width):
+                    at = (i * pool_width + j) * columns
                     rectified_maximum_of_4(rows, 2 * j * columns, columns, out_row,
                         maxima, at, arg, first * columns + at, columns)  # fmt: skip
             _store_maxima(maxima, columns, g.filters, pool_height * pool_width,
                 out[first * g.filters :], args.out_channels_last)  # fmt: skip
             continue
-        for y in range(g.out_height):
-            at = (n * g.out_height + y) * g.out_width * columns
-            convolve_row(address, image, start + y * stride * row, row, channels, stride,
-                g.filter_height, g.filter_width, packed, bias,
-                out, at, g.out_width, woven)  # fmt: skip
-            if args.mode == RELU:
-                _rectify(out[at : at + g.out_width * columns])
+        at = n * g.out_height * out_row
+        convolve_rows(address, image, start, row, channels, stride, g.filter_height,
+            g.filter_width, packed, bias, out, at, count, g.out_width, scratch)  # fmt: skip
+        if args.mode == RELU:
+            _rectify(out[at : at + g.out_height * out_row])
 
 
 @register_jitable
