@@ -5,6 +5,8 @@ Every function takes NumPy arrays, works when called from Python and from a user
 """
 
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
+from kernels.batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
+from kernels.dropout import dropout_backward, dropout_forward
 from kernels.optimizers import (
     adagrad_update,
     adam_update,
@@ -27,6 +29,11 @@ __all__ = [
     "affine_backward",
     "affine_backward_params",
     "affine_forward",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_norm_inference",
+    "dropout_backward",
+    "dropout_forward",
     "momentum_update",
     "nesterov_update",
     "relu_backward",

@@ -46,7 +46,7 @@ def as_real(a: ArrayLike, name: str) -> Array:
 
 def compute_dtype(a: Array) -> np.dtype[Any]:
     """Return the dtype in which an operation on ``a`` computes."""
-    return FLOAT32 if a.dtype == FLOAT32 else FLOAT64
+    return FLOAT32 if a.dtype.kind == "f" and a.dtype.itemsize == FLOAT32.itemsize else FLOAT64
 
 
 # The next three take the usual case first, by identity: NumPy keeps one object for each native
@@ -76,6 +76,14 @@ def as_widenable(a: ArrayLike, dtype: np.dtype[Any], name: str) -> Array:
     return _as_contiguous(a, a.dtype if (a.dtype, dtype) in _WIDENED else dtype)
 
 
+def as_mask(mask: ArrayLike) -> Array:
+    """Return a mask ready for a kernel, or raise."""
+    mask = mask if type(mask) is np.ndarray else as_real(mask, "mask")
+    if mask.dtype != BOOL:
+        raise TypeError(f"mask: expected booleans, got dtype {mask.dtype}")
+    return as_kernel_array(mask, BOOL, "mask")
+
+
 def as_scalar(value: Any, name: str) -> float:
     """Return a real number as a float, or raise."""
     if type(value) is float:
@@ -88,7 +96,7 @@ def as_scalar(value: Any, name: str) -> float:
 
 def _as_contiguous(a: Array, dtype: np.dtype[Any]) -> Array:
     """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite
+    with np.errstate(all="ignore"):  # what float32 cannot hold is infinite or 0
         a = np.require(a, dtype, ["C", "A"])
     return a if a.flags.writeable else np.asarray(_WritableView(a))
 

@@ -1,23 +1,21 @@
 """ReLU: ``out = max(x, 0)``."""
 
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
 from kernels._arrays import (
-    BOOL,
     Array,
     as_float,
-    as_kernel_array,
-    as_real,
+    as_mask,
     format_shapes,
     jit_as_kernel_array,
     require_arrays,
 )
 from kernels._cache import njit
-from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
+from kernels._operation import parallel
 
 
 def relu_forward(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -87,11 +85,7 @@ def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
     >>> relu_backward(np.array([1.0, 2.0, 3.0]), np.array([True, True, False]))
     array([0., 0., 3.])
     """
-    dout = as_float(dout, "dout")
-    mask = mask if type(mask) is np.ndarray else as_real(mask, "mask")
-    if mask.dtype != BOOL:
-        raise TypeError(f"mask: expected booleans from relu_forward, got dtype {mask.dtype}")
-    mask = as_kernel_array(mask, BOOL, "mask")
+    dout, mask = as_float(dout, "dout"), as_mask(mask)
     if dout.shape != mask.shape:
         raise ValueError(
             f"relu_backward: expected equal shapes, got {format_shapes(dout=dout, mask=mask)}"
@@ -108,15 +102,7 @@ def _forward_part(x, out, mask):
         out[i] = 0 if x[i] <= 0 else x[i]
 
 
-@njit(parallel=True, nogil=True)
-def _forward(x, out, mask):
-    n, count = x.size, thread_count() if x.size >= MIN_PARALLEL_SIZE else 1
-    if count == 1:
-        _forward_part(x, out, mask)
-    else:
-        for p in prange(count):
-            a, b = chunk_bounds(n, p, count)
-            _forward_part(x[a:b], out[a:b], mask[a:b])
+_forward = parallel(_forward_part)
 
 
 @njit(nogil=True)
@@ -125,15 +111,7 @@ def _backward_part(dout, mask, dx):
         dx[i] = 0 if mask[i] else dout[i]
 
 
-@njit(parallel=True, nogil=True)
-def _backward(dout, mask, dx):
-    n, count = dx.size, thread_count() if dx.size >= MIN_PARALLEL_SIZE else 1
-    if count == 1:
-        _backward_part(dout, mask, dx)
-    else:
-        for p in prange(count):
-            a, b = chunk_bounds(n, p, count)
-            _backward_part(dout[a:b], mask[a:b], dx[a:b])
+_backward = parallel(_backward_part)
 
 
 @overload(relu_forward)

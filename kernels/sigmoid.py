@@ -1,7 +1,6 @@
 """Sigmoid: ``out = 1 / (1 + exp(-x))``."""
 
 import numpy as np
-from numba import prange
 from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike
@@ -16,7 +15,7 @@ from kernels._arrays import (
 )
 from kernels._cache import njit
 from kernels._exp import exp
-from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
+from kernels._operation import parallel
 
 
 def sigmoid_forward(x: ArrayLike) -> Array:
@@ -103,15 +102,7 @@ def _forward_part(x, out):
         out[i] = (one if x[i] >= 0 else e) / (one + e)
 
 
-@njit(parallel=True, nogil=True)
-def _forward(x, out):
-    n, count = x.size, thread_count() if 4 * x.size >= MIN_PARALLEL_SIZE else 1
-    if count == 1:
-        _forward_part(x, out)
-    else:
-        for p in prange(count):
-            a, b = chunk_bounds(n, p, count)
-            _forward_part(x[a:b], out[a:b])
+_forward = parallel(_forward_part, cost=4)
 
 
 @njit(nogil=True)
@@ -121,15 +112,7 @@ def _backward_part(dout, out, dx):
         dx[i] = dout[i] * (one - out[i]) * out[i]
 
 
-@njit(parallel=True, nogil=True)
-def _backward(dout, out, dx):
-    n, count = dx.size, thread_count() if dx.size >= MIN_PARALLEL_SIZE else 1
-    if count == 1:
-        _backward_part(dout, out, dx)
-    else:
-        for p in prange(count):
-            a, b = chunk_bounds(n, p, count)
-            _backward_part(dout[a:b], out[a:b], dx[a:b])
+_backward = parallel(_backward_part)
 
 
 @overload(sigmoid_forward)

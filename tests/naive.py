@@ -113,6 +113,52 @@ def numerical_gradient(f, x):
     return grad
 
 
+# ---------------------------------------------------------------- dropout, batch normalisation
+def dropout(x, mask):
+    with np.errstate(all="ignore"):
+        return x * mask
+
+
+def by_feature(x, features):
+    """The elements of each feature as a column, and the way back to an array like `x`."""
+    if x.ndim > 2 and features == x.shape[1]:  # channels
+        columns = np.moveaxis(x, 1, -1)
+        return columns.reshape(-1, features), lambda a: np.moveaxis(a.reshape(columns.shape), -1, 1)
+    return x.reshape(x.shape[0], -1), lambda a: a.reshape(x.shape)
+
+
+def batch_norm_forward(x, gamma, beta):
+    with np.errstate(all="ignore"):
+        columns, back = by_feature(x, len(gamma))
+        mean = columns.mean(axis=0)
+        xc = columns - mean
+        var = np.mean(xc**2, axis=0)
+        return back(gamma * (xc / np.sqrt(var + 10e-7)) + beta), mean, var
+
+
+def batch_norm_inference(x, gamma, beta, mean, var):
+    with np.errstate(all="ignore"):
+        columns, back = by_feature(x, len(gamma))
+        return back(gamma * ((columns - mean) / np.sqrt(var + 10e-7)) + beta)
+
+
+def batch_norm_backward(dout, x, gamma, mean, var):
+    """Node by node, back through the computational graph, as in the book."""
+    with np.errstate(all="ignore"):
+        dout, back = by_feature(dout, len(gamma))
+        columns, _ = by_feature(x, len(gamma))
+        n, xc, std = len(columns), columns - mean, np.sqrt(var + 10e-7)
+        dbeta = dout.sum(axis=0)
+        dgamma = np.sum(xc / std * dout, axis=0)
+        dxn = gamma * dout
+        dxc = dxn / std
+        dstd = -np.sum(dxn * xc / (std * std), axis=0)
+        dvar = 0.5 * dstd / std
+        dxc = dxc + (2.0 / n) * xc * dvar
+        dmu = np.sum(dxc, axis=0)
+        return back(dxc - dmu / n), dgamma, dbeta
+
+
 # ---------------------------------------------------------------- updates, in place
 def sgd_update(p, g, lr):
     p -= lr * g

@@ -68,11 +68,22 @@ def test_wrong_values_from_compiled_code(function, arguments):
 
 
 KINDS = {
+    "adagrad_update": (X, X, X, 0.1),
+    "adam_update": (X, X, X, X, 1, 0.1, 0.9, 0.999),
     "affine_forward": (X, W, B),
     "affine_backward": (np.ones((3, 2)), X, W),
     "affine_backward_params": (np.ones((3, 2)), X, W),
+    "batch_norm_forward": (X, W[:, 0].copy(), W[:, 0].copy()),
+    "batch_norm_inference": (X, *np.ones((4, 4))),
+    "batch_norm_backward": (X, X, *np.ones((3, 4))),
+    "dropout_forward": (X, MASK),
+    "dropout_backward": (X, MASK),
+    "momentum_update": (X, X, X, 0.1, 0.9),
+    "nesterov_update": (X, X, X, 0.1, 0.9),
     "relu_forward": (X,),
     "relu_backward": (X, MASK),
+    "rmsprop_update": (X, X, X, 0.1, 0.99),
+    "sgd_update": (X, X, 0.1),
     "sigmoid_forward": (X,),
     "sigmoid_backward": (X, X),
     "softmax": (X,),
@@ -89,13 +100,15 @@ WRONG = {
     "text": lambda a: "text",
     "one dimension more": lambda a: np.asarray(a)[..., None, None],
 }
-ANY_RANK = {"relu_forward", "sigmoid_forward", "softmax"}
+# Arguments that may have any number of dimensions: (X, 1, 1) is a right one, too.
+ANY_RANK = {("relu_forward", 0), ("sigmoid_forward", 0), ("softmax", 0)}
+ANY_RANK |= {("batch_norm_forward", 0), ("batch_norm_inference", 0)}
 CASES = [
     pytest.param(name, i, wrong, id=f"{name}-{i}-{wrong}")
     for name, arguments in KINDS.items()
     for i in range(len(arguments))
     for wrong in WRONG
-    if not (name in ANY_RANK and wrong == "one dimension more")
+    if not ((name, i) in ANY_RANK and wrong == "one dimension more")
 ]
 
 
@@ -113,6 +126,7 @@ def test_wrong_kinds_from_compiled_code(name, i, wrong):
 
 
 def test_scalars_from_compiled_code():
+    assert set(KINDS) == set(kernels.__all__)
     for name, arguments in KINDS.items():
         with pytest.raises(TypingError, match=EXPECTED_GOT):
             compiled(getattr(kernels, name))(1.0, *arguments[1:])

@@ -121,6 +121,81 @@ def cross_entropy_backward(y, t, dout):
     return [(dx.astype(y.dtype), size)]
 
 
+def dropout(x, mask):
+    x, booleans = right(x), right(mask)
+    if x is None or booleans is None or booleans.dtype != bool or x.shape != booleans.shape:
+        return None
+    out = cast(x, kind(x)) * booleans
+    return [(out, abs(out))]
+
+
+def batch_norm_arguments(x, gamma, *vectors):
+    """What the arguments mean, in float64, and the dtype of the results; or None."""
+    if (arrays := real_arrays(x, gamma, *vectors)) is None:
+        return None
+    x, gamma, *vectors = arrays
+    if x.ndim < 2 or gamma.shape not in ((x.shape[1],), (int(np.prod(x.shape[1:])),)):
+        return None
+    if any(v.shape != gamma.shape for v in vectors):
+        return None
+    dtype = kind(gamma)
+    return [cast(cast(a, dtype), np.float64) for a in (x, gamma)], vectors, dtype
+
+
+def magnitude(gamma, std, *factors):
+    """Of a product, as far as rounding goes; nothing is said where it is not finite."""
+    size = np.max(np.abs(gamma), initial=0) / np.min(std, initial=1)
+    for factor in factors:
+        size = size * np.max(abs(factor), initial=1e-3)
+    return size if np.isfinite(size) else np.inf
+
+
+def batch_norm_forward(x, gamma, beta):
+    if (found := batch_norm_arguments(x, gamma, beta)) is None or found[0][0].size == 0:
+        return None
+    (x, gamma), (beta,), dtype = found
+    beta = cast(cast(beta, dtype), np.float64)
+    out, mean, var = naive.batch_norm_forward(x, gamma, beta)
+    size = magnitude(gamma, np.sqrt(var + 1e-6), x) + magnitude([1], [1], beta)
+    whole = magnitude([1], [1], x)
+    return [(cast(out, dtype), size), (mean, whole), (var, whole**2)]
+
+
+def batch_norm_inference(x, gamma, beta, mean, var):
+    if (found := batch_norm_arguments(x, gamma, beta, mean, var)) is None:
+        return None
+    (x, gamma), (beta, *statistics), dtype = found
+    beta, mean, var = (
+        cast(cast(beta, dtype), np.float64),
+        *(cast(a, np.float64) for a in statistics),
+    )
+    if x.size == 0:
+        return [(np.empty(x.shape, dtype), np.empty(x.shape))]
+    out = naive.batch_norm_inference(x, gamma, beta, mean, var)
+    size = magnitude(gamma, np.sqrt(var + 1e-6), x) + magnitude(gamma, np.sqrt(var + 1e-6), mean)
+    return [(cast(out, dtype), size + magnitude([1], [1], beta))]
+
+
+def batch_norm_backward(dout, x, gamma, mean, var):
+    """The formula of the documentation, for any mean and variance."""
+    if (found := batch_norm_arguments(x, gamma, mean, var)) is None or found[0][0].size == 0:
+        return None
+    (x, gamma), statistics, dtype = found
+    mean, var = (cast(a, np.float64) for a in statistics)
+    if (dout := right(dout)) is None or dout.shape != x.shape:
+        return None
+    dout, back = naive.by_feature(cast(cast(dout, dtype), np.float64), len(gamma))
+    columns, _ = naive.by_feature(x, len(gamma))
+    std = np.sqrt(var + 1e-6)
+    n, xn = len(columns), (columns - mean) / std
+    dbeta, dgamma = dout.sum(axis=0), np.sum(dout * xn, axis=0)
+    dx = gamma / std * (dout - dbeta / n - xn * dgamma / n)
+    far = abs(x).max() + abs(mean).max()
+    sizes = magnitude(gamma, std**3, dout, far, far) * n, magnitude(1 / std, std**0, dout, far) * n
+    results = zip((back(dx), dgamma, dbeta), (*sizes, magnitude([n], [1], dout)), strict=True)
+    return [(cast(a, dtype), size) for a, size in results]
+
+
 # ---------------------------------------------------------------- kernels
 MAKERS = {"mask": mask, "t": targets, "dout": scale}
 KERNELS = {
@@ -134,6 +209,18 @@ KERNELS = {
     "sigmoid_forward": Call(kernels.sigmoid_forward, ("ND",), elementwise(naive.sigmoid_forward)),
     "sigmoid_backward": Call(
         kernels.sigmoid_backward, ("ND", "ND"), elementwise(naive.sigmoid_backward)
+    ),
+    "dropout_forward": Call(kernels.dropout_forward, ("ND", "mask"), dropout),
+    "dropout_backward": Call(kernels.dropout_backward, ("ND", "mask"), dropout),
+    "batch_norm_forward": Call(kernels.batch_norm_forward, ("ND", "D", "D"), batch_norm_forward),
+    "batch_norm_forward of images": Call(
+        kernels.batch_norm_forward, ("NCDM", "C", "C"), batch_norm_forward
+    ),
+    "batch_norm_inference": Call(
+        kernels.batch_norm_inference, ("ND", "D", "D", "D", "D"), batch_norm_inference
+    ),
+    "batch_norm_backward": Call(
+        kernels.batch_norm_backward, ("ND", "ND", "D", "D", "D"), batch_norm_backward
     ),
     "softmax": Call(kernels.softmax, ("NDC",), softmax),
     "cross_entropy": Call(kernels.softmax_cross_entropy_forward, ("NC", "t"), cross_entropy),
@@ -160,6 +247,12 @@ RIGHT = {
     "relu_backward": (np.ones((4, 3)), np.ones((4, 3), bool)),
     "sigmoid_forward": (np.ones((4, 3)),),
     "sigmoid_backward": (np.ones((4, 3)), np.ones((4, 3))),
+    "dropout_forward": (np.ones((4, 3)), np.ones((4, 3), bool)),
+    "dropout_backward": (np.ones((4, 3)), np.ones((4, 3), bool)),
+    "batch_norm_forward": (np.ones((4, 3)), np.ones(3), np.ones(3)),
+    "batch_norm_forward of images": (np.ones((4, 3, 2, 2)), np.ones(3), np.ones(3)),
+    "batch_norm_inference": (np.ones((4, 3)), *np.ones((4, 3))),
+    "batch_norm_backward": (np.ones((4, 3)), np.ones((4, 3)), *np.ones((3, 3))),
     "softmax": (np.ones((4, 3)),),
     "cross_entropy": (np.ones((4, 3)), np.arange(4) % 3),
     "cross_entropy_backward": (np.ones((4, 3)), np.arange(4) % 3, 1.0),
@@ -187,6 +280,41 @@ def test_numbers_that_float32_cannot_hold_are_infinite(dtype):
     assert layer.forward(one) == np.inf
     layer.backward(large)
     assert layer.dW == layer.db == np.inf
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("order", [">", "<"])
+def test_float32_of_either_byte_order_gives_float32(order):
+    x, mask = np.ones((4, 3), f"{order}f4"), np.ones((4, 3), bool)
+    row = x[0].copy()
+    for result in (
+        kernels.affine_forward(x, x.T.copy(), np.ones(4, x.dtype)),
+        *kernels.relu_forward(x)[:1],
+        kernels.relu_backward(x, mask),
+        kernels.sigmoid_forward(x),
+        kernels.sigmoid_backward(x, x),
+        kernels.dropout_forward(x, mask),
+        kernels.batch_norm_forward(x, row, row)[0],
+        kernels.softmax(x),
+        kernels.softmax_cross_entropy_forward(x, np.arange(4) % 3)[1],
+        kernels.softmax_cross_entropy_backward(x, np.arange(4) % 3),
+    ):
+        assert result.dtype == np.float32
+        assert result.dtype.isnative
+
+
+def test_conversions_raise_no_floating_point_errors():
+    """Whatever the caller asked of NumPy: what float32 cannot hold becomes 0 or infinite."""
+    one, row = np.ones((2, 2), np.float32), np.ones(2, np.float32)
+    with np.errstate(all="raise"):
+        for number in (1e-40, 1e-300, 1e300, np.nan, np.inf):
+            x = np.full((2, 2), number)
+            for kind in (np.float64, np.longdouble, ">f8"):
+                kernels.affine_forward(x.astype(kind), one, row)
+                kernels.sigmoid_backward(x.astype(kind), one)
+                kernels.batch_norm_forward(x.astype(kind), row, row)
+                kernels.sgd_update(one.copy(), x.astype(kind), 0.1)
+        kernels.softmax_cross_entropy_forward(one, np.full((2, 2), 1e-300))
 
 
 # ---------------------------------------------------------------- layers

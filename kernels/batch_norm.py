@@ -1,0 +1,376 @@
+"""Batch normalisation: ``out = gamma (x - mean) / sqrt(var + 1e-6) + beta``, feature by feature.
+
+In memory `x` is a matrix of N rows whose columns belong to features: one column each for (N, D),
+H W adjacent ones for the channels of (N, C, H, W).  Loops run along the columns of a block of
+features, with one sum for each column, and the columns of a feature are added up at the end: this
+fills the vectors whatever the shape, and fixes the order of every sum.  All sums, and what is
+computed from them, are in float64.
+"""
+
+import numpy as np
+from numba import prange
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
+from numpy.typing import ArrayLike
+
+from kernels._arrays import (
+    FLOAT64,
+    Array,
+    as_float,
+    as_kernel_array,
+    format_shapes,
+    jit_as_kernel_array,
+    require_arrays,
+)
+from kernels._cache import njit
+from kernels._columns import repeat_groups, sum_columns, sum_groups, sum_products, sum_squares
+from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
+
+EPSILON = 1e-6
+"""Added to the variance. (The book writes 10e-7.)"""
+
+
+def batch_norm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Normalise a batch by its own mean and variance, in training.
+
+    ``out = gamma (x - mean) / sqrt(var + 1e-6) + beta``
+
+    Parameters
+    ----------
+    x : array_like, shape (N, D) or (N, C, ...)
+        Batch, with at least one example.
+    gamma : array_like, shape (D,), (C,), or the number of elements in an example
+        Scale. With C elements `x` is normalised by channel, over the batch and all positions; with
+        one for each element of an example, by element.
+    beta : array_like, shape of `gamma`
+        Shift.
+
+    Returns
+    -------
+    out : ndarray, shape of `x`
+        In the dtype of `gamma`.
+    mean, var : ndarray of float64, shape of `gamma`
+        Mean and biased variance of the batch, for `batch_norm_backward` and running averages.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers, or is masked.
+    ValueError
+        If the shapes do not fit together, or the batch is empty.
+
+    Notes
+    -----
+    S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+    Internal Covariate Shift", ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import batch_norm_forward
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> out, mean, var = batch_norm_forward(x, np.array([1.0, 2.0]), np.array([0.0, 5.0]))
+    >>> np.round(out, 3)
+    array([[-1.,  3.],
+           [ 1.,  7.]])
+    >>> mean, var
+    (array([ 2., 20.]), array([  1., 100.]))
+    """
+    gamma = as_float(gamma, "gamma")
+    x, beta = as_kernel_array(x, gamma.dtype, "x"), as_kernel_array(beta, gamma.dtype, "beta")
+    _check_shapes("batch_norm_forward", x, gamma=gamma, beta=beta)
+    if x.size == 0:
+        raise ValueError(f"batch_norm_forward: expected at least one example, got x {x.shape}")
+    out, mean, var = np.empty(x.shape, gamma.dtype), np.empty(gamma.size), np.empty(gamma.size)
+    flat = (len(x), x.size // len(x))
+    _forward(x.reshape(flat), gamma, beta, mean, var, np.False_, out.reshape(flat))
+    return out, mean, var
+
+
+def batch_norm_inference(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, mean: ArrayLike, var: ArrayLike
+) -> Array:
+    """Normalise by a given mean and variance.
+
+    ``out = gamma (x - mean) / sqrt(var + 1e-6) + beta``
+
+    Parameters
+    ----------
+    x : array_like, shape (N, D) or (N, C, ...)
+    gamma, beta : array_like
+        Scale and shift, as in `batch_norm_forward`.
+    mean, var : array_like, shape of `gamma`
+        Running averages from training.
+
+    Returns
+    -------
+    out : ndarray, shape of `x`
+        In the dtype of `gamma`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `batch_norm_forward`, but for an empty batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import batch_norm_inference
+    >>> one, zero = np.ones(1), np.zeros(1)
+    >>> np.round(batch_norm_inference(np.array([[3.0], [5.0]]), one, zero, one, 4 * one), 3)
+    array([[1.],
+           [2.]])
+    """
+    gamma = as_float(gamma, "gamma")
+    x, beta = as_kernel_array(x, gamma.dtype, "x"), as_kernel_array(beta, gamma.dtype, "beta")
+    mean, var = as_kernel_array(mean, FLOAT64, "mean"), as_kernel_array(var, FLOAT64, "var")
+    _check_shapes("batch_norm_inference", x, gamma=gamma, beta=beta, mean=mean, var=var)
+    out = np.empty(x.shape, gamma.dtype)
+    if x.size:
+        flat = (len(x), x.size // len(x))
+        _forward(x.reshape(flat), gamma, beta, mean, var, np.True_, out.reshape(flat))
+    return out
+
+
+def batch_norm_backward(
+    dout: ArrayLike, x: ArrayLike, gamma: ArrayLike, mean: ArrayLike, var: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Gradients of `batch_norm_forward`.
+
+    With ``xn = (x - mean) / std``, ``std = sqrt(var + 1e-6)`` and sums over all elements of a
+    feature, of which there are n:
+    ``dbeta = sum dout; dgamma = sum dout xn; dx = gamma / std (dout - dbeta / n - xn dgamma / n)``.
+
+    Parameters
+    ----------
+    dout : array_like, shape of `x`
+        Gradient of the loss with respect to the output.
+    x : array_like, shape (N, D) or (N, C, ...)
+        Input of the forward pass.
+    gamma : array_like
+        Scale, as in the forward pass.
+    mean, var : array_like, shape of `gamma`
+        Mean and variance that the forward pass returned.
+
+    Returns
+    -------
+    dx : ndarray, shape of `x`
+    dgamma, dbeta : ndarray, shape of `gamma`
+        All in the dtype of `gamma`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `batch_norm_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import batch_norm_backward, batch_norm_forward
+    >>> x, gamma = np.array([[1.0], [3.0]]), np.ones(1)
+    >>> _, mean, var = batch_norm_forward(x, gamma, np.zeros(1))
+    >>> dx, dgamma, dbeta = batch_norm_backward(np.array([[1.0], [2.0]]), x, gamma, mean, var)
+    >>> np.round(dgamma, 3), dbeta
+    (array([1.]), array([3.]))
+    """
+    gamma = as_float(gamma, "gamma")
+    dout, x = as_kernel_array(dout, gamma.dtype, "dout"), as_kernel_array(x, gamma.dtype, "x")
+    mean, var = as_kernel_array(mean, FLOAT64, "mean"), as_kernel_array(var, FLOAT64, "var")
+    _check_shapes("batch_norm_backward", x, gamma=gamma, mean=mean, var=var)
+    if dout.shape != x.shape:
+        raise ValueError(
+            f"batch_norm_backward: expected equal shapes, got {format_shapes(dout=dout, x=x)}"
+        )
+    if x.size == 0:
+        raise ValueError(f"batch_norm_backward: expected at least one example, got x {x.shape}")
+    dx = np.empty(x.shape, gamma.dtype)
+    dgamma, dbeta = np.empty(gamma.size, gamma.dtype), np.empty(gamma.size, gamma.dtype)
+    flat = (len(x), x.size // len(x))
+    _backward(
+        dout.reshape(flat), x.reshape(flat), gamma, mean, var, dx.reshape(flat), dgamma, dbeta
+    )
+    return dx, dgamma, dbeta
+
+
+def _check_shapes(function: str, x: Array, **vectors: Array) -> None:
+    gamma = vectors["gamma"]
+    if (
+        x.ndim < 2
+        or any(a.shape != gamma.shape for a in vectors.values())
+        or gamma.shape not in ((x.shape[1],), (int(np.prod(x.shape[1:])),))
+    ):
+        raise ValueError(
+            f"{function}: expected x (N, D) or (N, C, ...) and {', '.join(vectors)} (D,), (C,) or "
+            f"of the elements in an example, got {format_shapes(x=x, **vectors)}"
+        )
+
+
+@njit(nogil=True)
+def _num_blocks(x, features):
+    """Number of blocks of features, by the shape alone."""
+    # The columns of a block should be long enough for the loops, and stay in the second cache,
+    # 512 KB of float32, from one pass over them to the next.
+    columns = min(max(131_072 // max(x.shape[0], 1), 64), 1024)
+    return min(max(x.shape[1] // columns, 1), features)
+
+
+@njit(nogil=True)
+def _statistics(x, first, span, mean, var):
+    """Mean and variance of adjacent features, the first of which begins at a column."""
+    count = x.shape[0] * span
+    sums = np.zeros(mean.size * span)
+    sum_columns(x, first, sums)
+    sum_groups(sums, mean)
+    for c in range(mean.size):
+        mean[c] /= count
+    squares = np.zeros(sums.size)
+    sum_squares(x, first, repeat_groups(mean, sums.size), squares)
+    sum_groups(squares, var)
+    for c in range(var.size):
+        var[c] /= count
+
+
+@njit(nogil=True, error_model="numpy")
+def _forward_block(k, blocks, x, gamma, beta, mean, var, given, out):
+    f, g = chunk_bounds(gamma.size, k, blocks)
+    span = x.shape[1] // gamma.size
+    first, last = f * span, g * span
+    if not given:
+        _statistics(x, first, span, mean[f:g], var[f:g])
+    means, shifts = repeat_groups(mean[f:g], last - first), repeat_groups(beta[f:g], last - first)
+    scale = np.empty(g - f)
+    for c in range(g - f):  # loops: expressions of arrays take several times as long to compile
+        scale[c] = gamma[f + c] / np.sqrt(var[f + c] + EPSILON)
+    scales = repeat_groups(scale, last - first)
+    for i in range(x.shape[0]):
+        a, b = x[i, first:last], out[i, first:last]
+        for j in range(b.size):
+            b[j] = (np.float64(a[j]) - means[j]) * scales[j] + shifts[j]
+
+
+@njit(nogil=True, error_model="numpy")
+def _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta):
+    f, g = chunk_bounds(gamma.size, k, blocks)
+    span = x.shape[1] // gamma.size
+    first, last, count = f * span, g * span, x.shape[0] * span
+    means = repeat_groups(mean[f:g], last - first)
+    sums, products = np.zeros(last - first), np.zeros(last - first)
+    sum_products(dout, x, first, means, sums, products)
+    shift, slope, scale = np.empty(g - f), np.empty(g - f), np.empty(g - f)
+    sum_groups(sums, shift)
+    sum_groups(products, slope)
+    for c in range(g - f):
+        std = np.sqrt(var[f + c] + EPSILON)
+        dbeta[f + c], dgamma[f + c] = shift[c], slope[c] / std
+        scale[c] = gamma[f + c] / std
+        shift[c] /= count
+        slope[c] /= std * std * count
+    scales = repeat_groups(scale, last - first)
+    shifts, slopes = repeat_groups(shift, last - first), repeat_groups(slope, last - first)
+    for i in range(x.shape[0]):
+        d, a, b = dout[i, first:last], x[i, first:last], dx[i, first:last]
+        for j in range(b.size):
+            slant = (np.float64(a[j]) - means[j]) * slopes[j]
+            b[j] = scales[j] * (np.float64(d[j]) - shifts[j] - slant)
+
+
+@njit(parallel=True, nogil=True)
+def _forward(x, gamma, beta, mean, var, given, out):
+    blocks = _num_blocks(x, gamma.size)
+    if x.size < MIN_PARALLEL_SIZE or thread_count() == 1:
+        for k in range(blocks):
+            _forward_block(k, blocks, x, gamma, beta, mean, var, given, out)
+    else:
+        for k in prange(blocks):
+            _forward_block(np.int64(k), blocks, x, gamma, beta, mean, var, given, out)
+
+
+@njit(parallel=True, nogil=True)
+def _backward(dout, x, gamma, mean, var, dx, dgamma, dbeta):
+    blocks = _num_blocks(x, gamma.size)
+    if x.size < MIN_PARALLEL_SIZE or thread_count() == 1:
+        for k in range(blocks):
+            _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta)
+    else:
+        for k in prange(blocks):
+            _backward_block(np.int64(k), blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta)
+
+
+@register_jitable
+def _jit_check(x, gamma, vector):
+    elements = x.size // x.shape[0] if x.shape[0] else 0
+    if gamma.shape[0] != x.shape[1] and gamma.shape[0] != elements:
+        raise ValueError("batch_norm: expected gamma of C elements or an example's, got others")
+    if vector.shape != gamma.shape:
+        raise ValueError("batch_norm: expected vectors of the shape of gamma, got one that differs")
+
+
+def _require(function, x, **vectors):
+    require_arrays(function, x=x)
+    if x.ndim < 2:
+        raise TypingError(f"{function}: expected x (N, D) or (N, C, ...), got {x}")
+    require_arrays(function, 1, **vectors)
+
+
+@overload(batch_norm_forward)
+def _jit_batch_norm_forward(x, gamma, beta):
+    _require("batch_norm_forward", x, gamma=gamma, beta=beta)
+
+    def forward(x, gamma, beta):
+        _jit_check(x, gamma, beta)
+        if x.size == 0:
+            raise ValueError("batch_norm_forward: expected at least one example, got an empty x")
+        g = jit_as_kernel_array(gamma, gamma)
+        a, b = jit_as_kernel_array(x, g), jit_as_kernel_array(beta, g)
+        out, mean, var = np.empty(a.shape, g.dtype), np.empty(g.size), np.empty(g.size)
+        flat = (a.shape[0], a.size // a.shape[0])
+        _forward(a.reshape(flat), g, b, mean, var, np.False_, out.reshape(flat))
+        return out, mean, var
+
+    return forward
+
+
+@overload(batch_norm_inference)
+def _jit_batch_norm_inference(x, gamma, beta, mean, var):
+    _require("batch_norm_inference", x, gamma=gamma, beta=beta, mean=mean, var=var)
+
+    def inference(x, gamma, beta, mean, var):
+        _jit_check(x, gamma, beta)
+        _jit_check(x, gamma, mean)
+        _jit_check(x, gamma, var)
+        g = jit_as_kernel_array(gamma, gamma)
+        a, b = jit_as_kernel_array(x, g), jit_as_kernel_array(beta, g)
+        m, v = jit_as_kernel_array(mean, _LIKE), jit_as_kernel_array(var, _LIKE)
+        out = np.empty(a.shape, g.dtype)
+        if a.size:
+            flat = (a.shape[0], a.size // a.shape[0])
+            _forward(a.reshape(flat), g, b, m, v, np.True_, out.reshape(flat))
+        return out
+
+    return inference
+
+
+@overload(batch_norm_backward)
+def _jit_batch_norm_backward(dout, x, gamma, mean, var):
+    _require("batch_norm_backward", x, gamma=gamma, mean=mean, var=var)
+    require_arrays("batch_norm_backward", x.ndim, dout=dout)
+
+    def backward(dout, x, gamma, mean, var):
+        _jit_check(x, gamma, mean)
+        _jit_check(x, gamma, var)
+        if x.size == 0 or dout.shape != x.shape:
+            raise ValueError("batch_norm_backward: expected a batch and its dout, got other shapes")
+        g = jit_as_kernel_array(gamma, gamma)
+        d, a = jit_as_kernel_array(dout, g), jit_as_kernel_array(x, g)
+        m, v = jit_as_kernel_array(mean, _LIKE), jit_as_kernel_array(var, _LIKE)
+        dx, dgamma, dbeta = np.empty(a.shape, g.dtype), np.empty_like(g), np.empty_like(g)
+        flat = (a.shape[0], a.size // a.shape[0])
+        _backward(d.reshape(flat), a.reshape(flat), g, m, v, dx.reshape(flat), dgamma, dbeta)
+        return dx, dgamma, dbeta
+
+    return backward
+
+
+_LIKE = np.empty(0)  # of the dtype of mean and var
