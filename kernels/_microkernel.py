@@ -3,9 +3,10 @@
 `microkernel` cuts the columns into strips of a few vectors, and walks down the rows of each in
 tiles of ``TILE_ROWS[0]``, then the smaller ones for what is left. A tile keeps rows x vectors of
 sums in registers; for each ``k`` it loads one row of ``b``, broadcasts one element of ``a`` for
-each of its rows, and multiplies and adds whole vectors. Columns that do not fill a vector are loaded and
-stored under a mask, so nothing outside the block is touched. Every element is the same chain of
-multiply-adds over ``k`` in whichever tile it falls: how a product is cut up never changes its bits.
+each of its rows, and multiplies and adds whole vectors. Columns that do not fill a vector are
+loaded and stored under a mask, so nothing outside the block is touched. Every element is the same
+chain of multiply-adds over ``k`` in whichever tile it falls: how a product is cut up never changes
+its bits.
 
 LLVM's vectorisers do not find this shape in plain loops (``docs/vectorisation.md`` compares), so
 it is written as LLVM instructions. `_plain_microkernel` says the same in Python, and runs where
