@@ -8,35 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenable, format_shapes
-from kernels._cache import njit
-from kernels._gemm import gemm_block_at, get_product_addresses, skips_zeros
-from kernels._targets import NO_LABELS, NO_TARGETS, _all_finite, check_targets
-from kernels._threads import Team, barrier_wait, chunk_bounds
-from kernels.mlp._stack import (
-    BIAS,
-    D_BIAS,
-    D_WEIGHT,
-    DOUT,
-    IDENTITY,
-    NUM_FIELDS,
-    OUTPUT,
-    RELU,
-    SIGMOID,
-    WEIGHT,
-    Stack,
-    backward_rows,
-    column_sums,
-    field,
-    forward_rows,
-    largest_of,
-)
-from kernels.softmax import _backward_part, _softmax_part, _sum
+from kernels._gemm import get_product_addresses
+from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
+from kernels._threads import Team
+from kernels.mlp._pass import EVALUATED, count_correct, narrow_targets, run_part
+from kernels.mlp._stack import BIAS, IDENTITY, NUM_FIELDS, RELU, SIGMOID, WEIGHT, Stack
 
 PARALLEL_PRODUCTS = 100_000_000
 """Multiplications in a batch from which a team of threads pays."""
-
-EVALUATED = 256
-"""Examples that are evaluated together."""
 
 _ONE_THREAD = np.zeros(16, np.int64)  # a barrier that nobody waits at
 
@@ -179,14 +158,14 @@ class CompiledNetwork:
             if targets.dtype != FLOAT64:
                 targets = targets.astype(FLOAT64)
         else:
-            labels, targets = check_targets(_copy_labels(t), shape, FLOAT64)
+            labels, targets = check_targets(t, shape, FLOAT64)
         net = self._stack(x.dtype)
         threads = None if x.shape[0] * self._products > PARALLEL_PRODUCTS else 1
         with Team(threads) as team:
             correct = count_correct_on_threads(net, x, labels, targets, team)
         if correct < 0:
             raise ValueError("t: expected finite targets, got NaN or infinity")
-        return correct / int(x.shape[0])
+        return float(correct / x.shape[0])
 
     def _stack(self, x_dtype: np.dtype[Any]) -> Stack:
         table = np.zeros((self._codes.size, NUM_FIELDS), np.int64)
@@ -222,13 +201,13 @@ class CompiledNetwork:
         x = self._batch(x)
         n, classes, dtype = x.shape[0], int(self._sizes[-1]), self.dtype
         t = t if type(t) is np.ndarray else as_real(t, "t")
-        if t.ndim == 2 and t.dtype is FLOAT64 and dtype is FLOAT32 and t.shape == (n, classes):
-            labels, targets = NO_LABELS, np.empty(t.shape, dtype)
-            if not (t.flags.c_contiguous and t.flags.aligned and _narrow(t.reshape(-1), targets)):
-                check_targets(t, (n, classes), dtype)  # says what is wrong
-                targets = check_targets(t, (n, classes), dtype)[1]
+        labels, targets = NO_LABELS, NO_TARGETS[dtype]
+        if t.dtype is FLOAT64 and dtype is FLOAT32 and t.shape == (n, classes) and t.flags.carray:
+            targets = np.empty(t.shape, dtype)  # one-hot targets, as `load_mnist` gives them
+            if not narrow_targets(t.reshape(-1), targets):
+                raise ValueError("t: expected finite targets, got NaN or infinity")
         else:
-            labels, targets = check_targets(_copy_labels(t), (n, classes), dtype)
+            labels, targets = check_targets(t, (n, classes), dtype)
         widths = self._sizes[1:].tolist()
         total = sum(widths)
         outputs, y = np.empty(n * total, dtype), np.empty((n, classes), dtype)
@@ -252,9 +231,9 @@ class CompiledNetwork:
         )
         if n * self._products > PARALLEL_PRODUCTS:
             with Team() as team:
-                loss = team.run(_run_part, *args)[0]
+                loss = team.run(run_part, *args)[0]
         else:
-            loss = _run_part(*args, 0, 1, _ONE_THREAD)
+            loss = run_part(*args, 0, 1, _ONE_THREAD)
         out_list: list[Array] = []
         mask_list: list[Array | None] = []
         at = 0
@@ -286,8 +265,8 @@ def check_parameters(
     )
     if not fits:
         raise ValueError(
-            "expected W1 (D, M1), b1 (M1,), W2 (M1, M2) ... and an activation between each two, "
-            f"got {format_shapes(**shapes)}, {len(activations)} activations"
+            "expected W1 (D, M1), b1 (M1,), W2 (M1, M2) ... and activations between them, got "
+            f"{format_shapes(**shapes)}, {len(activations)} activations"
         )
     if any(code not in (IDENTITY, RELU, SIGMOID) for code in activations):
         raise ValueError(f"activations: expected IDENTITY, RELU or SIGMOID, got {activations}")
@@ -300,86 +279,6 @@ def check_parameters(
     return [weights[0].shape[0], *(w.shape[1] for w in weights)]
 
 
-def _copy_labels(t: ArrayLike) -> Array:
-    """Copy class indices, so that those that are checked are those that are used."""
-    t = t if type(t) is np.ndarray else as_real(t, "t")
-    return t.copy() if t.ndim == 1 else t
-
-
-@njit(nogil=True)
-def _narrow(t, out):
-    """Copy targets to another dtype and tell whether they are finite in it."""
-    flat = out.reshape(-1)
-    for i in range(t.size):
-        flat[i] = t[i]
-    return _all_finite(flat)
-
-
-@njit(nogil=True)
-def _run_part(
-    sizes, activations, addresses, first, rest, x, labels, targets, outputs, y, masks, douts,
-    gradient, losses, thread, num_threads, barrier,
-):  # fmt: skip
-    """What one thread does of a forward pass, and of a backward pass if there is a gradient."""
-    n, layers = x.shape[0], activations.size
-    table = np.empty((layers, NUM_FIELDS), np.int64)
-    size, example, parameter, largest = y.itemsize, np.int64(0), np.int64(0), np.int64(0)
-    for i in range(layers):
-        d, m = sizes[i], sizes[i + 1]
-        table[i, WEIGHT], table[i, BIAS] = addresses[2 * i], addresses[2 * i + 1]
-        table[i, OUTPUT] = outputs.ctypes.data + size * example
-        table[i, DOUT] = douts.ctypes.data + size * example
-        table[i, D_WEIGHT] = gradient.ctypes.data + size * parameter
-        table[i, D_BIAS] = gradient.ctypes.data + size * (parameter + d * m)
-        example += n * m
-        parameter += d * m + m
-        largest = max(largest, d, m)
-    net = Stack(sizes, sizes, activations, table, first, rest, np.zeros(largest, y.dtype))
-    skip, _ = skips_zeros(x, field(net, 0, WEIGHT, n), sizes[1])
-    r0, r1 = chunk_bounds(n, thread, num_threads)
-    forward_rows(net, x, r0, r1, np.int64(0), skip)
-    logits = field(net, layers - 1, OUTPUT, n)
-    _softmax_part(logits[r0:r1], y[r0:r1], targets[r0:r1], labels[r0:r1], losses[r0:r1])
-    at = np.int64(0)
-    for i in range(layers - 1):
-        m = sizes[i + 1]
-        out, mask = outputs[at + r0 * m : at + r1 * m], masks[at + r0 * m : at + r1 * m]
-        if masks.size:
-            for k in range(out.size):
-                mask[k] = out[k] == 0
-        at += n * m
-    if gradient.size:
-        dlogits, scale = field(net, layers - 1, DOUT, n), y.dtype.type(1.0 / n)
-        _backward_part(y[r0:r1], targets[r0:r1], labels[r0:r1], scale, dlogits[r0:r1])
-        backward_rows(net, n, r0, r1)
-    if not barrier_wait(barrier, num_threads):
-        return 0.0
-    if gradient.size:
-        _parameter_gradients(net, x, thread, num_threads)
-    return _sum(losses) / n
-
-
-@njit(nogil=True)
-def _parameter_gradients(net, x, thread, num_threads):
-    """Fill one thread's part of the gradients of all parameters."""
-    n, none, one = x.shape[0], np.int64(0), np.int64(1)
-    for layer in range(net.activations.size):
-        d, m = net.sizes[layer], net.sizes[layer + 1]
-        dout, dW, zeros = net.table[layer, DOUT], net.table[layer, D_WEIGHT], net.zeros.ctypes.data
-        j0, j1 = chunk_bounds(d, thread, num_threads)
-        if layer:
-            gemm_block_at(net.rest, net.table[layer - 1, OUTPUT], one, dout, none, zeros, dW, d, n,
-                m, j0, j1, none, m, none, net.zeros, net.zeros)  # fmt: skip
-        else:
-            skip, _ = skips_zeros(x, field(net, layer, DOUT, n), m)
-            gemm_block_at(net.first, x.ctypes.data, one, dout, none, zeros, dW, d, n, m, j0, j1,
-                none, m, skip, x, net.zeros)  # fmt: skip
-        if layer % num_threads == thread:
-            db = field(net, layer, D_BIAS, n)[0]
-            db[:] = 0
-            column_sums(field(net, layer, DOUT, n), db)
-
-
 def count_correct_on_threads(
     net: Stack, x: Array, labels: Array, targets: Array, team: Team
 ) -> int:
@@ -388,31 +287,3 @@ def count_correct_on_threads(
     outputs = np.empty((team.size, EVALUATED * int(net.sizes[1:].sum())), net.zeros.dtype)
     counts = team.run(count_correct, net, x, labels, targets, outputs)
     return -1 if min(counts) < 0 else int(sum(counts))
-
-
-@njit(nogil=True)
-def count_correct(net, x, labels, targets, outputs, thread, num_threads, barrier):
-    """How many of one thread's examples are classified correctly, or -1 for targets not finite."""
-    n, layers = x.shape[0], net.activations.size
-    table, at = net.table.copy(), thread * outputs.shape[1]
-    for i in range(layers):
-        table[i, OUTPUT] = outputs.ctypes.data + outputs.itemsize * at
-        at += EVALUATED * net.sizes[i + 1]
-    own = Stack(net.sizes, net.units, net.activations, table, net.first, net.rest, net.zeros)
-    skip, _ = skips_zeros(x, field(own, 0, WEIGHT, n), net.sizes[1])
-    first, last = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
-    correct, zero = np.int64(0), np.int64(0)
-    for block in range(first, last):
-        start, stop = block * EVALUATED, min(n, (block + 1) * EVALUATED)
-        forward_rows(own, x[start:stop], zero, stop - start, zero, skip)
-        logits = field(own, layers - 1, OUTPUT, stop - start)
-        for r in range(stop - start):
-            best = largest_of(logits[r])
-            if labels.size:
-                correct += best == labels[start + r]
-            else:
-                row = targets[start + r]
-                if not _all_finite(row):
-                    return np.int64(-1)
-                correct += best == largest_of(row)
-    return correct

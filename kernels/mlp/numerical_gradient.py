@@ -1,0 +1,181 @@
+"""Numerical gradient of the two-layer ReLU network: the loss itself at every shifted parameter.
+
+Shifting one parameter changes the output of one unit only, so what is computed anew is what that
+unit reaches: for a weight of the first layer, the logits of those examples whose input is not
+zero, times the unit's row of the second layer.  The loss is evaluated above and below, and
+subtracted, as in the definition.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import prange
+
+from kernels._arrays import Array
+from kernels._cache import njit
+from kernels._exp import exp
+from kernels._targets import check_targets
+from kernels.affine import affine_forward
+from kernels.softmax import softmax
+
+
+def two_layer_numerical_gradient(
+    x: Array, t: Array, parameters: Sequence[Array], step: float
+) -> tuple[Array, Array, Array, Array]:
+    """Central differences of the mean cross-entropy of ``relu(x W1 + b1) W2 + b2``.
+
+    Computed in float64 whatever the dtype of the parameters.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, D)
+    t : ndarray, shape (N,) or (N, C)
+        Class indices or target distributions.
+    parameters : W1 (D, H), b1 (H,), W2 (H, C), b2 (C,)
+    step : float
+        Distance to both sides.
+
+    Returns
+    -------
+    dW1, db1, dW2, db2 : ndarray of float64
+        ``(loss(p + step) - loss(p - step)) / (2 step)`` for each parameter ``p``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `t` does not fit, or the batch is empty.
+    """
+    # All in float64 from here on: kernels for other dtypes would have to be compiled, too.
+    x, W1, b1, W2, b2 = (np.ascontiguousarray(a, np.float64) for a in (x, *parameters))
+    before = affine_forward(x, W1, b1)
+    hidden = np.maximum(before, 0)
+    logits = affine_forward(hidden, W2, b2)
+    if logits.shape[0] == 0:
+        raise ValueError(f"x: expected at least one example, got shape {x.shape}")
+    labels, targets = check_targets(t, logits.shape, logits.dtype)
+    if labels.size:
+        targets = np.zeros(logits.shape)
+        targets[np.arange(labels.size), labels] = 1
+    # The bias is the weight of an input that is always 1. Non-zero inputs, example by example:
+    inputs = np.hstack((x, np.ones((x.shape[0], 1))))
+    starts = np.concatenate(([0], np.cumsum(np.count_nonzero(inputs, axis=1))))
+    places, values = np.nonzero(inputs)[1], inputs[inputs != 0]
+    first, second = (
+        np.zeros((W1.shape[1], W1.shape[0] + 1)),
+        np.empty((W2.shape[0] + 1, W2.shape[1])),
+    )
+    _first_layer(starts, places, values, before, W2, logits, softmax(logits), targets, step, first)
+    units = np.hstack((hidden, np.ones((x.shape[0], 1))))
+    _second_layer(units, logits, softmax(logits), targets, step, second)
+    return first.T[:-1].copy(), first.T[-1].copy(), second[:-1], second[-1]
+
+
+SERIES_LIMIT = 2.0**-8
+"""Shifts of a logit up to this are put into the series of `_expm1_series` and `_log1p_series`."""
+
+
+@njit(nogil=True)
+def _expm1_series(z):
+    """``exp(z) - 1`` for a small z, to rounding."""
+    return z * (1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6 * (1 + z / 7))))))
+
+
+@njit(nogil=True)
+def _log1p_series(y):
+    """``log(1 + y)`` for a small y, to rounding."""
+    return y * (1 - y * (1 / 2 - y * (1 / 3 - y * (1 / 4 - y * (1 / 5 - y * (1 / 6 - y / 7))))))
+
+
+@njit(nogil=True)
+def _loss(logits, shift, direction, targets):
+    """Cross-entropy of one example whose logits are shifted along a direction."""
+    classes = logits.size
+    m = logits[0] + shift * direction[0]
+    for c in range(1, classes):
+        z = logits[c] + shift * direction[c]
+        m = z if z > m else m
+    total, dot, weight = 0.0, 0.0, 0.0
+    for c in range(classes):
+        z = logits[c] + shift * direction[c] - m
+        total += exp(z)
+        if targets[c] != 0:
+            dot += targets[c] * z
+            weight += targets[c]
+    return weight * np.log(total) - dot
+
+
+@njit(parallel=True, nogil=True)
+def _first_layer(starts, places, values, before, W2, logits, y, targets, step, out):
+    n, classes = logits.shape
+    longest = np.max(starts[1:] - starts[:-1])
+    for u in prange(W2.shape[0]):
+        above, below = np.empty(longest), np.empty(longest)
+        up, down = np.empty(longest), np.empty(longest)
+        direction = W2[u]
+        for r in range(n):
+            count = _activation_deltas(
+                values[starts[r] : starts[r + 1]], before[r, u], step, above, below
+            )
+            dot, weight, reach = 0.0, 0.0, 0.0
+            for c in range(classes):
+                dot += targets[r, c] * direction[c] if targets[r, c] != 0 else 0.0
+                weight += targets[r, c]
+                reach = max(reach, abs(direction[c]))
+            for k in range(count):
+                up[k] = down[k] = 0
+            far = 0.0
+            for k in range(count):
+                far = max(far, abs(above[k]), abs(below[k]))
+            if far == 0:  # the unit is off, and stays off
+                continue
+            if far * reach <= SERIES_LIMIT:
+                # The loss itself relative to the unshifted one: log sum y exp(shift * direction).
+                for c in range(classes):
+                    for k in range(count):
+                        up[k] += y[r, c] * _expm1_series(above[k] * direction[c])
+                        down[k] += y[r, c] * _expm1_series(below[k] * direction[c])
+                for k in range(count):
+                    up[k] = weight * (_log1p_series(up[k]) - _log1p_series(down[k]))
+                    up[k] -= (above[k] - below[k]) * dot
+            else:
+                for k in range(count):
+                    up[k] = _loss(logits[r], above[k], direction, targets[r])
+                    up[k] -= _loss(logits[r], below[k], direction, targets[r])
+            for k in range(count):
+                out[u, places[starts[r] + k]] += up[k] / (2 * step * n)
+
+
+@njit(nogil=True)
+def _activation_deltas(values, z, step, above, below):
+    """Fill in by how much a step of each input's weight changes a hidden unit's activation."""
+    now = z if z > 0 else 0.0
+    for k in range(values.size):
+        move = step * values[k]
+        above[k] = (z + move if z + move > 0 else 0.0) - now
+        below[k] = (z - move if z - move > 0 else 0.0) - now
+    return values.size
+
+
+@njit(parallel=True, nogil=True)
+def _second_layer(units, logits, y, targets, step, out):
+    n, classes = y.shape
+    for c in prange(classes):
+        direction = np.zeros(classes)
+        direction[c] = 1
+        for u in range(units.shape[1]):
+            difference = 0.0
+            for r in range(n):
+                shift = step * units[r, u]
+                if (
+                    abs(shift) > 1
+                ):  # exp of it may overflow, and the ratio of losses lose all digits
+                    difference += _loss(logits[r], shift, direction, targets[r])
+                    difference -= _loss(logits[r], -shift, direction, targets[r])
+                    continue
+                weight = 0.0
+                for k in range(classes):
+                    weight += targets[r, k]
+                above = np.log1p(y[r, c] * np.expm1(shift))
+                below = np.log1p(y[r, c] * np.expm1(-shift))
+                difference += weight * (above - below) - 2 * shift * targets[r, c]
+            out[u, c] = difference / (2 * step * n)
