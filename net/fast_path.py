@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from kernels._arrays import as_kernel_array, as_real, as_widenable
 from kernels._threads import Team
-from kernels.finite import two_layer_numerical_gradient
 from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, Forward, MLPTrainer
+from kernels.mlp.numerical_gradient import two_layer_numerical_gradient
 from net.distributed import Examples
 from net.gradient import STEP
 from net.iterations import ITERATIONS_PER_CALL, draw_rows

@@ -4,6 +4,7 @@ import naive
 import naive_convolution
 import numpy as np
 import pytest
+
 from net import Convolution, Pooling
 
 pytestmark = pytest.mark.small
