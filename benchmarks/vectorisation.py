@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 import kernels
-from kernels import _microkernel, affine, relu, sigmoid
+from kernels import _gemm, _microkernel, affine, relu, sigmoid
 from kernels._gemm import gemm
 
 ARITHMETIC = re.compile(

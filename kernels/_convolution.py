@@ -111,7 +111,7 @@ def pack_turned_filters(W, depth):
 
     ``depth``, F or more, is what one pixel of the gradient takes in memory.
     """
-    filters, channels, height, width = W.shape
+    _, channels, height, width = W.shape
     packed = np.zeros((depth * height * width, channels), W.dtype)
     column, row, down, right = _packed_strides(depth, height, width, channels)
     s0, s1, _, _ = _filter_strides(W.shape)

@@ -248,7 +248,7 @@ and `like_c` only the element types matter.
 
 @njit(nogil=True)
 def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
-    """Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, skipping zeros of `a` or not."""
+    """Compute rows `r0` to `r1`, columns `c0` to `c1` of `gemm`, skipping zeros of `a` or not."""
     n, m = out.shape
     gemm_block_at(addresses, a.ctypes.data, a_t, b.ctypes.data, b_t, bias.ctypes.data,
         out.ctypes.data, n, a.shape[0] if a_t else a.shape[1], m, r0, r1, c0, c1, skip,

@@ -83,8 +83,9 @@ def max_pool_forward(
     n, height, width, channels = x.shape if channels_last else [x.shape[i] for i in (0, 2, 3, 1)]
     size = (n, channels, height, width)
     sizes = _pool_sizes("max_pool_forward", size, pool_h, pool_w, stride, pad)
-    out, memory = empty_images(n, channels, *sizes[-2:], x.dtype)
-    arg_max, indices = empty_images(n, channels, *sizes[-2:], INT32)
+    out_height, out_width = sizes[-2:]
+    out, memory = empty_images(n, channels, out_height, out_width, x.dtype)
+    arg_max, indices = empty_images(n, channels, out_height, out_width, INT32)
     _run_forward(x, channels_last, memory, indices, *sizes)
     return out, arg_max
 

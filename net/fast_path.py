@@ -48,7 +48,7 @@ class Stack:
         for one, other in pairwise(layers):
             if type(one) is Affine:
                 self.activations.append(None if type(other) is Affine else other)
-        self._codes = [_ACTIVATIONS.get(type(a), IDENTITY) for a in self.activations]
+        self._codes = [int(_ACTIVATIONS.get(type(a), IDENTITY)) for a in self.activations]
         self.compiled = CompiledNetwork(*self._arrays(), self._codes)
 
     def _arrays(self) -> tuple[list[Array], list[Array]]:

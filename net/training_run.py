@@ -150,12 +150,25 @@ class TrainingRun:
         made: Iterations | None = None
         if self.group.size == 1:
             made = fast_path.make_iterations(
-                *(self.network, self.network.stack(), self.optimizer, self.sets),
-                *(self.batch_size, self._draw_from, self._team, tuner, self._prepared),
+                self.network,
+                self.network.stack(),
+                self.optimizer,
+                self.sets,
+                self.batch_size,
+                self._draw_from,
+                self._team,
+                tuner,
+                self._prepared,
             )
         self._iterations = made or LayerIterations(
-            *(self.network, self.optimizer, self.sets, self.n, self.batch_size),
-            *(self._draw_from, self.group, tuner),
+            self.network,
+            self.optimizer,
+            self.sets,
+            self.n,
+            self.batch_size,
+            self._draw_from,
+            self.group,
+            tuner,
         )
 
     def advance(self, stop: int, bar: Any = None) -> None:

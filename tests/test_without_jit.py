@@ -65,7 +65,8 @@ FIRST_CALLS = {
     "loss": "from kernels.softmax import *; softmax_cross_entropy_forward(x, x)",
     "loss_backward": "from kernels.softmax import *; softmax_cross_entropy_backward(x, x)",
     "convolution_forward": (
-        "from kernels.convolution import *; convolution_forward(x[None, None], x[:3, None, None], 0)"
+        "from kernels.convolution import *; "
+        "convolution_forward(x[None, None], x[:3, None, None], 0)"
     ),
     "convolution_backward": (
         "from kernels.convolution import *; "

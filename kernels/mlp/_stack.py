@@ -42,9 +42,9 @@ class Stack(NamedTuple):
 def field(net, layer, column, n):
     """An array of the table: parameters and their gradients, or one of `n` examples."""
     m = net.sizes[layer + 1]
-    if column == WEIGHT or column == D_WEIGHT:
+    if column in (WEIGHT, D_WEIGHT):
         n = net.sizes[layer]
-    elif column == BIAS or column == D_BIAS:
+    elif column in (BIAS, D_BIAS):
         n = np.int64(1)
     return matrix_at(net.table[layer, column], n, m, net.zeros)
 

@@ -1,6 +1,7 @@
 """Loss, gradient and accuracy of a whole network in one compiled call."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -185,7 +186,7 @@ class CompiledNetwork:
             correct = count_correct_on_threads(net, x, labels, targets, team)
         if correct < 0:
             raise ValueError("t: expected finite targets, got NaN or infinity")
-        return correct / x.shape[0]
+        return correct / int(x.shape[0])
 
     def _stack(self, x_dtype: np.dtype[Any]) -> Stack:
         table = np.zeros((self._codes.size, NUM_FIELDS), np.int64)
@@ -280,13 +281,13 @@ def check_parameters(
         and all(
             w.ndim == 2 and b.shape == w.shape[1:] for w, b in zip(weights, biases, strict=True)
         )
-        and all(v.shape[1] == w.shape[0] for v, w in zip(weights, weights[1:], strict=False))
+        and all(v.shape[1] == w.shape[0] for v, w in pairwise(weights))
         and all(w.size for w in weights)
     )
     if not fits:
         raise ValueError(
-            "expected W1 (D, M1), b1 (M1,), W2 (M1, M2) ... and an activation between each two, got "
-            f"{format_shapes(**shapes)}, {len(activations)} activations"
+            "expected W1 (D, M1), b1 (M1,), W2 (M1, M2) ... and an activation between each two, "
+            f"got {format_shapes(**shapes)}, {len(activations)} activations"
         )
     if any(code not in (IDENTITY, RELU, SIGMOID) for code in activations):
         raise ValueError(f"activations: expected IDENTITY, RELU or SIGMOID, got {activations}")

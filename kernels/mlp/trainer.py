@@ -1,6 +1,7 @@
 """Train any stack of affine layers and activations by any optimizer, in compiled code."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ class MLPTrainer:
             sparse = len(data) > 0 and density(data) < limit
         line, at = CACHE_LINE // dtype.itemsize, 0
         offsets = np.zeros((count, 2), np.int64)
-        for i, (d, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (d, m) in enumerate(pairwise(sizes)):
             offsets[i, 0] = at
             offsets[i, 1] = at + -(-d * m // line) * line
             at = int(offsets[i, 1]) + -(-m // line) * line
