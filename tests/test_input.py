@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd import (
+from support.argument_strategies import (
     COMMON,
     WRONG,
     Call,

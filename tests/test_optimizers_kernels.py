@@ -5,7 +5,7 @@ import numba
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
-from odd import swapped
+from support.argument_strategies import swapped
 
 import kernels
 from kernels import optimizers

@@ -1,5 +1,6 @@
-"""What `test_threads.py` runs in processes of their own: ``scenarios.py NAME LAYER``.
+"""Programs that `test_threads` runs in processes of their own.
 
+``python -m support.thread_scenarios NAME LAYER``, with `tests` among the paths of Python.
 Each names what it begins, and ends with status 0 and the line "right" if all results were.
 """
 
@@ -12,14 +13,11 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 
+import naive
 import numba
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-import callers
-import naive
+from support import user_kernels
 
 import kernels
 from kernels.sparse import panel_units
@@ -99,8 +97,8 @@ def inside_prange():
     x = rng.standard_normal((6, 400, 100))
     W, b = rng.standard_normal((100, 40)), rng.standard_normal(40)
     for _ in range(10):
-        rectified, probable = callers.activations(x)
-        sums = callers.affine(x, W, b)
+        rectified, probable = user_kernels.activations(x)
+        sums = user_kernels.affine(x, W, b)
     for i in range(len(x)):
         assert digest(rectified[i]) == digest(kernels.relu_forward(x[i])[0])
         assert digest(probable[i]) == digest(kernels.softmax(x[i]))
@@ -115,14 +113,14 @@ def beside_prange():
     def loop():
         results = set()
         while not stop.is_set():
-            results.add(digest(*callers.activations(x)))
+            results.add(digest(*user_kernels.activations(x)))
         return results
 
     with ThreadPoolExecutor(4) as pool:
         loops = pool.submit(loop)
         found = list(pool.map(work, range(8)))
         stop.set()
-        assert loops.result() == {digest(*callers.activations(x))}
+        assert loops.result() == {digest(*user_kernels.activations(x))}
     same(found, range(8))
 
 
