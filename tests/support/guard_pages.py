@@ -18,8 +18,8 @@ from kernels import (
     affine_forward,
     convolution_backward,
     convolution_forward,
+    optimizers,
     pooling,
-    sparse,
 )
 from kernels._convolution import IDENTITY, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
@@ -29,7 +29,7 @@ from kernels._images import as_images
 from kernels._threads import Team
 from kernels.affine import get_microkernel_address
 from kernels.convolution import convolution_operands
-from kernels.fused import Data, Fused, State, prepare
+from kernels.mlp import RELU, MLPTrainer
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
 ENDS = (True, False)
@@ -209,50 +209,49 @@ def check_pooling(rng):
         release()
 
 
-def check_compacting(rng):
-    with Team(2) as team:
-        for n, d in itertools.product((1, 2, 9), (1, 4, 7, 33)):
-            x = rng.integers(0, 3, (n, d)).astype("f4")
-            x[n // 2] = 0
-            plain = sparse.compact(x, np.dtype("f8"), team)
-            for at_end in ENDS:
-                starts, inputs, values = (guarded(a, at_end) for a in plain)
-                inputs[:], values[:] = 0, 0
-                team.run(sparse._fill, guarded(x, at_end), starts, inputs, values)
-                np.testing.assert_array_equal(inputs, plain[1])
-                np.testing.assert_array_equal(values, plain[2])
-            release()
-
-
-def train(rng_seed, sizes, kinds, is_sparse, at_end):
+def train(rng_seed, sizes, kinds, zeros, at_end):
     """A few iterations, with all arrays guarded unless `at_end` is None: losses and parameters."""
     rng = np.random.default_rng(rng_seed)
     n, d, h, c, batch = sizes
-    x = (rng.random((n, d)) * (rng.random((n, d)) > 0.6) * 9).astype(kinds[0])
+    x = (rng.random((n, d)) * (rng.random((n, d)) >= zeros) * 9).astype(kinds[0])
     dtype = np.dtype(kinds[1])
     shapes = ((d, h), (h,), (h, c), (c,))
-    parameters = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    W1, b1, W2, b2 = parameters = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    state = [np.zeros_like(a) for a in parameters]
     indices, t = rng.integers(0, n, (5, batch)), rng.integers(0, c, n)
+    if at_end is not None:
+        x = guarded(x, at_end)
     with Team(2) as team:
-        data = prepare(x, dtype, team, is_sparse)
-        if at_end is not None:
-            data = Data(*(guarded(a, at_end) for a in data))
-        fused = Fused(parameters, batch, data, team)
+        options = optimizers.MOMENTUM, [0.1, 0.9], [state]
+        trainer = MLPTrainer([W1, W2], [b1, b2], [RELU], batch, x, team, *options)
         labels = t[indices]
         if at_end is not None:
-            fused.state = State(*(guarded(a, at_end) for a in fused.state))
+            guard_workspace(trainer, at_end)
             indices, labels = guarded(indices, at_end), guarded(labels, at_end)
-        losses = fused.train(indices, labels, np.empty((1, 0, 0), dtype), 0.1, 2)
-        accuracy = fused.accuracy(data, t)
-        fused.store()
-    return [losses, np.array(accuracy), *parameters]
+        losses = trainer.train(indices, labels, None, 2)
+        accuracy = trainer.accuracy(x, t)
+        trainer.store()
+    return [losses, np.array(accuracy), *parameters, *state]
+
+
+def guard_workspace(trainer, at_end):
+    """Put the arrays that a trainer works with between forbidden pages."""
+    fields = trainer._work._asdict()
+    old = fields["parameters"].ctypes.data, fields["parameters"].nbytes
+    for name, value in fields.items():
+        if value.size and value.dtype.kind == "f":
+            fields[name] = guarded(value, at_end)
+    trainer._work = type(trainer._work)(**fields)
+    table = trainer._net.table
+    moved = (table >= old[0]) & (table < old[0] + old[1])
+    table[moved] += fields["parameters"].ctypes.data - old[0]
 
 
 def check_training():
-    sizes = [(5, 1, 1, 1, 1), (9, 7, 5, 3, 2), (70, 33, 40, 11, 13), (20, 3, 65, 2, 7)]
-    kinds = [("f4", "f4", True), ("u1", "f4", False), ("f4", "f4", False), ("f8", "f8", True)]
-    for seed, (size, (x_kind, kind, is_sparse)) in enumerate(itertools.product(sizes, kinds)):
-        arguments = seed, size, (x_kind, kind), is_sparse
+    sizes = [(5, 1, 1, 1, 1), (9, 7, 5, 3, 2), (70, 333, 40, 11, 13), (20, 3, 65, 2, 7)]
+    kinds = [("f4", "f4", 0.8), ("u1", "f4", 0.0), ("f4", "f4", 0.0), ("f8", "f8", 0.8)]
+    for seed, (size, (x_kind, kind, zeros)) in enumerate(itertools.product(sizes, kinds)):
+        arguments = seed, size, (x_kind, kind), zeros
         plain = train(*arguments, None)
         for at_end in ENDS:
             for a, b in zip(train(*arguments, at_end), plain, strict=True):
@@ -264,7 +263,6 @@ if __name__ == "__main__":
     faulthandler.enable()
     check_products(np.random.default_rng(0))
     check_public(np.random.default_rng(1))
-    check_compacting(np.random.default_rng(2))
     check_convolution(np.random.default_rng(3))
     check_pooling(np.random.default_rng(4))
     check_training()
