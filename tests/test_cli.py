@@ -643,6 +643,7 @@ def test_a_convolutional_network(data, tmp_path, capsys):
     predict = ["predict", "--data", data, "--network", tmp_path / "network.npz", "--no-plot"]
     assert main([*map(str, predict)]) == 0
     assert_picture(tmp_path / "history.png")
+    assert_picture(tmp_path / "filters.png")
 
 
 def test_the_test_files_alone(data, network, tmp_path, capsys):
