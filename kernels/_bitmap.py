@@ -28,7 +28,7 @@ STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
 
 _INT = ir.IntType(64)
-_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 14)
+_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
 
 
 class _BitmapEmitter(_Emitter):
@@ -76,15 +76,16 @@ class _BitmapEmitter(_Emitter):
         they share is computed twice: few variants serve all widths.
         """
         c = self.element.as_pointer()
-        args = [*[_INT] * 6, c, _INT, c, _INT, c, _INT, _INT, _INT]
+        args = [*[_INT] * 7, c, _INT, c, _INT, c, _INT, _INT, _INT]
         name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        words, words_row, count_words, a, a_rows, a_k, *rest = fn.args
+        words, words_row, count_words, a, a_rows, a_k, values, *rest = fn.args
         bs, b_row, init, init_row, c, c_row, rows, wide = rest
         words, a_rows, a_k = (b.inttoptr(p, _INT.as_pointer()) for p in (words, a_rows, a_k))
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
+        values = b.inttoptr(values, self.element.as_pointer())
         mask = None
         if count == 1:
             lanes = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
@@ -115,7 +116,11 @@ class _BitmapEmitter(_Emitter):
                 b.position_at_end(body)
                 k = b.add(base, b.call(cttz, [word, ir.Constant(ir.IntType(1), 1)]))
                 b.store(b.and_(word, b.sub(word, _constant(1))), left)
-                x = self._widen(b, b.load(b.gep(a_row, [b.load(b.gep(a_k, [k]))])))
+                x = b.load(b.gep(a_row, [b.load(b.gep(a_k, [k]))]))
+                if isinstance(self.a_type, types.Float):
+                    x = self._widen(b, x)
+                else:  # a code
+                    x = b.load(b.gep(values, [b.zext(x, _INT)]))
                 x = splat(b, x, self.lanes)
                 b_at = b.gep(bs, [b.mul(k, b_row)])
                 fma = self._llvm("fmuladd", kind, [kind] * 3)
@@ -166,28 +171,30 @@ if config.DISABLE_JIT:
 
 @intrinsic
 def _call_bitmap_gemm(
-    context, address, words, words_row, count, a, a_rows, a_k, b, b_row, init, init_row, c, c_row,
-    rows, columns,
+    context, address, words, words_row, count, a, a_rows, a_k, values, b, b_row, init, init_row, c,
+    c_row, rows, columns,
 ):  # fmt: skip
     def emit(context, builder, signature, args):
         function = builder.inttoptr(args[0], _BITMAP_GEMM_TYPE.as_pointer())
         builder.call(function, args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 15), emit
+    return types.void(*[types.intp] * 16), emit
 
 
 def _plain_bitmap_gemm(
-    address, words, words_row, count, a, a_rows, a_k, b, b_row, init, init_row, c, c_row,
+    address, words, words_row, count, a, a_rows, a_k, values, b, b_row, init, init_row, c, c_row,
     rows, columns,
 ):  # fmt: skip
     (words, w0), (a, a0), (a_rows, r0), (a_k, t0) = words, a, a_rows, a_k
     (b, b0), (init, init0), (c, c0) = b, init, c
+    table, v0 = values
     for r in range(rows):
         sums = np.zeros(columns, c.dtype)
         for k in range(count * WORD):
             if int(words[w0 + r * words_row + k // WORD]) >> k % WORD & 1:
-                x = c.dtype.type(a[a0 + a_rows[r0 + r] + a_k[t0 + k]])
+                x = a[a0 + a_rows[r0 + r] + a_k[t0 + k]]
+                x = c.dtype.type(x if a.dtype.kind == "f" else table[v0 + int(x)])
                 sums += x * b[b0 + k * b_row : b0 + k * b_row + columns]
         at = init0 + r * init_row
         c[c0 + r * c_row : c0 + r * c_row + columns] = init[at : at + columns] + sums
@@ -197,7 +204,8 @@ bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else _call_bitmap_gemm
 """``c = init + a @ b`` over the set bits of a bitmap.
 
 Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
-rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
+rows may lie anywhere, and ``a`` may be transposed. Elements of one byte are codes: they stand for
+the 256 numbers at `values`, of which the first is 0. ``b``, ``init`` and ``c`` are given as to the
 micro-kernel. `count` words of each row of the bitmap are read; rows are `words_row` apart.
 """
 

@@ -76,15 +76,28 @@ def _multiples(step, count):
     return out
 
 
+@njit(nogil=True)
+def _values_of(values, a, out):
+    """Return what elements of one byte stand for: what lies at an address, or themselves."""
+    if values != 0:
+        return matrix_at(values, np.int64(1), np.int64(256), out)
+    table = np.empty((np.int64(1), np.int64(256 if a.itemsize == 1 else 1)), out.dtype)
+    for i in range(table.size):
+        table[0, i] = i
+    return table
+
+
 # The three ways to compute a block. They share a signature, in addresses and numbers.
 
 
 def _skip_rows(
-    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip
-):
+    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip,
+    values,
+):  # fmt: skip
     """``a @ b + bias`` by the non-zeros of `a`."""
     x, b, out = matrix_at(a, n, k, like_a), matrix_at(b, k, m, like_c), matrix_at(out, n, m, like_c)
     bias, flat = matrix_at(bias, np.int64(1), m, like_c), x.reshape(-1)
+    table = _values_of(values, x, out)
     blocks = _count_blocks(n, k, m, a_t, b_t, out.itemsize)
     rows, columns = _multiples(k, np.int64(WORD)), _multiples(np.int64(1), k)
     width = (k // blocks + WORD) // WORD
@@ -100,15 +113,18 @@ def _skip_rows(
             init, init_row = (at, m) if block else (address_of(bias, c0), 0)
             bitmap_gemm(skipping, address_of(words, 0), width, (depth + WORD - 1) // WORD,
                 address_of(x, first * k + k0), address_of(rows, 0), address_of(columns, 0),
-                address_of(b, k0 * m + c0), m, init, init_row, at, m, count, c1 - c0)  # fmt: skip
+                address_of(table, 0), address_of(b, k0 * m + c0), m, init, init_row, at, m,
+                count, c1 - c0)  # fmt: skip
 
 
 def _skip_transposed(
-    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip
-):
+    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip,
+    values,
+):  # fmt: skip
     """``a.T @ b + bias`` by the non-zeros of `a`."""
     x, b, out = matrix_at(a, k, n, like_a), matrix_at(b, k, m, like_c), matrix_at(out, n, m, like_c)
     bias, flat = matrix_at(bias, np.int64(1), m, like_c), x.reshape(-1)
+    table = _values_of(values, x, out)
     blocks = _count_blocks(n, k, m, a_t, b_t, out.itemsize)
     rows, columns = _multiples(n, k // blocks + 1), _multiples(np.int64(1), np.int64(WORD))
     words, width = np.empty(rows.size, np.uint64), rows.size // WORD + 1
@@ -125,13 +141,14 @@ def _skip_transposed(
             init, init_row = (at, m) if block else (address_of(bias, c0), 0)
             bitmap_gemm(skipping, address_of(transposed, 0), width,
                 (depth + WORD - 1) // WORD, address_of(x, k0 * n + first), address_of(columns, 0),
-                address_of(rows, 0), address_of(b, k0 * m + c0), m, init, init_row, at, m,
-                count, c1 - c0)  # fmt: skip
+                address_of(rows, 0), address_of(table, 0), address_of(b, k0 * m + c0), m, init,
+                init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
 def _multiply_all(
-    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip
-):
+    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip,
+    values,
+):  # fmt: skip
     """``op(a) @ op(b) + bias`` by the micro-kernel."""
     x = matrix_at(a, k if a_t else n, n if a_t else k, like_a)
     b = matrix_at(b, m if b_t else k, k if b_t else m, like_c)
@@ -174,7 +191,7 @@ def _pack(b, b_t, k0, j0, packed, depth, width):
 # most of a product's code, are called by an address: compiled once for two element types, whatever
 # calls them.
 _INT = ir.IntType(64)
-_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 16)
+_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 17)
 
 
 @intrinsic
@@ -187,7 +204,7 @@ def _emit_block(context, a, c):
         inner = ir.IRBuilder(function.append_basic_block("entry"))
         kinds = [types.Array(t.dtype, 2, "C") for t in (a, c)]
         likes = [ir.Constant(context.get_value_type(kind), None) for kind in kinds]
-        kind = types.void(*kinds, *[types.intp] * 16)
+        kind = types.void(*kinds, *[types.intp] * 17)
 
         def call(way):
             compiled = context.compile_subroutine(inner, way, kind)
@@ -212,23 +229,59 @@ def _emit_block(context, a, c):
 
 @intrinsic
 def _call_block(
-    context, addresses, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip, like_a, like_c
+    context,
+    addresses,
+    a,
+    a_t,
+    b,
+    b_t,
+    bias,
+    out,
+    n,
+    k,
+    m,
+    r0,
+    r1,
+    c0,
+    c1,
+    skip,
+    values,
+    like_a,
+    like_c,
 ):
     def emit(context, builder, signature, args):
         block, dense, skipping = cgutils.unpack_tuple(builder, args[0], 3)
         function = builder.inttoptr(block, _BLOCK_TYPE.as_pointer())
-        builder.call(function, [dense, skipping, *args[1:15]])
+        builder.call(function, [dense, skipping, *args[1:16]])
         return context.get_dummy_value()
 
-    ints = types.UniTuple(types.intp, 3), *[types.intp] * 14
+    ints = types.UniTuple(types.intp, 3), *[types.intp] * 15
     return types.void(*ints, like_a, like_c), emit
 
 
 def _plain_call_block(
-    addresses, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip, like_a, like_c
+    addresses,
+    a,
+    a_t,
+    b,
+    b_t,
+    bias,
+    out,
+    n,
+    k,
+    m,
+    r0,
+    r1,
+    c0,
+    c1,
+    skip,
+    values,
+    like_a,
+    like_c,
 ):
     way = _multiply_all if not skip else _skip_transposed if a_t else _skip_rows
-    way(like_a, like_c, *addresses[1:], a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip)
+    way(like_a, like_c, *addresses[1:], a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip,
+        values)  # fmt: skip
 
 
 def _plain_block_address(a, c):
@@ -241,8 +294,9 @@ if config.DISABLE_JIT:
 gemm_block_at = _plain_call_block if config.DISABLE_JIT else _call_block
 """Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, skipping zeros of `a` or not.
 
-Operands are given by their addresses; `n`, `k` and `m` are those of the whole product. Of `like_a`
-and `like_c` only the element types matter.
+Elements of one byte, where zeros are skipped, stand for the 256 numbers at the address `values`, or
+for themselves if it is 0. Operands are given by their addresses; `n`, `k` and `m` are those of the
+whole product. Of `like_a` and `like_c` only the element types matter.
 """
 
 
@@ -252,7 +306,7 @@ def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
     n, m = out.shape
     gemm_block_at(addresses, a.ctypes.data, a_t, b.ctypes.data, b_t, bias.ctypes.data,
         out.ctypes.data, n, a.shape[0] if a_t else a.shape[1], m, r0, r1, c0, c1, skip,
-        a, out)  # fmt: skip
+        np.int64(0), a, out)  # fmt: skip
 
 
 @njit(nogil=True)

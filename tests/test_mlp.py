@@ -9,7 +9,7 @@ import pytest
 import kernels
 from kernels import optimizers
 from kernels._threads import Team
-from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, MLPTrainer
+from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, MLPTrainer, encode
 from kernels.mlp.numerical_gradient import two_layer_numerical_gradient
 
 NETWORKS = {
@@ -369,6 +369,51 @@ def test_trainer_refuses(rng):
         with pytest.raises(ValueError, match="expected"):
             MLPTrainer(*make, x, team, optimizers.MOMENTUM, [0.1, 0.9], [[weights[0]]])
         assert trainer.train(drawn[:0], t[drawn][:0], None, None).size == 0
+
+
+# ---------------------------------------------------------------- encoded data
+@pytest.mark.parametrize("kinds", [("f4", "f4"), ("f4", "f8"), ("f8", "f8"), ("u1", "f4")], ids=str)
+def test_encoded_data_gives_the_same_bits(rng, kinds):
+    """Codes stand for the very numbers: training and evaluation are the same to the bit."""
+    x, t = inputs(rng, 300, 90, kinds[0]), rng.integers(0, 5, 300)
+    dtype, drawn = np.dtype(kinds[1]), rng.integers(0, 300, (20, 40))
+    results = []
+    with Team(2) as team:
+        for min_size in (0, x.size + 1):
+            data = encode(x, dtype, 33, team, sparse=True, min_size=min_size)
+            assert (data.codes.dtype == np.uint8) == (min_size == 0 or kinds[0] == "u1")
+            if data.values.size:
+                np.testing.assert_array_equal(data.values[data.codes], x.astype(dtype))
+            weights, biases = parameters(np.random.default_rng(1), (90, 33, 5), dtype)
+            make = (weights, biases, [RELU], 40, data, team, optimizers.SGD, [0.1], [])
+            trainer = MLPTrainer(*make)
+            losses = trainer.train(drawn, t[drawn], None, None)
+            accuracies = [trainer.accuracy(d, t) for d in (data, x)]
+            assert accuracies[0] == accuracies[1]
+            trainer.store()
+            results.append([losses.tobytes(), *(w.tobytes() for w in weights), accuracies[0]])
+            weights[0][3, 1] = np.nan
+            trainer.load()
+            assert trainer.accuracy(data, t) == trainer.accuracy(x, t)
+    assert results[0] == results[1]
+
+
+def test_data_of_too_many_numbers_stay_as_they_are(rng):
+    x = rng.random((100, 50)) * (rng.random((100, 50)) < 0.2)
+    late = np.zeros((5000, 50))
+    late[:, 0] = np.arange(5000) % 100
+    late[4321, 7] = 123.5  # not among the sampled rows
+    missing = inputs(rng, 100, 50)
+    missing[99, 3] = np.nan
+    with Team(2) as team:
+        for data in (x, late, missing):
+            encoded = encode(data, np.dtype("f8"), 50, team, sparse=True, min_size=0)
+            assert encoded.codes is encoded.source
+            assert encoded.values.size == 0
+        assert not encode(x + 1, np.dtype("f8"), 50, team).sparse
+        assert encode(x, np.dtype("f8"), 50, team).sparse
+        with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+            encode(x[0], np.dtype("f8"), 50, team)
 
 
 # ---------------------------------------------------------------- numerical gradient

@@ -3,7 +3,17 @@ architecture.
 """
 
 from kernels.mlp._stack import IDENTITY, RELU, SIGMOID
+from kernels.mlp.encoding import EncodedData, encode
 from kernels.mlp.network import CompiledNetwork, Forward
 from kernels.mlp.trainer import MLPTrainer
 
-__all__ = ["IDENTITY", "RELU", "SIGMOID", "CompiledNetwork", "Forward", "MLPTrainer"]
+__all__ = [
+    "IDENTITY",
+    "RELU",
+    "SIGMOID",
+    "CompiledNetwork",
+    "EncodedData",
+    "Forward",
+    "MLPTrainer",
+    "encode",
+]

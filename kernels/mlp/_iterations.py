@@ -130,7 +130,7 @@ def _forward(net, work, data, r0, r1):
             init, init_row = (out, m) if w else (address_of(work.parameters, work.offsets[0, 1]), 0)
             bitmap_gemm(net.first[2], address_of(work.words, r0 * width + w), width,
                 min(FORWARD_WORDS, width - w), address_of(data, w * WORD),
-                address_of(work.rows, r0), address_of(work.columns, 0),
+                address_of(work.rows, r0), address_of(work.columns, 0), address_of(net.values, 0),
                 address_of(work.parameters, work.offsets[0, 0] + w * WORD * m), m, init, init_row,
                 out, m, r1 - r0, m)  # fmt: skip
         activate_rows(net, zero, r0, r1)
@@ -147,8 +147,9 @@ def _gradient_by_bits(net, work, data, first, j0, j1, transposed, out):
         init, init_row = (address_of(out, 0), m) if v else (address_of(net.zeros, 0), 0)
         bitmap_gemm(net.first[2], address_of(transposed, (j0 - first) * width + v), width,
             min(GRADIENT_WORDS, width - v), address_of(data, j0), address_of(work.columns, 0),
-            address_of(work.rows, v * WORD), address_of(dout, v * WORD * m), m, init, init_row,
-            address_of(out, 0), m, j1 - j0, m)  # fmt: skip
+            address_of(work.rows, v * WORD), address_of(net.values, 0),
+            address_of(dout, v * WORD * m), m, init, init_row, address_of(out, 0), m, j1 - j0,
+            m)  # fmt: skip
 
 
 @njit(nogil=True)

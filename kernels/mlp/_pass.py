@@ -55,7 +55,8 @@ def run_part(
         example += n * m
         parameter += d * m + m
         largest = max(largest, d, m)
-    net = Stack(sizes, sizes, activations, table, first, rest, np.zeros(largest, y.dtype))
+    net = Stack(sizes, sizes, activations, table, first, rest, np.zeros(largest, y.dtype),
+        np.empty(0, y.dtype))  # fmt: skip
     skip, _ = skips_zeros(x, field(net, 0, WEIGHT, n), sizes[1])
     r0, r1 = chunk_bounds(n, thread, num_threads)
     forward_rows(net, x, r0, r1, np.int64(0), skip)
@@ -90,11 +91,11 @@ def _parameter_gradients(net, x, thread, num_threads):
         j0, j1 = chunk_bounds(d, thread, num_threads)
         if layer:
             gemm_block_at(net.rest, net.table[layer - 1, OUTPUT], one, dout, none, zeros, dW, d, n,
-                m, j0, j1, none, m, none, net.zeros, net.zeros)  # fmt: skip
+                m, j0, j1, none, m, none, none, net.zeros, net.zeros)  # fmt: skip
         else:
             skip, _ = skips_zeros(x, field(net, layer, DOUT, n), m)
             gemm_block_at(net.first, x.ctypes.data, one, dout, none, zeros, dW, d, n, m, j0, j1,
-                none, m, skip, x, net.zeros)  # fmt: skip
+                none, m, skip, none, x, net.zeros)  # fmt: skip
         if layer % num_threads == thread:
             db = field(net, layer, D_BIAS, n)[0]
             db[:] = 0
@@ -109,8 +110,11 @@ def count_correct(net, x, labels, targets, outputs, thread, num_threads, barrier
     for i in range(layers):
         table[i, OUTPUT] = outputs.ctypes.data + outputs.itemsize * at
         at += EVALUATED * net.sizes[i + 1]
-    own = Stack(net.sizes, net.units, net.activations, table, net.first, net.rest, net.zeros)
+    own = Stack(net.sizes, net.units, net.activations, table, net.first, net.rest, net.zeros,
+        net.values)  # fmt: skip
     skip, _ = skips_zeros(x, field(own, 0, WEIGHT, n), net.sizes[1])
+    if net.values.size:  # codes: not to be multiplied themselves
+        skip = True
     first, last = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
     correct, zero = np.int64(0), np.int64(0)
     for block in range(first, last):

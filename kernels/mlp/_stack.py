@@ -36,6 +36,7 @@ class Stack(NamedTuple):
     ]  # `get_product_addresses` of the first layer, whose input may be narrower
     rest: tuple[int, int, int]  # of the others
     zeros: Array  # at least as many as the largest size
+    values: Array  # (256,): what uint8 input stands for, where its zeros are skipped; or empty
 
 
 @njit(nogil=True)
@@ -86,10 +87,11 @@ def forward_rows(net, x, r0, r1, start, skip):
         if layer:
             a = net.table[layer - 1, OUTPUT]
             gemm_block_at(net.rest, a, none, W, none, b, out, n, k, m, r0, r1, none, m, none,
-                net.zeros, net.zeros)  # fmt: skip
+                none, net.zeros, net.zeros)  # fmt: skip
         else:
+            values = np.int64(net.values.ctypes.data) if net.values.size else none
             gemm_block_at(net.first, x.ctypes.data, none, W, none, b, out, n, k, m, r0, r1, none,
-                m, skip, x, net.zeros)  # fmt: skip
+                m, skip, values, x, net.zeros)  # fmt: skip
         activate_rows(net, layer, r0, r1)
 
 
@@ -113,8 +115,8 @@ def backward_rows(net, n, r0, r1):
         d, m = net.sizes[layer], net.sizes[layer + 1]
         dout, dx = net.table[layer, DOUT], net.table[layer - 1, DOUT]
         gemm_block_at(net.rest, dout, none, net.table[layer, WEIGHT], np.int64(1),
-            net.zeros.ctypes.data, dx, n, m, d, r0, r1, none, d, none, net.zeros,
-            net.zeros)  # fmt: skip
+            net.zeros.ctypes.data, dx, n, m, d, r0, r1, none, d, none, none,
+            net.zeros, net.zeros)  # fmt: skip
         first, count = size * r0 * d, (r1 - r0) * d
         a = matrix_at(net.table[layer - 1, OUTPUT] + first, np.int64(1), count, net.zeros)[0]
         gradient = matrix_at(dx + first, np.int64(1), count, net.zeros)[0]

@@ -178,6 +178,7 @@ class CompiledNetwork:
             get_product_addresses(x_dtype, self.dtype),
             get_product_addresses(self.dtype, self.dtype),
             np.zeros(self._sizes.max(), self.dtype),
+            self._no_gradient,
         )
 
     def _batch(self, x: ArrayLike) -> Array:

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT64, INT64, Array, as_kernel_array, as_widenable
-from kernels._bitmap import WORD, density
-from kernels._gemm import get_product_addresses, skip_threshold
+from kernels._bitmap import WORD
+from kernels._gemm import get_product_addresses
 from kernels._microkernel import VECTOR_BYTES
 from kernels._threads import Team
 from kernels.mlp._iterations import CACHE_LINE, GRADIENT_SIZE, Workspace, train_iterations
 from kernels.mlp._stack import BIAS, DOUT, IDENTITY, NUM_FIELDS, OUTPUT, WEIGHT, Stack
+from kernels.mlp.encoding import EncodedData, encode
 from kernels.mlp.network import check_parameters, count_correct_on_threads
 
 
@@ -28,8 +29,8 @@ class MLPTrainer:
     weights, biases, activations
         As for `CompiledNetwork`. Read here and written by `store`.
     batch_size : int
-    data : ndarray, shape (N, D)
-        The training set. uint8, and float32 beside float64 parameters, are read as they are.
+    data : ndarray, shape (N, D), or EncodedData
+        The training set. An array is encoded first; see `encode`.
     team : Team
         The threads that do it.
     rule : int
@@ -76,7 +77,7 @@ class MLPTrainer:
         biases: Sequence[Array],
         activations: Sequence[int],
         batch_size: int,
-        data: Array,
+        data: Array | EncodedData,
         team: Team,
         rule: int,
         options: ArrayLike,
@@ -94,17 +95,19 @@ class MLPTrainer:
             raise ValueError(f"states: expected at most two lists of arrays of shapes {shapes}")
         self.rule, self.options = np.int64(rule), np.array(options, FLOAT64)
         self.weight_decay = float(weight_decay)
-        self.data = data = as_widenable(data, dtype, "data")
-        if data.ndim != 2 or data.shape[1] != units[0]:
-            raise ValueError(f"data: expected (N, {units[0]}), got {data.shape}")
+        if not isinstance(data, EncodedData):
+            data = encode(data, dtype, units[1], team, sparse)
+        codes = self.data = data.codes
+        if codes.shape[1] != units[0] or (data.values.size and data.values.dtype != dtype):
+            raise ValueError(
+                f"data: expected (N, {units[0]}) for {dtype}, got {codes.shape} for "
+                f"{data.values.dtype}"
+            )
         # Hidden layers are filled up to whole vectors: no row of weights straddles a cache line
         # more often than need be, and none needs a mask.
         lanes = VECTOR_BYTES // dtype.itemsize
         sizes = [units[0], *(-(-m // lanes) * lanes for m in units[1:-1]), units[-1]]
         self._units, self._sizes = units, sizes
-        if sparse is None:
-            limit = skip_threshold(np.int64(sizes[1]), np.int64(dtype.itemsize))
-            sparse = len(data) > 0 and density(data) < limit
         line, at = CACHE_LINE // dtype.itemsize, 0
         offsets = np.zeros((count, 2), np.int64)
         for i, (d, m) in enumerate(pairwise(sizes)):
@@ -120,8 +123,8 @@ class MLPTrainer:
             s1=aligned((total[1],), dtype),
             offsets=offsets,
             rows=np.zeros(b, np.int64),
-            words=np.zeros(b * -(-units[0] // WORD) if sparse else 0, np.uint64),
-            batch=aligned((b, 0 if sparse else units[0]), data.dtype),
+            words=np.zeros(b * -(-units[0] // WORD) if data.sparse else 0, np.uint64),
+            batch=aligned((b, 0 if data.sparse else units[0]), codes.dtype),
             columns=np.arange(4 * WORD),
             y=aligned((b, units[-1]), dtype),
             losses=np.zeros(b),
@@ -142,9 +145,10 @@ class MLPTrainer:
             np.array(units, np.int64),
             np.array([*activations, IDENTITY], np.int64),
             table,
-            get_product_addresses(data.dtype, dtype),
+            get_product_addresses(codes.dtype, dtype),
             get_product_addresses(dtype, dtype),
             aligned((max(sizes),), dtype),
+            data.values,
         )
         self.load()
 
@@ -235,12 +239,12 @@ class MLPTrainer:
         mean: Array = losses.mean(axis=1)
         return mean + penalties
 
-    def accuracy(self, data: Array, labels: Array) -> float:
+    def accuracy(self, data: Array | EncodedData, labels: Array) -> float:
         """Return the share of examples whose largest logit is that of their class.
 
         Parameters
         ----------
-        data : ndarray, shape (N, D)
+        data : ndarray, shape (N, D), or EncodedData
         labels : ndarray of int64, shape (N,)
 
         Returns
@@ -248,15 +252,22 @@ class MLPTrainer:
         float
         """
         dtype = self._work.y.dtype
-        data = as_widenable(data, dtype, "data")
-        if data.ndim != 2 or data.shape[1] != self._units[0] or labels.shape != data.shape[:1]:
+        if not isinstance(data, EncodedData):
+            x = as_widenable(data, dtype, "data")
+            data = EncodedData(x, x, np.empty(0, dtype), False)
+        if data.values.size and not np.isfinite(self._work.parameters).all():
+            # Beside NaN and infinity no zero is skipped, which codes need.
+            data = EncodedData(data.source, data.source, data.values[:0], False)
+        x = data.codes
+        if x.ndim != 2 or x.shape[1] != self._units[0] or labels.shape != x.shape[:1]:
             raise ValueError(
-                f"expected data (N, {self._units[0]}) and labels (N,), got {data.shape} and "
+                f"expected data (N, {self._units[0]}) and labels (N,), got {x.shape} and "
                 f"{labels.shape}"
             )
-        net = self._net._replace(first=get_product_addresses(data.dtype, dtype))
+        first = get_product_addresses(x.dtype, dtype)
+        net = self._net._replace(first=first, values=data.values)
         none = np.empty((0, 0))
-        correct = count_correct_on_threads(net, data, labels.astype(np.int64), none, self.team)
+        correct = count_correct_on_threads(net, x, labels.astype(np.int64), none, self.team)
         return correct / max(1, labels.size)
 
 
