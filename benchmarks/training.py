@@ -107,7 +107,7 @@ def size_pairs(tables: Tables) -> list[tuple[Job, float, float]]:
 
 
 def as_markdown(tables: Tables) -> str:
-    """Return the short table for the README.
+    """Return the short table for docs/performance.md.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     summary = str(__doc__).partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=summary)
-    parser.add_argument("--readme", action="store_true", help="put a short table into README.md")
+    parser.add_argument("--docs", action="store_true", help="put a short table into docs/performance.md")
     parser.add_argument("--quick", action="store_true", help="fewer contestants, one round")
     parser.add_argument("--iterations", type=int, default=10_000, help="of the whole job")
     parser.add_argument("--rounds", type=int, help="default: 3, or 1 if quick")
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"The best of each one's rounds; spread: their median by the best. {neighbours.report()}")
     print()
     print(as_text(tables))
-    if options.readme:
+    if options.docs:
         _peers.fill("training", as_markdown(tables))
 
 
