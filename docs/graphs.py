@@ -46,6 +46,7 @@ class Graph:
         forward: str,
         backward: str = "",
         gaps: tuple[float, float] = (RADIUS, RADIUS),
+        at: float = 0.5,
     ) -> None:
         """Draw an arrow with its value, and below it the one back with its derivative."""
         (x0, y0), (x1, y1) = start, end
@@ -54,12 +55,13 @@ class Graph:
         x0, y0 = x0 + ux * (gaps[0] + 3), y0 + uy * (gaps[0] + 3)
         x1, y1 = x1 - ux * (gaps[1] + 5), y1 - uy * (gaps[1] + 5)
         nx, ny = uy, -ux  # a quarter turn to the left: up, where the arrow points to the right
-        mx, my = (x0 + x1) / 2, (y0 + y1) / 2
+        mx, my = x0 + at * (x1 - x0), y0 + at * (y1 - y0)
         self._arrow(x0 + 3 * nx, y0 + 3 * ny, x1 + 3 * nx, y1 + 3 * ny, FORWARD)
-        self.text(mx + 15 * nx, my + 15 * ny, forward, FORWARD)
+        away = 15 + 14 * abs(uy)  # the ends of a text are nearer to a slanted arrow
+        self.text(mx + away * nx, my + away * ny, forward, FORWARD)
         if backward:
             self._arrow(x1 - 4 * nx, y1 - 4 * ny, x0 - 4 * nx, y0 - 4 * ny, BACKWARD)
-            self.text(mx - 17 * nx, my - 17 * ny, backward, BACKWARD)
+            self.text(mx - (away + 2) * nx, my - (away + 2) * ny, backward, BACKWARD)
 
     def _arrow(self, x0: float, y0: float, x1: float, y1: float, color: str) -> None:
         self.parts.append(
@@ -102,20 +104,20 @@ def bill() -> None:
     (d_price, d_count), (d_price2, d_count2) = apples.backward(d_a), oranges.backward(d_o)
     graph = Graph(760, 350)
     inputs = [
-        ("p\N{SUBSCRIPT ONE}", 100, d_price, 40, (240, 70)),
-        ("n\N{SUBSCRIPT ONE}", 2, d_count, 110, (240, 70)),
-        ("p\N{SUBSCRIPT TWO}", 150, d_price2, 180, (240, 215)),
-        ("n\N{SUBSCRIPT TWO}", 3, d_count2, 250, (240, 215)),
-        ("r", 1.1, d_tax, 315, (560, 145)),
+        ("p\N{SUBSCRIPT ONE}", 100, d_price, (28, 30), (240, 85)),
+        ("n\N{SUBSCRIPT ONE}", 2, d_count, (28, 140), (240, 85)),
+        ("p\N{SUBSCRIPT TWO}", 150, d_price2, (28, 200), (240, 255)),
+        ("n\N{SUBSCRIPT TWO}", 3, d_count2, (28, 310), (240, 255)),
+        ("r", 1.1, d_tax, (360, 310), (560, 170)),
     ]
-    for name, value, derivative, y, end in inputs:
-        graph.text(28, y, name)
-        graph.edge((30, y), end, number(value), number(derivative))
-    graph.edge((240, 70), (400, 145), number(a), number(d_a))
-    graph.edge((240, 215), (400, 145), number(o), number(d_o))
-    graph.edge((400, 145), (560, 145), number(f), number(d_fruit))
-    graph.edge((560, 145), (720, 145), number(b), "1", (RADIUS, 0))
-    for x, y, label in ((240, 70, "×"), (240, 215, "×"), (400, 145, "+"), (560, 145, "×")):
+    for name, value, derivative, (x, y), end in inputs:
+        graph.text(x, y, name)
+        graph.edge((x, y), end, number(value), number(derivative), at=0.3)
+    graph.edge((240, 85), (400, 170), number(a), number(d_a))
+    graph.edge((240, 255), (400, 170), number(o), number(d_o))
+    graph.edge((400, 170), (560, 170), number(f), number(d_fruit))
+    graph.edge((560, 170), (720, 170), number(b), "1", (RADIUS, 0))
+    for x, y, label in ((240, 85, "×"), (240, 255, "×"), (400, 170, "+"), (560, 170, "×")):
         graph.node(x, y, label)
     graph.save("bill")
 
@@ -128,7 +130,7 @@ def chain() -> None:
     graph = Graph(620, 170)
     for name, y, value, derivative in (("a", 35, 2, d_a), ("b", 135, 3, d_b)):
         graph.text(28, y, name)
-        graph.edge((30, y), (200, 85), number(value), number(derivative))
+        graph.edge((30, y), (200, 85), number(value), number(derivative), at=0.3)
     graph.edge((200, 85), (390, 85), f"t = {number(t)}", f"2t = {number(2 * t)}")
     graph.edge((390, 85), (580, 85), f"c = {number(t**2)}", "1", (RADIUS, 0))
     graph.node(200, 85, "+")
@@ -145,7 +147,7 @@ def nodes() -> None:
     ):
         for name, y, derivative in (("x", 30, backward[0]), ("y", 140, backward[1])):
             graph.text(x + 22, y, name)
-            graph.edge((x + 25, y), (x + 210, 85), "", derivative)
+            graph.edge((x + 25, y), (x + 210, 85), "", derivative, at=0.35)
         graph.edge((x + 210, 85), (x + 350, 85), "x + y" if label == "+" else "x y", "dout",
                    (RADIUS, 0))  # fmt: skip
         graph.node(x + 210, 85, label)
@@ -155,14 +157,14 @@ def nodes() -> None:
 def affine() -> None:
     """An affine layer, with shapes."""
     graph = Graph(760, 240)
-    for name, y, end, forward, backward in (
-        ("x", 40, (270, 90), "(N, D)", "dout Wᵀ"),
-        ("W", 140, (270, 90), "(D, M)", "xᵀ dout"),
-        ("b", 215, (480, 90), "(M,)", "Σ dout"),
+    for name, start, end, forward, backward in (
+        ("x", (24, 30), (270, 90), "(N, D)", "dout Wᵀ"),
+        ("W", (24, 150), (270, 90), "(D, M)", "xᵀ dout"),
+        ("b", (280, 215), (480, 90), "(M,)", "Σ dout"),
     ):
-        graph.text(24, y, name)
-        graph.edge((25, y), end, forward, backward)
-    graph.edge((270, 90), (480, 90), "(N, M)", "dout")
+        graph.text(*start, name)
+        graph.edge(start, end, forward, backward, (RADIUS, 26), at=0.3)
+    graph.edge((270, 90), (480, 90), "(N, M)", "dout", (26, RADIUS))
     graph.edge((480, 90), (700, 90), "out (N, M)", "dout", (RADIUS, 0))
     graph.node(270, 90, "x W", 26)
     graph.node(480, 90, "+")
@@ -182,7 +184,7 @@ def sigmoid() -> None:
     graph.text(20, 55, "x")
     places = [20, 165, 310, 455, 600, 735]
     for i, (value, derivative) in enumerate(zip(values, derivatives, strict=True)):
-        gaps = (RADIUS if i else 8, RADIUS if i < 4 else 0)
+        gaps = (26 if i else 8, 26 if i < 4 else 0)
         graph.edge((places[i], 55), (places[i + 1], 55), number(value), number(derivative), gaps)
     for x, label in zip(places[1:], ("× −1", "exp", "+ 1", "1 / □"), strict=False):
         graph.node(x, 55, label, 26)
@@ -215,20 +217,20 @@ def softmax() -> None:
 
 def two_layers() -> None:
     """The lecture's network, with the shapes of a batch."""
-    graph = Graph(800, 190)
+    graph = Graph(900, 190)
     names = ["Affine1", "Relu1", "Affine2", "SoftmaxWithLoss"]
-    places, halves = [165, 310, 455, 620], [40, 34, 40, 68]
+    places, halves = [165, 320, 475, 690], [40, 34, 40, 68]
     forward = ["x", "100×50", "100×50", "100×10", "L"]
     backward = ["", "dout", "dout", "(y − t)/N", "1"]
-    ends = [(20.0, 0.0), *zip(places, halves, strict=True), (785.0, 0.0)]
+    ends = [(20.0, 0.0), *zip(places, halves, strict=True), (880.0, 0.0)]
     for i in range(5):
         (x0, half0), (x1, half1) = ends[i], ends[i + 1]
         graph.edge((x0, 70), (x1, 70), forward[i], backward[i], (half0, half1))
     graph.text(60, 90, "100×784", FORWARD)
     for x, half, name in zip(places, halves, names, strict=True):
         graph.node(x, 70, name, half)
-    for x, i in ((165, 1), (455, 2)):
-        graph.edge((x, 165), (x, 70), "", "")
+    for x, i in ((165, 1), (475, 2)):
+        graph.edge((x - 4, 165), (x - 4, 70), "", "")
         graph.text(x + 50, 140, f"dW{i}, db{i}", BACKWARD)
         graph.text(x - 42, 140, f"W{i}, b{i}", FORWARD)
         graph._arrow(x + 8, 92, x + 8, 160, BACKWARD)
