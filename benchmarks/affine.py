@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         By default those of the command line.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.affine", description=_summary())
-    parser.add_argument("--docs", action="store_true", help="put a short table into docs/performance.md")
+    parser.add_argument("--docs", action="store_true", help="fill in docs/performance.md")
     parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds")
     parser.add_argument("--rounds", type=int, help="default: 4, or 2 if quick")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)

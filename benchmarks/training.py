@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     summary = str(__doc__).partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=summary)
-    parser.add_argument("--docs", action="store_true", help="put a short table into docs/performance.md")
+    parser.add_argument("--docs", action="store_true", help="fill in docs/performance.md")
     parser.add_argument("--quick", action="store_true", help="fewer contestants, one round")
     parser.add_argument("--iterations", type=int, default=10_000, help="of the whole job")
     parser.add_argument("--rounds", type=int, help="default: 3, or 1 if quick")

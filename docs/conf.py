@@ -13,7 +13,8 @@ sys.path.insert(0, str(ROOT))
 
 project = "njitnet"
 author = "the authors of njitnet"
-release = version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+_settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+release = version = _settings["project"]["version"]
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser"]
 exclude_patterns = ["_build"]

@@ -201,8 +201,8 @@ def softmax() -> None:
     for i, y in enumerate((35, 105, 175)):
         sub = chr(ord("₁") + i)
         graph.text(22, y, f"a{sub}")
-        graph.edge((25, y), (255, y), number(a[0, i]), f"y{sub} − t{sub} = {number(gradient[0, i])}",
-                   (RADIUS, 45))  # fmt: skip
+        difference = f"y{sub} − t{sub} = {number(gradient[0, i])}"
+        graph.edge((25, y), (255, y), number(a[0, i]), difference, (RADIUS, 45))
         graph.edge((255, y), (480, y), f"y{sub} = {number(layer.y[0, i])}", "", (45, 60))
     for x, label, half in ((255, "softmax", 45), (480, "cross-entropy", 60)):
         graph.parts.append(
