@@ -145,10 +145,10 @@ def as_markdown(tables: Tables) -> str:
     job = tables.main[0].job
     text = [
         _peers.markdown(header, lines),
-        f"{job.of:,} iterations and {job.evaluations(job.of)} evaluations of both accuracies. Ours "
-        "does them all; the others did fewer, scaled to the whole job, each on its best number of "
-        "threads. Start is what comes before the first iteration: imports, data, compiling or "
-        "loading what is compiled.",
+        f"{job.of:,} iterations and {job.evaluations(job.of)} evaluations of both accuracies. "
+        "njitnet runs all of them; the other timings are extrapolated from fewer, each on its best "
+        "number of threads. Start is what comes before the first iteration: imports, data, "
+        "compiling or loading what is compiled.",
     ]
     text += [
         f"`net.train` in {dtype}: test accuracy {mine.best().accuracy:.4f}; the whole process "

@@ -73,7 +73,14 @@ def _write_help(app) -> None:
         (folder / f"{name}.txt").write_text(parser.format_help(), encoding="utf-8")
 
 
+def _set_language(app, page, template, context, tree) -> None:
+    """Tell browsers, which choose fonts by it, the language of a page."""
+    if page.startswith("ko/"):
+        context["language"] = "ko"
+
+
 def setup(app) -> None:
     """Register the renderer of formulas, and what is written before a build."""
+    app.connect("html-page-context", _set_language)
     app.connect("builder-inited", _write_help)
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))

@@ -64,6 +64,12 @@ def test_pages_name_no_other_host(site):
         assert not re.search(r"url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
+def test_pages_name_their_language(site):
+    for page, language in (("start.html", "en"), ("ko/start.html", "ko")):
+        text = (site / page).read_text(encoding="utf-8")
+        assert re.search(rf'<html[^>]* lang="{language}"', text), page
+
+
 @needs_chromium
 @pytest.mark.parametrize(
     ("page", "text"),
