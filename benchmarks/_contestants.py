@@ -62,15 +62,13 @@ def run_loop(make: Callable[[Job, Any], Loop], job: Job, data: Any, begin: float
     return Result({"compile": start}, seconds, 0.0, accuracy if whole else None)
 
 
-def run_train(job: Job, data: Any, begin: float, sparse: bool | None = None) -> Result:
+def run_train(job: Job, data: Any, begin: float) -> Result:
     """Train by `net.train`, the whole job; what it compiles, it does on a throw-away network.
 
     Parameters
     ----------
     job, data, begin
         As for `run_loop`.
-    sparse : bool, optional
-        As for `net.train`.
 
     Returns
     -------
@@ -81,7 +79,7 @@ def run_train(job: Job, data: Any, begin: float, sparse: bool | None = None) -> 
     def network() -> TwoLayerNet:
         return TwoLayerNet(PIXELS, job.hidden, CLASSES, dtype=job.dtype, rng=0)
 
-    settings: dict[str, Any] = {"batch_size": job.batch, "rng": 1, "sparse": sparse}
+    settings: dict[str, Any] = {"batch_size": job.batch, "rng": 1}
     clock = time.perf_counter
     train(network(), *(a[:1000] for a in data), iterations=1, **settings)
     start, trained = clock() - begin, network()
@@ -91,11 +89,6 @@ def run_train(job: Job, data: Any, begin: float, sparse: bool | None = None) -> 
     threads = ", ".join(f"{count} on {n}" for n, count in sorted(history.threads.items()))
     accuracy = trained.accuracy(*data[2:])
     return Result({"compile": start}, seconds, 0.0, accuracy, f"iterations on threads: {threads}")
-
-
-def run_dense(job: Job, data: Any, begin: float) -> Result:
-    """Train by `net.train` with all inputs multiplied, also zeros."""
-    return run_train(job, data, begin, sparse=False)
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,6 @@ def _by(make: Callable[[Job, Any], Loop]) -> Callable[[Job, Any, float], Result]
 
 CONTESTANTS = {
     "train": Contestant("net.train", "net.training", run_train),
-    "dense": Contestant("net.train, sparse=False", "net.training", run_dense),
     "layers": Contestant("the lecture's script on net", "net.two_layer_net", _by(LayersLoop)),
     "numpy": Contestant("NumPy, the lecture's layers", "numpy", _by(NumPyLoop)),
     "lean": Contestant("NumPy, no gradient of the images", "numpy", _by(LeanNumPyLoop)),

@@ -39,7 +39,7 @@ def main_jobs(iterations: int, quick: bool) -> list[Job]:
                 ]
             continue
         jobs += [replace(whole, threads=n) for n in counts]
-        jobs += [replace(whole, who="dense"), replace(whole, who="layers")]
+        jobs.append(replace(whole, who="layers"))
         for who in ("numpy", "lean", "torch", "sklearn"):
             jobs += [replace(part, who=who, threads=n) for n in counts]
         jobs.append(replace(part, who="jax"))

@@ -4,14 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import bench_activations, bench_affine, bench_softmax
+from benchmarks import bench_activations, bench_affine, bench_batch_norm, bench_softmax
 from benchmarks.bench_base import BATCHES, DTYPES, THREADS, Kernel, set_threads
 
 OPERATIONS: dict[str, type[Kernel]] = {
     operation.__name__: operation
-    for module in (bench_affine, bench_activations, bench_softmax)
+    for module in (bench_affine, bench_activations, bench_batch_norm, bench_softmax)
     for operation in vars(module).values()
-    if isinstance(operation, type) and operation.__module__ == module.__name__
+    if isinstance(operation, type)
+    and operation.__module__ == module.__name__
+    and issubclass(operation, Kernel)
 }
 
 
@@ -32,6 +34,23 @@ def cross_entropy(x: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return -np.log(y[np.arange(len(t)), t]).mean(), y
 
 
+def batch_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, *given: np.ndarray) -> Any:
+    """Return the batch normalised by its own or by given statistics, and its own."""
+    mean, var = given or (x.mean(axis=0), x.var(axis=0))
+    out = gamma * (x - mean) / np.sqrt(var + 1e-6) + beta
+    return out if given else (out, mean, var)
+
+
+def batch_norm_backward(
+    dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean: np.ndarray, var: np.ndarray
+) -> Any:
+    """Return the three gradients."""
+    std = np.sqrt(var + 1e-6)
+    xn = (x - mean) / std
+    dbeta, dgamma = dout.sum(axis=0), (dout * xn).sum(axis=0)
+    return gamma / std * (dout - dbeta / len(x) - xn * dgamma / len(x)), dgamma, dbeta
+
+
 REFERENCE: dict[str, Any] = {
     "AffineForward": lambda x, W, b: x @ W + b,
     "AffineBackward": lambda dout, x, W: (dout @ W.T, x.T @ dout, dout.sum(axis=0)),
@@ -40,6 +59,10 @@ REFERENCE: dict[str, Any] = {
     "ReluBackward": lambda dout, mask: np.where(mask, 0, dout),
     "SigmoidForward": lambda x: 1 / (1 + np.exp(-x)),
     "SigmoidBackward": lambda dout, out: dout * out * (1 - out),
+    "BatchNormForward": batch_norm,
+    "BatchNormInference": batch_norm,
+    "BatchNormBackward": batch_norm_backward,
+    "DropoutForward": lambda x, mask: x * mask,
     "Softmax": softmax,
     "SoftmaxCrossEntropyForward": cross_entropy,
     "SoftmaxCrossEntropyBackward": lambda y, t: (y - one_hot(y, t)) / len(y),
@@ -57,7 +80,7 @@ def difference(operation: str, batch: int, dtype: str) -> float:
     differences = []
     for ours, theirs in zip(found, expected, strict=True):
         ours, theirs = np.asarray(ours, "float64"), np.asarray(theirs, "float64")
-        differences.append(abs(ours - theirs).max() / abs(theirs).max())
+        differences.append(abs(ours - theirs).max() / (abs(theirs).max() or 1))
     return float(max(differences))
 
 

@@ -93,25 +93,25 @@ def work(jobs: Sequence[Job], sizes: Sequence[int], duration: float, alone: bool
     from mpi4py import MPI
 
     from kernels._threads import Team
-    from net import TwoLayerNet, load_mnist
-    from net.alone import Alone
-    from net.ranks import Ranks
+    from net import SGD, TwoLayerNet, load_mnist
+    from net.distributed import processes
+    from net.training_run import TrainingRun
 
     comm = MPI.COMM_WORLD
     data, _ = load_mnist(part=None if alone else (comm.rank, comm.size))
 
     def iteration(job: Job) -> float:
         network = TwoLayerNet(PIXELS, job.hidden, CLASSES, dtype=DTYPE, rng=0)
-        random = np.random.default_rng(0)
-        with Alone() if alone else Ranks(comm) as ranks, Team() as team:
-            ranks.agree(network, [data], random)
-            steps = ranks.steps(network, [data], job.batch, 0.01, random, team, None)
+        rng = np.random.default_rng(0)
+        with processes(None if alone else comm) as group, Team() as team:
+            run = TrainingRun(network, [data], SGD(0.01), job.batch, rng, group)
+            run.begin()
+            run.start(team)
             seconds, count = [], 2
             while len(seconds) < 5:
                 comm.Barrier()
                 begin = time.perf_counter()
-                for _ in steps.advance(count):
-                    pass
+                run.advance(run.done + count)
                 taken = comm.bcast((time.perf_counter() - begin) / count)
                 if count * taken > duration / 10 or count >= 1000:
                     seconds.append(taken)

@@ -121,8 +121,6 @@ def as_markdown(tables: Tables) -> str:
     best: dict[tuple[str, str], Entry] = {}
     for entry in tables.main:
         key = entry.job.who, entry.job.dtype
-        if key[0] == "dense":
-            continue  # slower here by intent: only in the text
         # Ours is on the default; the others are on their best number of threads.
         if key not in best or (key[0] != "train" and entry.seconds() < best[key].seconds()):
             best[key] = entry

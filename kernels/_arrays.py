@@ -48,7 +48,7 @@ def as_real(a: ArrayLike, name: str) -> Array:
 
 def compute_dtype(a: Array) -> np.dtype[Any]:
     """Return the dtype in which an operation on ``a`` computes."""
-    return FLOAT32 if a.dtype == FLOAT32 else FLOAT64
+    return FLOAT32 if a.dtype.kind == "f" and a.dtype.itemsize == FLOAT32.itemsize else FLOAT64
 
 
 # The next three take the usual case first, by identity: NumPy keeps one object for each native
@@ -98,7 +98,7 @@ def as_scalar(value: Any, name: str) -> float:
 
 def _as_contiguous(a: Array, dtype: np.dtype[Any]) -> Array:
     """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite
+    with np.errstate(all="ignore"):  # what float32 cannot hold is infinite or 0
         a = np.require(a, dtype, ["C", "A"])
     return a if a.flags.writeable else np.asarray(_WritableView(a))
 

@@ -59,6 +59,9 @@ _warned = False
 def _hash_sources(folder: Path) -> str:
     """Return one digest of the names and contents of all Python files below a folder."""
     digest = hashlib.sha256()
+    archive = next((path for path in folder.parents if path.is_file()), None)
+    if archive is not None:  # imported from a zip file
+        digest.update(archive.read_bytes())
     for path in sorted(path for path in folder.rglob("*.py") if path.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -43,8 +43,8 @@ def sum_squares(x, first, means, sums):
 
 
 @njit(nogil=True)
-def sum_products(dout, x, first, sums, products):
-    """Add up each column of dout, and of dout * x."""
+def sum_products(dout, x, first, means, sums, products):
+    """Add up each column of dout, and of its product with the distances of x from the mean."""
     n, last = x.shape[0], first + sums.size
     for i in range(0, n // 2 * 2, 2):
         da, db = dout[i, first:last], dout[i + 1, first:last]
@@ -52,12 +52,12 @@ def sum_products(dout, x, first, sums, products):
         for j in range(sums.size):
             a, b = np.float64(da[j]), np.float64(db[j])
             sums[j] += a + b
-            products[j] += a * np.float64(xa[j]) + b * np.float64(xb[j])
+            products[j] += a * (np.float64(xa[j]) - means[j]) + b * (np.float64(xb[j]) - means[j])
     for i in range(n // 2 * 2, n):
         da, xa = dout[i, first:last], x[i, first:last]
         for j in range(sums.size):
             sums[j] += np.float64(da[j])
-            products[j] += np.float64(da[j]) * np.float64(xa[j])
+            products[j] += np.float64(da[j]) * (np.float64(xa[j]) - means[j])
 
 
 @njit(nogil=True)

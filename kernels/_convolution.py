@@ -31,6 +31,10 @@ from kernels._pool_vectors import rectified_maximum_of_4
 LOWERED_RUN = 16
 """Runs of fewer adjacent inputs than this, ``FW C``, are lowered."""
 
+GATHERED_WIDTH = 16
+"""Output rows of this length or less are short of whole tiles: windows of several are copied into
+one product for each filter row."""
+
 FORWARD_CHUNKS = 24
 """About how many chunks the images of a batch are put into, each with scratch memory of its own."""
 
@@ -67,25 +71,82 @@ def padded_filters(filters, itemsize):
     return (filters + lanes - 1) // lanes * lanes
 
 
+@njit(nogil=True)
+def _copy_strided(source, start, strides, target, target_strides, shape):
+    """Copy an array of 4 axes from one memory order to another."""
+    (s0, s1, s2, s3), (t0, t1, t2, t3) = strides, target_strides
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            for k in range(shape[2]):
+                for m in range(shape[3]):
+                    at = start + i * s0 + j * s1 + k * s2 + m * s3
+                    target[i * t0 + j * t1 + k * t2 + m * t3] = source[at]
+
+
+@register_jitable
+def _filter_strides(shape):
+    return shape[1] * shape[2] * shape[3], shape[2] * shape[3], shape[3], 1
+
+
+@register_jitable
+def _packed_strides(channels, height, width, columns):
+    """Return the strides of filters (columns, C, FH, FW) whose taps are rows of a matrix."""
+    if is_lowered(channels, width):
+        return 1, columns, channels * columns, height * channels * columns
+    return 1, columns, width * channels * columns, channels * columns
+
+
 @register_jitable
 def pack_filters(W, columns):
-    """Return filters (F, C, FH, FW) as a matrix with a column each, zeros in those beyond."""
-    filters, channels, height, width = W.shape
-    axes = (3, 2, 1, 0) if is_lowered(channels, width) else (2, 3, 1, 0)
+    """Return filters (F, C, FH, FW) as a matrix (taps, columns), zeros in columns beyond F."""
+    _, channels, height, width = W.shape
     packed = np.zeros((channels * height * width, columns), W.dtype)
-    packed[:, :filters] = np.ascontiguousarray(W.transpose(axes)).reshape(-1, filters)
+    strides = _packed_strides(channels, height, width, columns)
+    start = np.int64(0)
+    _copy_strided(
+        W.reshape(-1), start, _filter_strides(W.shape), packed.reshape(-1), strides, W.shape
+    )
     return packed
 
 
 @register_jitable
-def unpack_filters(packed, W):
-    """Return a matrix as `pack_filters` makes it from ``W``, without columns beyond, as filters."""
-    filters, channels, height, width = W.shape
-    if is_lowered(channels, width):
-        rows = packed.reshape((width, height, channels, filters)).transpose((3, 2, 1, 0))
-        return np.ascontiguousarray(rows)
-    rows = packed.reshape((height, width, channels, filters)).transpose((3, 2, 0, 1))
-    return np.ascontiguousarray(rows)
+def pack_turned_filters(W, depth):
+    """Return filters turned round, with F and C exchanged, as a matrix (FH FW depth, C).
+
+    ``depth``, F or more, is what one pixel of the gradient takes in memory.
+    """
+    _, channels, height, width = W.shape
+    packed = np.zeros((depth * height * width, channels), W.dtype)
+    column, row, down, right = _packed_strides(depth, height, width, channels)
+    s0, s1, _, _ = _filter_strides(W.shape)
+    last = np.int64(height * width - 1)
+    _copy_strided(W.reshape(-1), last, (s0, s1, -width, -1),
+        packed.reshape(-1), (row, column, down, right), W.shape)  # fmt: skip
+    return packed
+
+
+@register_jitable
+def spread_filters(W, depth):
+    """Return filters (F, C, FH, FW) as a matrix (depth, FH FW C), zeros in the rows beyond F."""
+    _, channels, height, width = W.shape
+    taps = height * width * channels
+    matrix = np.zeros((depth, taps), W.dtype)
+    start, strides = np.int64(0), (taps, 1, width * channels, channels)
+    _copy_strided(
+        W.reshape(-1), start, _filter_strides(W.shape), matrix.reshape(-1), strides, W.shape
+    )
+    return matrix
+
+
+@register_jitable
+def unpack_filters(packed, depth, W):
+    """Return a matrix (taps, depth) as `pack_filters` makes it from ``W``, as filters."""
+    _, channels, height, width = W.shape
+    filters = np.empty(W.shape, W.dtype)
+    strides = _packed_strides(channels, height, width, depth)
+    start = np.int64(0)
+    _copy_strided(packed, start, strides, filters.reshape(-1), _filter_strides(W.shape), W.shape)
+    return filters
 
 
 @njit(nogil=True)
@@ -101,47 +162,62 @@ def weave(image, origin, row, channels, height, buffer):
 
 
 @njit(nogil=True)
-def convolve_row(
-    address,
-    image,
-    origin,
-    row,
-    channels,
-    stride,
-    height,
-    width,
-    packed,
-    bias,
-    out,
-    at,
-    count,
-    woven,
-):
-    """Write one row of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
+def copy_runs(source, start, step, target, at, run, count):
+    """Copy ``count`` runs of elements that lie ``step`` apart to adjacent places."""
+    # Unsigned, for Numba makes a vector loop of an index that cannot count from the end.
+    size = np.uint64(run)
+    for x in range(count):
+        s, t = np.uint64(start + x * step), np.uint64(at + x * run)
+        for i in range(size):
+            target[t + i] = source[s + i]
 
-    The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
+
+@njit(nogil=True)
+def convolve_rows(
+    address, image, origin, row, channels, stride, height, width, packed, bias,
+    out, at, rows, count, scratch,
+):  # fmt: skip
+    """Write rows of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
+
+    The first window begins at ``image[origin]``, and its rows are ``row`` elements apart;
+    ``scratch`` is from `convolution_scratch`.
     """
-    columns = packed.shape[1]
-    c, b = address_of(out, at), address_of(bias, 0)
-    if woven.size:
-        weave(image, origin, row, channels, height, woven)
-        k = width * height * channels
-        microkernel(address, address_of(woven, 0), stride * height * channels, 1,
-            address_of(packed, 0), columns, k, b, 0, c, columns, count, columns)  # fmt: skip
+    columns, run = packed.shape[1], width * channels
+    b = address_of(bias, 0)
+    if scratch.size and not is_lowered(channels, width):
+        c = address_of(out, at)
+        for fy in range(height):
+            for y in range(rows):
+                first = origin + (y * stride + fy) * row
+                copy_runs(image, first, stride * channels, scratch, y * count * run, run, count)
+            init, init_row = (c, columns) if fy else (b, 0)
+            microkernel(address, address_of(scratch, 0), run, 1,
+                address_of(packed, fy * run * columns), columns, run,
+                init, init_row, c, columns, rows * count, columns)  # fmt: skip
         return
-    k = width * channels
-    for fy in range(height):
-        init, init_row = (c, columns) if fy else (b, 0)
-        microkernel(address, address_of(image, origin + fy * row), stride * channels, 1,
-            address_of(packed, fy * k * columns), columns, k,
-            init, init_row, c, columns, count, columns)  # fmt: skip
+    for y in range(rows):
+        c, first = address_of(out, at + y * count * columns), origin + y * stride * row
+        if scratch.size:
+            weave(image, first, row, channels, height, scratch)
+            microkernel(address, address_of(scratch, 0), stride * height * channels, 1,
+                address_of(packed, 0), columns, run * height,
+                b, 0, c, columns, count, columns)  # fmt: skip
+            continue
+        for fy in range(height):
+            init, init_row = (c, columns) if fy else (b, 0)
+            microkernel(address, address_of(image, first + fy * row), stride * channels, 1,
+                address_of(packed, fy * run * columns), columns, run,
+                init, init_row, c, columns, count, columns)  # fmt: skip
 
 
 @register_jitable
-def woven_buffer(channels, stride, height, width, count, dtype):
-    """Return room for the woven input rows of ``count`` outputs, none where runs are long."""
-    size = ((count - 1) * stride + width) * height * channels
-    return np.empty(size if is_lowered(channels, width) else 0, dtype)
+def convolution_scratch(channels, stride, height, width, rows, count, dtype):
+    """Return scratch for ``rows`` rows of ``count`` windows: woven, gathered, or none."""
+    if is_lowered(channels, width):
+        size = ((count - 1) * stride + width) * height * channels
+    else:
+        size = rows * count * width * channels if count <= GATHERED_WIDTH else 0
+    return np.empty(size, dtype)
 
 
 # -------------------------------------------------------------------------------------- forward
@@ -188,7 +264,7 @@ def forward_images(args, n0, n1):
     address, x, packed, bias, g, out, arg = (
         args.address, args.x, args.packed, args.bias, args.g, args.out, args.arg
     )  # fmt: skip
-    direct = args.direct
+    direct, zero = args.direct, np.int64(0)
     dtype = packed.dtype
     channels, stride, pad = g.channels, g.stride, g.pad
     padded_width = g.width + 2 * pad
@@ -196,9 +272,12 @@ def forward_images(args, n0, n1):
     size = 0 if direct else (g.height + 2 * pad) * row
     padded = np.zeros(size, dtype)  # the border stays
     image = direct_or_copy(direct, x, padded)
-    woven = woven_buffer(channels, stride, g.filter_height, g.filter_width, g.out_width, dtype)
     columns = packed.shape[1]
     pooling = args.mode == RELU_POOL
+    count = 2 if pooling else g.out_height
+    scratch = convolution_scratch(
+        channels, stride, g.filter_height, g.filter_width, count, g.out_width, dtype
+    )
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
     rows = np.empty(2 * out_row if pooling else 0, dtype)
@@ -209,27 +288,25 @@ def forward_images(args, n0, n1):
         if not direct:
             copy_image(x, start, args.channels_last, channels, g.height, g.width,
                 padded, pad * (row + channels), row, channels)  # fmt: skip
-            start = 0
+            start = zero
         if pooling:
             first = n * pool_height * pool_width
-            for y in range(2 * pool_height):
-                convolve_row(address, image, start + y * stride * row, row, channels, stride,
+            for i in range(pool_height):
+                convolve_rows(address, image, start + 2 * i * stride * row, row, channels, stride,
                     g.filter_height, g.filter_width, packed, bias,
-                    rows, (y % 2) * out_row, g.out_width, woven)  # fmt: skip
-                for j in range(pool_width if y % 2 else 0):
-                    at = ((y // 2) * pool_width + j) * columns
+                    rows, zero, count, g.out_width, scratch)  # fmt: skip
+                for j in range(pool_width):
+                    at = (i * pool_width + j) * columns
                     rectified_maximum_of_4(rows, 2 * j * columns, columns, out_row,
                         maxima, at, arg, first * columns + at, columns)  # fmt: skip
             _store_maxima(maxima, columns, g.filters, pool_height * pool_width,
                 out[first * g.filters :], args.out_channels_last)  # fmt: skip
             continue
-        for y in range(g.out_height):
-            at = (n * g.out_height + y) * g.out_width * columns
-            convolve_row(address, image, start + y * stride * row, row, channels, stride,
-                g.filter_height, g.filter_width, packed, bias,
-                out, at, g.out_width, woven)  # fmt: skip
-            if args.mode == RELU:
-                _rectify(out[at : at + g.out_width * columns])
+        at = n * g.out_height * out_row
+        convolve_rows(address, image, start, row, channels, stride, g.filter_height,
+            g.filter_width, packed, bias, out, at, count, g.out_width, scratch)  # fmt: skip
+        if args.mode == RELU:
+            _rectify(out[at : at + g.out_height * out_row])
 
 
 @register_jitable
@@ -252,3 +329,7 @@ def run_forward(address, x, channels_last, W, bias, g, mode, out, out_channels_l
     function = get_function_address(forward_images, args, x.dtype, W.dtype)
     size = max(1, (g.images + FORWARD_CHUNKS - 1) // FORWARD_CHUNKS)
     run_chunks(function, args, g.images, size, pays_threads(g))
+
+
+jit_run_forward = njit(nogil=True)(run_forward)
+"""For compiled callers, kept on disk."""

@@ -8,16 +8,20 @@ from numba.extending import register_jitable
 from kernels._arrays import Array
 from kernels._cache import njit
 from kernels._convolution import (
+    GATHERED_WIDTH,
     RELU,
     RELU_POOL,
     Geometry,
-    convolve_row,
-    pack_filters,
+    convolution_scratch,
+    convolve_rows,
+    copy_runs,
+    is_lowered,
+    pack_turned_filters,
     padded_filters,
     pays_threads,
+    spread_filters,
     unpack_filters,
     weave,
-    woven_buffer,
 )
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._images import copy_image, direct_or_copy
@@ -38,28 +42,6 @@ def chunk_size(n):
     return max(IMAGES_PER_CHUNK, (n + MAX_CHUNKS - 1) // MAX_CHUNKS)
 
 
-@register_jitable
-def turn_filters(W, depth):
-    """Return filters (F, C, FH, FW) as `pack_filters`, turned round, with F and C exchanged.
-
-    ``depth``, F or more, is what one pixel of the gradient takes in memory.
-    """
-    filters, channels, height, width = W.shape
-    turned = np.zeros((channels, depth, height, width), W.dtype)
-    turned[:, :filters] = W[:, :, ::-1, ::-1].transpose((1, 0, 2, 3))
-    return turned
-
-
-@register_jitable
-def spread_filters(W, depth):
-    """Return filters (F, C, FH, FW) as a matrix (depth, FH FW C), zeros in the rows beyond F."""
-    filters, channels, height, width = W.shape
-    matrix = np.zeros((depth, height * width * channels), W.dtype)
-    rows = np.ascontiguousarray(W.transpose((0, 2, 3, 1)))
-    matrix[:filters] = rows.reshape((filters, height * width * channels))
-    return matrix
-
-
 @njit(nogil=True)
 def _rectify_gradient(out, start, height, n, d, origin, row):
     for y in range(height):
@@ -67,6 +49,30 @@ def _rectify_gradient(out, start, height, n, d, origin, row):
         target = d[origin + y * row : origin + y * row + n]
         for i in range(target.size):
             target[i] = 0 if source[i] <= 0 else target[i]
+
+
+@njit(nogil=True)
+def _add_gathered_gradient(
+    address, image, origin, row, g, d, d_origin, d_row, depth, ones, windows, dense, dW, db
+):
+    """Do what `_add_filter_gradient` does, with one product of all windows for each filter row.
+
+    Of a narrow image, the windows of an output row are too few for a product of their own.
+    """
+    columns, run, count = dW.shape[1], g.filter_width * g.channels, g.out_width
+    positions, zero = g.out_height * count, np.int64(0)
+    b, s = address_of(dense, 0), address_of(db, 0)
+    for y in range(g.out_height):
+        at = y * count * depth
+        copy_runs(d, d_origin + y * d_row, zero, dense, at, count * depth, np.int64(1))
+    microkernel(address, address_of(ones, 0), 0, 0, b, depth, positions, s, 0, s, 0, 1, columns)
+    for fy in range(g.filter_height):
+        for y in range(g.out_height):
+            first = origin + (y * g.stride + fy) * row
+            copy_runs(image, first, g.stride * g.channels, windows, y * count * run, run, count)
+        part = address_of(dW, fy * run * columns)
+        microkernel(address, address_of(windows, 0), 1, run, b, depth, positions,
+            part, columns, part, columns, run, columns)  # fmt: skip
 
 
 @njit(nogil=True)
@@ -122,7 +128,7 @@ class BackwardArgs(NamedTuple):
     out: Array  # (N, OH, OW, F) if rectified, but not pooled
     arg: Array  # (N, PH, PW, depth) if pooled
     route: int
-    filters: Array  # for dx: from `pack_filters` of `turn_filters`, or from `spread_filters`
+    filters: Array  # for dx: from `pack_turned_filters` or `spread_filters`
     g: Geometry
     dx: Array  # (N, H, W, C)
     dW: Array  # (chunks, K, depth)
@@ -145,7 +151,12 @@ def backward_images(args, n0, n1):
     border = pad * (row + channels)
     padded = np.zeros(0 if direct else (height + 2 * pad) * row, dtype)
     image = direct_or_copy(direct, x, padded)
-    woven = woven_buffer(channels, stride, g.filter_height, g.filter_width, out_width, dtype)
+    scratch = convolution_scratch(
+        channels, stride, g.filter_height, g.filter_width, out_height, out_width, dtype
+    )
+    gathered = out_width <= GATHERED_WIDTH and not is_lowered(channels, g.filter_width)
+    positions = out_height * out_width if gathered else 0
+    dense = np.empty(positions * depth, dtype)
     # The gradient of the output, in the border that a convolution with turned filters wants.
     down, across = g.filter_height - 1 - pad, g.filter_width - 1 - pad
     above, left = (max(down, 0), max(across, 0)) if route == TURNED else (0, 0)
@@ -158,7 +169,10 @@ def backward_images(args, n0, n1):
     pool_height, pool_width = out_height // 2, out_width // 2
     pooled = np.zeros(pool_height * pool_width * depth if mode == RELU_POOL else 0, dtype)
     # The gradient of the input, which is a row of outputs of a convolution or a sum of windows.
-    turned_woven = woven_buffer(depth, one, g.filter_height, g.filter_width, width, dtype)
+    rows = height if route == TURNED else zero
+    turned_scratch = convolution_scratch(
+        depth, one, g.filter_height, g.filter_width, rows, width, dtype
+    )
     taps = g.filter_height * g.filter_width * channels
     zeros = np.zeros(max(taps, channels), dtype)
     shares = np.empty(out_width * taps if route == SCATTERED else 0, dtype)
@@ -185,15 +199,17 @@ def backward_images(args, n0, n1):
             copy_image(x, start, channels_last, channels, height, width,
                 padded, border, row, channels)  # fmt: skip
             origin = zero
-        _add_filter_gradient(
-            address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
-        )
+        if gathered:
+            _add_gathered_gradient(address, image, origin, row, g, d, d_origin, d_row, depth,
+                ones, scratch, dense, dW, db)  # fmt: skip
+        else:
+            _add_filter_gradient(
+                address, image, origin, row, g, d, d_origin, d_row, depth, ones, scratch, dW, db
+            )
         if route == TURNED:
             first = (above - down) * d_row + (left - across) * depth
-            for y in range(height):
-                convolve_row(address, d, first + y * d_row, d_row, depth, one, g.filter_height,
-                    g.filter_width, filters, zeros, dx, start + y * width * channels, width,
-                    turned_woven)  # fmt: skip
+            convolve_rows(address, d, first, d_row, depth, one, g.filter_height, g.filter_width,
+                filters, zeros, dx, start, height, width, turned_scratch)  # fmt: skip
         elif route == SCATTERED:
             sums[:] = 0
             for y in range(out_height):
@@ -228,7 +244,7 @@ def run_backward(
     depth = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
     route, filters = NO_DX, np.empty((0, 0), W.dtype)
     if input_gradient and g.stride == 1 and np.isfinite(W).all():
-        route, filters = TURNED, pack_filters(turn_filters(W, depth), g.channels)
+        route, filters = TURNED, pack_turned_filters(W, depth)
     elif input_gradient:
         route, filters = SCATTERED, spread_filters(W, depth)
     size = chunk_size(g.images)
@@ -242,5 +258,8 @@ def run_backward(
     dW, db = np.empty(taps * depth, W.dtype), np.empty(depth, W.dtype)
     add_chunks(dWs.reshape((chunks, taps * depth)), dW)
     add_chunks(dbs, db)
-    packed = np.ascontiguousarray(dW.reshape((taps, depth))[:, : g.filters])
-    return unpack_filters(packed, W), db[: g.filters].copy()
+    return unpack_filters(dW, depth, W), db[: g.filters].copy()
+
+
+jit_run_backward = njit(nogil=True)(run_backward)
+"""For compiled callers, kept on disk."""

@@ -76,7 +76,8 @@ def convolution_relu_backward(
     out, out_last = as_gradient(name, out, x, W, g)
     if not out_last:
         out = np.ascontiguousarray(out.transpose(0, 2, 3, 1))
-    dx, memory = empty_images(*_input_shape(x, channels_last, input_gradient), W.dtype)
+    n = g.images if input_gradient else 0
+    dx, memory = empty_images(n, g.channels, g.height, g.width, W.dtype)
     address = get_microkernel_address(W.dtype, W.dtype)
     dW, db = run_backward(address, dout, dout_last, RELU, out, NO_INDICES,
         x, channels_last, W, g, input_gradient, memory)  # fmt: skip
@@ -169,16 +170,9 @@ def convolution_relu_pool_backward(
             f"{name}: expected dout {(g.images, g.filters, height, width)} and arg {shape}, got "
             f"{dout.shape} and {arg.shape}"
         )
-    dx, memory = empty_images(*_input_shape(x, channels_last, input_gradient), W.dtype)
+    n = g.images if input_gradient else 0
+    dx, memory = empty_images(n, g.channels, g.height, g.width, W.dtype)
     address = get_microkernel_address(W.dtype, W.dtype)
     dW, db = run_backward(address, dout, dout_last, RELU_POOL, np.empty(0, W.dtype), arg,
         x, channels_last, W, g, input_gradient, memory)  # fmt: skip
     return dx if input_gradient else None, dW, db
-
-
-def _input_shape(x: Array, channels_last: bool, wanted: bool) -> tuple[int, ...]:
-    """Return (N, C, H, W), or that of nothing."""
-    if not wanted:
-        return 0, 0, 0, 0
-    n, *rest = x.shape
-    return (n, rest[2], rest[0], rest[1]) if channels_last else x.shape

@@ -61,7 +61,7 @@ def _function_address(context, function, args):
         dispatcher, called = signature.args[0].dispatcher, (signature.args[1], *[types.int64] * 2)
         dispatcher.compile(called)
         compiled = dispatcher.overloads[called]
-        context.add_linking_libs(builder, [compiled.library])
+        context.active_code_library.add_linking_library(compiled.library)
         callee = context.declare_function(builder.module, compiled.fndesc)
         return builder.ptrtoint(callee, context.get_value_type(types.intp))
 

@@ -145,11 +145,14 @@ def require_sizes(function: str, **sizes: Any) -> None:
             raise TypingError(f"{function}: expected {name} as an integer, got {kind}")
 
 
-@register_jitable
 def empty_images(n, channels, height, width, dtype):
     """Return a new batch of shape (N, C, H, W) and its memory, (N, H, W, C)."""
     memory = np.empty((n, height, width, channels), dtype)
     return memory.transpose((0, 3, 1, 2)), memory
+
+
+jit_empty_images = njit(nogil=True)(empty_images)
+"""For compiled callers, kept on disk: Numba takes seconds over the axes."""
 
 
 @njit(nogil=True)

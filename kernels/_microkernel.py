@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import carray, config, types
 from numba.core import cgutils, codegen
 from numba.extending import intrinsic
 
@@ -320,3 +321,27 @@ microkernel = _plain_microkernel if config.DISABLE_JIT else _call_microkernel
 ``a`` and ``c`` have `rows` rows, ``b``, ``init`` and ``c`` have `columns` adjacent columns; a row
 stride of 0 repeats the one row of ``init``. ``c`` may be ``init``.
 """
+
+
+@intrinsic
+def _pointer(context, address, like):
+    def emit(context, builder, signature, args):
+        return builder.inttoptr(args[0], element_type(like.dtype).as_pointer())
+
+    return types.CPointer(like.dtype)(types.intp, like), emit
+
+
+@njit(nogil=True)
+def _matrix_at(address, n, m, like):
+    return carray(_pointer(address, like), (n, m))
+
+
+def _plain_matrix_at(address, n, m, like):
+    size = int(n) * int(m)
+    kind = np.ctypeslib.as_ctypes_type(like.dtype) * size
+    memory = kind.from_address(int(address)) if size else kind()
+    return np.frombuffer(memory, like.dtype).reshape(n, m)
+
+
+matrix_at = _plain_matrix_at if config.DISABLE_JIT else _matrix_at
+"""An array of shape ``(n, m)`` and the dtype of `like` at an address, which must stay valid."""

@@ -65,9 +65,9 @@ def check_targets(
             f"t: expected integer class indices, got dtype {t.dtype}; "
             "convert with t.astype(np.int64)"
         )
-    labels = as_kernel_array(
-        t, INT64, "t"
-    )  # uint64 above its range becomes negative: wrong all the same
+    # A copy, for kernels let other threads run, which may change `t` after it was checked.
+    t = t.copy()
+    labels = as_kernel_array(t, INT64, "t")  # uint64 above its range becomes negative: wrong, too
     row = _first_outside(labels, c)
     if row < n:
         raise ValueError(f"t: expected class indices from 0 to {c - 1}, got {t[row]} in row {row}")
@@ -124,8 +124,9 @@ def _jit_targets(t, x):
             raise TypingError(f"t: expected integer class indices, got {t}")
 
         def labels(t, x):
-            _check_labels(t, x.shape)
-            return t.astype(np.int64), np.empty((0, 0), x.dtype)
+            own = t.astype(np.int64)  # checked and used: another thread may change `t` meanwhile
+            _check_labels(own, x.shape)
+            return own, np.empty((0, 0), x.dtype)
 
         return labels
 

@@ -15,8 +15,14 @@ from kernels._arrays import (
     require_arrays,
 )
 from kernels._cache import njit
-from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, TRANSPOSE_BLOCK, gemm
-from kernels._microkernel import microkernel_address
+from kernels._gemm import (
+    NO_TRANSPOSE,
+    TRANSPOSE,
+    TRANSPOSE_BLOCK,
+    gemm,
+    get_product_addresses,
+    jit_product_addresses,
+)
 
 
 def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
@@ -64,7 +70,7 @@ def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
             + format_shapes(x=x, W=W, b=b)
         )
     out = np.empty((x.shape[0], W.shape[1]), dtype)
-    gemm(get_microkernel_address(x.dtype, dtype), x, NO_TRANSPOSE, W, NO_TRANSPOSE, b, out)
+    gemm(get_product_addresses(x.dtype, dtype), x, NO_TRANSPOSE, W, NO_TRANSPOSE, b, out)
     return out
 
 
@@ -164,8 +170,8 @@ def _run_backward(dout: Array, x: Array, W: Array, dx: Array) -> tuple[Array, Ar
     dtype = W.dtype
     dW, db = np.empty(W.shape, dtype), np.empty(W.shape[1], dtype)
     _backward(
-        get_microkernel_address(x.dtype, dtype),
-        get_microkernel_address(dtype, dtype),
+        get_product_addresses(x.dtype, dtype),
+        get_product_addresses(dtype, dtype),
         dout,
         x,
         W,
@@ -176,15 +182,9 @@ def _run_backward(dout: Array, x: Array, W: Array, dx: Array) -> tuple[Array, Ar
     return dW, db
 
 
-_addresses: dict[tuple[np.dtype[np.generic], np.dtype[np.generic]], int] = {}
-
-
 def get_microkernel_address(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
-    """Return the address of the micro-kernel for two element types, compiling it at first use."""
-    try:
-        return _addresses[a, c]
-    except KeyError:
-        return _addresses.setdefault((a, c), microkernel_address(np.empty(0, a), np.empty(0, c)))
+    """Return the address of the micro-kernel for two element types."""
+    return get_product_addresses(a, c)[1]
 
 
 @register_jitable
@@ -252,7 +252,9 @@ def _compiled_affine_forward(x, W, b):
         weights = jit_as_kernel_array(W, W)
         batch, bias = jit_as_widenable(x, weights), jit_as_kernel_array(b, weights)
         out = np.empty((x.shape[0], W.shape[1]), weights.dtype)
-        gemm(microkernel_address(batch, out), batch, NO_TRANSPOSE, weights, NO_TRANSPOSE, bias, out)
+        gemm(
+            jit_product_addresses(batch, out), batch, NO_TRANSPOSE, weights, NO_TRANSPOSE, bias, out
+        )
         return out
 
     return forward
@@ -287,6 +289,6 @@ def _compiled_backward(dout, x, W, dx):
     weights = jit_as_kernel_array(W, W)
     upper, batch = jit_as_kernel_array(dout, weights), jit_as_widenable(x, weights)
     dW, db = np.empty(W.shape, weights.dtype), np.empty(W.shape[1], weights.dtype)
-    addresses = microkernel_address(batch, dW), microkernel_address(upper, dW)
+    addresses = jit_product_addresses(batch, dW), jit_product_addresses(upper, dW)
     _backward(*addresses, upper, batch, weights, dx, dW, db)
     return dW, db

@@ -18,10 +18,8 @@ from kernels._arrays import (
     Array,
     as_float,
     as_kernel_array,
-    as_widenable,
     format_shapes,
     jit_as_kernel_array,
-    jit_as_widenable,
     require_arrays,
 )
 from kernels._cache import njit
@@ -81,7 +79,7 @@ def batch_norm_forward(
     (array([ 2., 20.]), array([  1., 100.]))
     """
     gamma = as_float(gamma, "gamma")
-    x, beta = as_widenable(x, gamma.dtype, "x"), as_kernel_array(beta, gamma.dtype, "beta")
+    x, beta = as_kernel_array(x, gamma.dtype, "x"), as_kernel_array(beta, gamma.dtype, "beta")
     _check_shapes("batch_norm_forward", x, gamma=gamma, beta=beta)
     if x.size == 0:
         raise ValueError(f"batch_norm_forward: expected at least one example, got x {x.shape}")
@@ -126,7 +124,7 @@ def batch_norm_inference(
            [2.]])
     """
     gamma = as_float(gamma, "gamma")
-    x, beta = as_widenable(x, gamma.dtype, "x"), as_kernel_array(beta, gamma.dtype, "beta")
+    x, beta = as_kernel_array(x, gamma.dtype, "x"), as_kernel_array(beta, gamma.dtype, "beta")
     mean, var = as_kernel_array(mean, FLOAT64, "mean"), as_kernel_array(var, FLOAT64, "var")
     _check_shapes("batch_norm_inference", x, gamma=gamma, beta=beta, mean=mean, var=var)
     out = np.empty(x.shape, gamma.dtype)
@@ -178,7 +176,7 @@ def batch_norm_backward(
     (array([1.]), array([3.]))
     """
     gamma = as_float(gamma, "gamma")
-    dout, x = as_kernel_array(dout, gamma.dtype, "dout"), as_widenable(x, gamma.dtype, "x")
+    dout, x = as_kernel_array(dout, gamma.dtype, "dout"), as_kernel_array(x, gamma.dtype, "x")
     mean, var = as_kernel_array(mean, FLOAT64, "mean"), as_kernel_array(var, FLOAT64, "var")
     _check_shapes("batch_norm_backward", x, gamma=gamma, mean=mean, var=var)
     if dout.shape != x.shape:
@@ -227,9 +225,9 @@ def _statistics(x, first, span, mean, var):
     sum_groups(sums, mean)
     for c in range(mean.size):
         mean[c] /= count
-    sums[:] = 0
-    sum_squares(x, first, repeat_groups(mean, sums.size), sums)
-    sum_groups(sums, var)
+    squares = np.zeros(sums.size)
+    sum_squares(x, first, repeat_groups(mean, sums.size), squares)
+    sum_groups(squares, var)
     for c in range(var.size):
         var[c] /= count
 
@@ -241,13 +239,15 @@ def _forward_block(k, blocks, x, gamma, beta, mean, var, given, out):
     first, last = f * span, g * span
     if not given:
         _statistics(x, first, span, mean[f:g], var[f:g])
-    scale = gamma[f:g] / np.sqrt(var[f:g] + EPSILON)
+    means, shifts = repeat_groups(mean[f:g], last - first), repeat_groups(beta[f:g], last - first)
+    scale = np.empty(g - f)
+    for c in range(g - f):  # loops: expressions of arrays take several times as long to compile
+        scale[c] = gamma[f + c] / np.sqrt(var[f + c] + EPSILON)
     scales = repeat_groups(scale, last - first)
-    shifts = repeat_groups(beta[f:g] - mean[f:g] * scale, last - first)
     for i in range(x.shape[0]):
         a, b = x[i, first:last], out[i, first:last]
         for j in range(b.size):
-            b[j] = np.float64(a[j]) * scales[j] + shifts[j]
+            b[j] = (np.float64(a[j]) - means[j]) * scales[j] + shifts[j]
 
 
 @njit(nogil=True, error_model="numpy")
@@ -255,23 +255,25 @@ def _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta):
     f, g = chunk_bounds(gamma.size, k, blocks)
     span = x.shape[1] // gamma.size
     first, last, count = f * span, g * span, x.shape[0] * span
+    means = repeat_groups(mean[f:g], last - first)
     sums, products = np.zeros(last - first), np.zeros(last - first)
-    sum_products(dout, x, first, sums, products)
-    shift, slope, std = np.empty(g - f), np.empty(g - f), np.sqrt(var[f:g] + EPSILON)
+    sum_products(dout, x, first, means, sums, products)
+    shift, slope, scale = np.empty(g - f), np.empty(g - f), np.empty(g - f)
     sum_groups(sums, shift)
     sum_groups(products, slope)
     for c in range(g - f):
-        dbeta[f + c] = shift[c]
-        dgamma[f + c] = (slope[c] - mean[f + c] * shift[c]) / std[c]
-        # dx = scale * dout + slope * x + shift
-        slope[c] = -gamma[f + c] * (slope[c] - mean[f + c] * shift[c]) / (std[c] ** 3 * count)
-        shift[c] = -gamma[f + c] * shift[c] / (std[c] * count) - slope[c] * mean[f + c]
-    scales = repeat_groups(gamma[f:g] / std, last - first)
+        std = np.sqrt(var[f + c] + EPSILON)
+        dbeta[f + c], dgamma[f + c] = shift[c], slope[c] / std
+        scale[c] = gamma[f + c] / std
+        shift[c] /= count
+        slope[c] /= std * std * count
+    scales = repeat_groups(scale, last - first)
     shifts, slopes = repeat_groups(shift, last - first), repeat_groups(slope, last - first)
     for i in range(x.shape[0]):
         d, a, b = dout[i, first:last], x[i, first:last], dx[i, first:last]
         for j in range(b.size):
-            b[j] = np.float64(d[j]) * scales[j] + (np.float64(a[j]) * slopes[j] + shifts[j])
+            slant = (np.float64(a[j]) - means[j]) * slopes[j]
+            b[j] = scales[j] * (np.float64(d[j]) - shifts[j] - slant)
 
 
 @njit(parallel=True, nogil=True)
@@ -321,7 +323,7 @@ def _jit_batch_norm_forward(x, gamma, beta):
         if x.size == 0:
             raise ValueError("batch_norm_forward: expected at least one example, got an empty x")
         g = jit_as_kernel_array(gamma, gamma)
-        a, b = jit_as_widenable(x, g), jit_as_kernel_array(beta, g)
+        a, b = jit_as_kernel_array(x, g), jit_as_kernel_array(beta, g)
         out, mean, var = np.empty(a.shape, g.dtype), np.empty(g.size), np.empty(g.size)
         flat = (a.shape[0], a.size // a.shape[0])
         _forward(a.reshape(flat), g, b, mean, var, np.False_, out.reshape(flat))
@@ -339,7 +341,7 @@ def _jit_batch_norm_inference(x, gamma, beta, mean, var):
         _jit_check(x, gamma, mean)
         _jit_check(x, gamma, var)
         g = jit_as_kernel_array(gamma, gamma)
-        a, b = jit_as_widenable(x, g), jit_as_kernel_array(beta, g)
+        a, b = jit_as_kernel_array(x, g), jit_as_kernel_array(beta, g)
         m, v = jit_as_kernel_array(mean, _LIKE), jit_as_kernel_array(var, _LIKE)
         out = np.empty(a.shape, g.dtype)
         if a.size:
@@ -361,7 +363,7 @@ def _jit_batch_norm_backward(dout, x, gamma, mean, var):
         if x.size == 0 or dout.shape != x.shape:
             raise ValueError("batch_norm_backward: expected a batch and its dout, got other shapes")
         g = jit_as_kernel_array(gamma, gamma)
-        d, a = jit_as_kernel_array(dout, g), jit_as_widenable(x, g)
+        d, a = jit_as_kernel_array(dout, g), jit_as_kernel_array(x, g)
         m, v = jit_as_kernel_array(mean, _LIKE), jit_as_kernel_array(var, _LIKE)
         dx, dgamma, dbeta = np.empty(a.shape, g.dtype), np.empty_like(g), np.empty_like(g)
         flat = (a.shape[0], a.size // a.shape[0])

@@ -13,18 +13,20 @@ from kernels._arrays import (
     Array,
     as_float,
     as_kernel_array,
+    as_real,
     format_shapes,
     jit_as_kernel_array,
     jit_as_widenable,
     require_arrays,
 )
-from kernels._convolution import IDENTITY, Geometry, run_forward
-from kernels._convolution_backward import run_backward
+from kernels._convolution import IDENTITY, Geometry, jit_run_forward, run_forward
+from kernels._convolution_backward import jit_run_backward, run_backward
 from kernels._images import (
     as_images,
     check_size,
     check_windows,
     empty_images,
+    jit_empty_images,
     require_sizes,
     window_count,
 )
@@ -216,7 +218,8 @@ def convolution_operands(
     """
     W = as_float(W, "W")
     stride, pad = check_size(stride, "stride", 1), check_size(pad, "pad", 0)
-    shape = np.shape(x)
+    x = x if type(x) is np.ndarray else as_real(x, "x")
+    shape = x.shape
     if len(shape) != 4 or W.ndim != 4 or shape[1] != W.shape[1]:
         x = as_kernel_array(x, W.dtype, "x")  # what is no array of numbers has another error
         raise ValueError(
@@ -267,9 +270,11 @@ def _compiled_convolution_forward(x, W, b, stride=1, pad=0):
         weights = jit_as_kernel_array(W, W)
         images, bias = jit_as_widenable(x, weights), _jit_bias(b, weights)
         g = _jit_geometry(x.shape, W.shape, stride, pad)
-        out, memory = empty_images(g.images, g.filters, g.out_height, g.out_width, weights.dtype)
+        out, memory = jit_empty_images(
+            g.images, g.filters, g.out_height, g.out_width, weights.dtype
+        )
         address = microkernel_address(weights, weights)
-        run_forward(address, images, np.False_, weights, bias, g, IDENTITY, memory, np.True_,
+        jit_run_forward(address, images, np.False_, weights, bias, g, IDENTITY, memory, np.True_,
             np.empty(0, np.uint8))  # fmt: skip
         return out
 
@@ -284,7 +289,7 @@ def _compiled_convolution_backward(dout, x, W, stride=1, pad=0):
     def backward(dout, x, W, stride=1, pad=0):
         weights = jit_as_kernel_array(W, W)
         g = _jit_geometry(x.shape, W.shape, stride, pad)
-        dx, memory = empty_images(g.images, g.channels, g.height, g.width, weights.dtype)
+        dx, memory = jit_empty_images(g.images, g.channels, g.height, g.width, weights.dtype)
         dW, db = _jit_backward(dout, x, weights, g, np.True_, memory)
         return dx, dW, db
 
@@ -312,7 +317,7 @@ def _jit_backward(dout, x, weights, g, input_gradient, dx):
     upper, images = jit_as_kernel_array(dout, weights), jit_as_widenable(x, weights)
     address = microkernel_address(weights, weights)
     none = np.empty(0, weights.dtype)
-    return run_backward(address, upper, np.False_, IDENTITY, none, np.empty(0, np.uint8),
+    return jit_run_backward(address, upper, np.False_, IDENTITY, none, np.empty(0, np.uint8),
         images, np.False_, weights, g, input_gradient, dx)  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from kernels._images import (
     copy_image,
     direct_or_copy,
     empty_images,
+    jit_empty_images,
     require_sizes,
     window_count,
 )
@@ -82,8 +83,9 @@ def max_pool_forward(
     n, height, width, channels = x.shape if channels_last else [x.shape[i] for i in (0, 2, 3, 1)]
     size = (n, channels, height, width)
     sizes = _pool_sizes("max_pool_forward", size, pool_h, pool_w, stride, pad)
-    out, memory = empty_images(n, channels, *sizes[-2:], x.dtype)
-    arg_max, indices = empty_images(n, channels, *sizes[-2:], INT32)
+    down, across = sizes[-2:]
+    out, memory = empty_images(n, channels, down, across, x.dtype)
+    arg_max, indices = empty_images(n, channels, down, across, INT32)
     _run_forward(x, channels_last, memory, indices, *sizes)
     return out, arg_max
 
@@ -326,6 +328,10 @@ def _run_backward(dout, dout_last, indices, dx, n, *sizes):
 
 
 # ------------------------------------------------------------------------- from compiled code
+_jit_run_forward = njit(nogil=True)(_run_forward)
+_jit_run_backward = njit(nogil=True)(_run_backward)
+
+
 @register_jitable
 def _jit_pool_sizes(shape, pool_h, pool_w, stride, pad):
     n, channels, height, width = shape
@@ -347,9 +353,9 @@ def _compiled_max_pool_forward(x, pool_h, pool_w, stride, pad=0):
         sizes = _jit_pool_sizes(x.shape, pool_h, pool_w, stride, pad)
         images = jit_as_kernel_array(x, x)
         n, channels, height, width = sizes[0], sizes[1], sizes[8], sizes[9]
-        out, memory = empty_images(n, channels, height, width, images.dtype)
-        arg_max, indices = empty_images(n, channels, height, width, np.int32)
-        _run_forward(images, np.False_, memory, indices, *sizes)
+        out, memory = jit_empty_images(n, channels, height, width, images.dtype)
+        arg_max, indices = jit_empty_images(n, channels, height, width, np.int32)
+        _jit_run_forward(images, np.False_, memory, indices, *sizes)
         return out, arg_max
 
     return forward
@@ -375,9 +381,9 @@ def _compiled_max_pool_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, 
         upper = jit_as_kernel_array(dout, dout)
         indices = np.empty((shape[0], shape[2], shape[3], shape[1]), np.int32)
         indices[...] = arg_max.transpose((0, 2, 3, 1))
-        dx, memory = empty_images(sizes[0], sizes[1], sizes[2], sizes[3], upper.dtype)
+        dx, memory = jit_empty_images(sizes[0], sizes[1], sizes[2], sizes[3], upper.dtype)
         right = _in_window(arg_max, sizes[4] * sizes[5])
-        if not right or _run_backward(upper, np.False_, indices, memory, *sizes):
+        if not right or _jit_run_backward(upper, np.False_, indices, memory, *sizes):
             raise ValueError("arg_max: expected indices that lie in the image, got others")
         return dx
 

@@ -171,9 +171,9 @@ def _largest(row):
 
 @njit(nogil=True)
 def total(row):
-    """Sum of a row, in a fixed order."""
+    """Sum of a row in float64, in a fixed order."""
     # Four sums side by side: one chain of additions would wait for each before the next.
-    a = b = c = d = row.dtype.type(0)
+    a = b = c = d = 0.0
     whole = row.size // 4 * 4
     for j in range(0, whole, 4):
         a += row[j]
@@ -221,13 +221,13 @@ def _softmax_block(x, y, targets, labels, losses):
     for i in range(n):
         s = total(y[i])
         if labels.size:
-            losses[i] += np.log(np.float64(s))
+            losses[i] += np.log(s)
         elif losses.size:
             weight = 0.0
             for j in range(classes):
                 weight += targets[i, j]
-            losses[i] += weight * np.log(np.float64(s))
-        scale = y.dtype.type(1) / s
+            losses[i] += weight * np.log(s)
+        scale = y.dtype.type(1 / s)
         for j in range(classes):
             y[i, j] *= scale
 

@@ -4,10 +4,10 @@ Attributes are imported lazily: the command line's ``--help`` does not wait for 
 layers do not wait for the progress bar.
 """
 
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -100,6 +100,14 @@ __all__ = [
 ]
 
 
+def _source(spec: Any) -> str:
+    """Return the source of a package, which may lie in a zip file."""
+    if hasattr(spec.loader, "get_source"):
+        with suppress(ImportError, OSError, SyntaxError, UnicodeDecodeError):
+            return spec.loader.get_source(spec.name) or ""
+    return ""
+
+
 def _check_kernels() -> None:
     """Raise ImportError where the `kernels` to be imported is another distribution's."""
     spec = find_spec("kernels")
@@ -107,7 +115,7 @@ def _check_kernels() -> None:
         found = "none"
     elif spec.origin is None:  # the file was the other distribution's when that was uninstalled
         found = f"one without its __init__.py, in {list(spec.submodule_search_locations or ())}"
-    elif "affine_forward" not in Path(spec.origin).read_text("utf-8", "replace"):
+    elif "affine_forward" not in _source(spec):
         found = f"another one, {spec.origin}"
     else:
         return

@@ -92,6 +92,25 @@ def check_writable(path: Path_) -> None:
         raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 
+def check_regular(path: Path) -> None:
+    """Raise where a path is a pipe or a device, which might never end.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+    ValueError
+        If it is neither a file nor a folder.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{path}: expected a regular file, got a pipe or a device")
+
+
 _NAME_BYTES = 255  # of most file systems
 
 
@@ -155,9 +174,7 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
         If it is no such file, or damaged: the message names it.
     """
     path = check_path(path, "path")
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a device or a pipe might never end
-        raise ValueError(f"{path}: expected a regular file, got a pipe or a device")
+    check_regular(path)
     with path.open("rb") as file:
         try:
             return _members(file)

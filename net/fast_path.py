@@ -1,24 +1,304 @@
-"""Compiled calls for stacks of Affine layers with ReLU or Sigmoid in between."""
+"""Compiled code in place of the layers, for stacks of Affine with ReLU or Sigmoid in between.
 
+An accelerator that is chosen by the structure of a network. With or without it results are the
+same: a network with any other layer, or a method that was replaced, is left to its layers.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from itertools import combinations, pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-def loss(network: Any, x: Any, t: Any) -> float | None:
-    """Return the loss by one compiled call, or None where the layers have to do it."""
-    return None
+from kernels._arrays import as_kernel_array, as_real, as_widenable
+from kernels._threads import Team
+from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, Forward, MLPTrainer
+from kernels.mlp.numerical_gradient import two_layer_numerical_gradient
+from net.distributed import Examples
+from net.gradient import STEP
+from net.iterations import ITERATIONS_PER_CALL, draw_rows
+from net.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
+from net.layers._plain import is_plain
+from net.optimizer import Optimizer
+from net.thread_tuner import ThreadTuner
+
+Array = NDArray[Any]
+
+_ACTIVATIONS = {Relu: RELU, Sigmoid: SIGMOID}
 
 
-def gradient(network: Any, x: Any, t: Any) -> dict[str, Any] | None:
-    return None
+class Stack:
+    """The layers of a network that compiled code stands in for.
+
+    Attributes
+    ----------
+    compiled : CompiledNetwork
+    affines : list of Affine
+    activations : list of Relu, Sigmoid or None
+        Between two of them.
+    last_layer : SoftmaxWithLoss
+    """
+
+    def __init__(self, layers: list[Any], last_layer: SoftmaxWithLoss):
+        self._layers, self.last_layer = layers, last_layer
+        self.affines: list[Affine] = [layer for layer in layers if type(layer) is Affine]
+        self.activations: list[Any] = []
+        for one, other in pairwise(layers):
+            if type(one) is Affine:
+                self.activations.append(None if type(other) is Affine else other)
+        self._codes = [int(_ACTIVATIONS.get(type(a), IDENTITY)) for a in self.activations]
+        self.compiled = CompiledNetwork(*self._arrays(), self._codes)
+
+    def _arrays(self) -> tuple[list[Array], list[Array]]:
+        return [layer.W for layer in self.affines], [layer.b for layer in self.affines]
+
+    def is_current(self, layers: list[Any], last_layer: Any) -> bool:
+        """Tell whether these are still the layers, unchanged, of a network."""
+        return (
+            last_layer is self.last_layer
+            and len(layers) == len(self._layers)
+            and all(a is b for a, b in zip(layers, self._layers, strict=True))
+            and all(map(is_plain, layers))
+            and is_plain(last_layer)
+            and self.compiled.matches(*self._arrays(), self._codes)
+        )
+
+    def keep(self, x: ArrayLike, t: ArrayLike, forward: Forward) -> None:
+        """Give the layers the attributes that a forward pass leaves."""
+        first = self.affines[0]
+        first.x, first._shape = forward.x, np.shape(x)
+        for i, out in enumerate(forward.outputs):
+            affine, activation = self.affines[i + 1], self.activations[i]
+            affine.x, affine._shape = out, out.shape
+            if type(activation) is Relu:
+                activation.mask = forward.masks[i]
+            elif activation is not None:
+                activation.out = out
+        last = self.last_layer
+        last.loss, last.y, last.t = forward.loss, forward.y, t
 
 
-def count_correct(network: Any, x: Any, t: Any) -> int | None:
-    return None
+def find_stack(network: Any, known: Stack | None, methods: Mapping[str, Any]) -> Stack | None:
+    """Return the stack that a network is, or None where its layers have to compute.
+
+    Parameters
+    ----------
+    network : Network
+    known : Stack or None
+        What the last call returned.
+    methods : mapping of str to callable
+        Methods that the network must have as they were defined.
+
+    Returns
+    -------
+    Stack or None
+    """
+    kind, own = type(network), network.__dict__
+    for name, method in methods.items():
+        if name in own or getattr(kind, name) is not method:
+            return None
+    layers, last_layer = list(network.layers.values()), network.last_layer
+    if known is not None and known.is_current(layers, last_layer):
+        return known
+    before: Any = None
+    for layer in layers:
+        kind = type(layer)
+        if not is_plain(layer) or not (
+            kind is Affine or (kind in _ACTIVATIONS and type(before) is Affine)
+        ):
+            return None
+        before = layer
+    if type(before) is not Affine or not (
+        type(last_layer) is SoftmaxWithLoss and is_plain(last_layer)
+    ):
+        return None
+    try:
+        return Stack(layers, last_layer)
+    except (AttributeError, TypeError, ValueError):  # arrays of another form: the layers tell
+        return None
 
 
-def numerical_gradient(network: Any, x: Any, t: Any) -> Any:
-    return None
+def loss(stack: Stack, x: ArrayLike, t: ArrayLike) -> float:
+    """Return the loss of a batch, and give the layers their attributes.
+
+    Parameters
+    ----------
+    stack : Stack
+    x, t : array_like
+
+    Returns
+    -------
+    float
+    """
+    forward = stack.compiled.loss(x, t)
+    stack.keep(x, t, forward)
+    return forward.loss
 
 
-def make_iterations(*args: Any) -> Any:
-    return None
+def gradient(stack: Stack, x: ArrayLike, t: ArrayLike) -> list[Array]:
+    """Return the gradients in the order ``W1 b1 W2 b2``, and give the layers their attributes.
+
+    Parameters
+    ----------
+    stack : Stack
+    x, t : array_like
+
+    Returns
+    -------
+    list of ndarray
+        New arrays.
+    """
+    forward, dweights, dbiases = stack.compiled.gradient(x, t)
+    stack.keep(x, t, forward)
+    grads = []
+    for layer, dW, db in zip(stack.affines, dweights, dbiases, strict=True):
+        layer.dW, layer.db = dW, db
+        grads += [dW, db]
+    return grads
+
+
+def numerical_gradient(
+    stack: Stack | None, params: Mapping[str, Array], x: ArrayLike, t: ArrayLike
+) -> dict[str, Array] | None:
+    """Return the numerical gradient of Affine, ReLU, Affine, or None for another network.
+
+    Parameters
+    ----------
+    stack : Stack or None
+    params : mapping of str to ndarray
+    x, t : array_like
+
+    Returns
+    -------
+    dict of str to ndarray, or None
+    """
+    if stack is None or [type(a) for a in stack.activations] != [Relu]:
+        return None
+    x = as_real(x, "x")
+    batch = x.reshape(x.shape[0], -1) if x.ndim > 2 and x.size else x
+    grads = two_layer_numerical_gradient(batch, as_real(t, "t"), list(params.values()), STEP)
+    return {
+        key: grad.astype(value.dtype, copy=False)
+        for grad, (key, value) in zip(grads, params.items(), strict=True)
+    }
+
+
+class FastIterations:
+    """Whole stretches of iterations in one compiled function.
+
+    Parameters
+    ----------
+    network : Network
+    stack : Stack
+    optimizer : Optimizer
+        With a compiled rule.
+    sets : list of (x, t)
+        The training set, and perhaps a test set.
+    batch_size : int
+    rng : numpy.random.Generator, RandomState or the module numpy.random
+    team : Team
+    tuner : ThreadTuner
+    prepared : dict
+        Filled with what other iterations of the same run can use again.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        stack: Stack,
+        optimizer: Optimizer,
+        sets: list[Examples],
+        batch_size: int,
+        rng: Any,
+        team: Team,
+        tuner: ThreadTuner,
+        prepared: dict[Any, Any],
+    ):
+        dtype = stack.compiled.dtype
+        if dtype not in prepared:
+            inputs = [as_widenable(x.reshape(len(x), -1), dtype, "x") for x, _ in sets]
+            classes = [(t if t.ndim == 1 else t.argmax(axis=1)).astype(np.int64) for _, t in sets]
+            targets = sets[0][1]
+            if targets.ndim == 2:
+                targets = as_kernel_array(targets, dtype, "t_train")
+            prepared[dtype] = inputs, classes, targets
+        self._inputs, self._classes, self._targets = prepared[dtype]
+        self._batch_size, self._rng, self._tuner = batch_size, rng, tuner
+        self._optimizer = optimizer
+        params = network.params
+        self._slots = [optimizer._slot(slot, params) for slot in optimizer.slots]
+        assert optimizer.rule is not None  # see `make_iterations`
+        self._trainer = MLPTrainer(
+            stack.compiled.weights,
+            stack.compiled.biases,
+            stack.compiled.activations,
+            batch_size,
+            self._inputs[0],
+            team,
+            int(optimizer.rule),
+            optimizer.hyperparameters(),
+            [[state[key] for key in params] for state in self._slots],
+            optimizer.iter,
+            network.weight_decay,
+        )
+
+    def run(self, count: int) -> Iterator[list[float]]:
+        """Run some iterations, and give the losses of each stretch of them."""
+        n = len(self._inputs[0])
+        while count:
+            threads, length = self._tuner.next()
+            length = min(length, count, ITERATIONS_PER_CALL)
+            rows = draw_rows(self._rng, n, self._batch_size, length)
+            labels = self._classes[0][rows] if self._targets.ndim == 1 else None
+            targets = self._targets[rows] if labels is None else None
+            begin = time.perf_counter()
+            losses = self._trainer.train(rows, labels, targets, threads)
+            self._tuner.record(threads, length, time.perf_counter() - begin)
+            count -= length
+            yield losses.tolist()
+
+    def accuracy(self, which: int) -> float:
+        """Return the accuracy on the training set (0) or the test set (1)."""
+        return self._trainer.accuracy(self._inputs[which], self._classes[which])
+
+    def sync_params(self) -> None:
+        """Bring the network's parameters and the optimizer's state up to date."""
+        self._trainer.store()
+        self._optimizer.iter = self._trainer.iteration
+        if self._optimizer.iter:
+            for slot, state in zip(self._optimizer.slots, self._slots, strict=True):
+                setattr(self._optimizer, slot, state)
+
+
+def make_iterations(
+    network: Any,
+    stack: Stack | None,
+    optimizer: Any,
+    sets: list[Examples],
+    batch_size: int,
+    rng: Any,
+    team: Team,
+    tuner: ThreadTuner,
+    prepared: dict[Any, Any],
+) -> FastIterations | None:
+    """Return compiled iterations, or None where the layers and the optimizer have to do them.
+
+    Parameters
+    ----------
+    network, stack, optimizer, sets, batch_size, rng, team, tuner, prepared
+        As for `FastIterations`; `stack` may be None.
+
+    Returns
+    -------
+    FastIterations or None
+    """
+    if stack is None or not isinstance(optimizer, Optimizer) or optimizer.rule is None:
+        return None
+    if vars(optimizer).keys() & {"update", "update_array"}:
+        return None
+    arrays = list(network.params.values())
+    if any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)):
+        return None
+    return FastIterations(network, stack, optimizer, sets, batch_size, rng, team, tuner, prepared)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from net.archive import check_regular
 from net.mnist import load_test_set, read_idx
 
 Images = NDArray[Any]  # float32
@@ -72,6 +73,7 @@ def read_images(file: Path, size: int) -> tuple[Images, Labels]:
     where it is brightest, and placed with its centre of mass in the middle (Y. LeCun et al.,
     "Gradient-based learning applied to document recognition", 1998).
     """
+    check_regular(file)
     with file.open("rb") as stream:
         start = stream.read(3)
     if start[:2] != b"\x1f\x8b" and start != b"\0\0\x08":

@@ -130,12 +130,16 @@ class LayerIterations:
                 if share:
                     grads = exchange.attempt(network.gradient, *batch)
             exchange.start(grads, share, loss)
-            following = exchange.attempt(next, batches) if i + 1 < count else None
+            following = None
+            if self._ahead > 1 and i + 1 < count:  # while the message is under way
+                following = exchange.attempt(next, batches)
             summed, latest = exchange.finish()
             if i > 0:
                 yield [latest]
             exchange.check()
             loss = exchange.attempt(self._update, summed, batch) or 0.0
+            if self._ahead == 1 and i + 1 < count:  # layers draw from the same state, too
+                following = exchange.attempt(next, batches)
             batch = following
         loss = exchange.total(loss)
         exchange.check()

@@ -1,10 +1,8 @@
 """A network: named layers in a row, and a last layer that gives the loss."""
 
-import inspect
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -15,20 +13,12 @@ from kernels._targets import check_targets
 from net import archive, fast_path, structure
 from net.conv_blocks import has_parameters, join_layers
 from net.gradient import numerical_gradient
+from net.layer_list import Layers, has_train_flg, name_layers, takes_train_flg
 from net.layers import Layer, SoftmaxWithLoss
 from net.parameters import LayerArrays
 from net.validation import check_finite, check_int
 
 Array = NDArray[Any]
-
-
-class Layers(OrderedDict[str, Any]):
-    """Layers by name, in order, and by number."""
-
-    def __getitem__(self, key: str | int) -> Any:
-        if isinstance(key, int | np.integer):
-            return list(self.values())[key]
-        return super().__getitem__(key)
 
 
 class Network:
@@ -91,7 +81,7 @@ class Network:
         *,
         weight_decay: float = 0.0,
     ):
-        named: Any = layers if isinstance(layers, Mapping) else _name(layers)
+        named: Any = layers if isinstance(layers, Mapping) else name_layers(layers)
         self.layers: OrderedDict[str, Any] = Layers(named)
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         for name, layer in self.layers.items():
@@ -113,6 +103,7 @@ class Network:
         self._params = LayerArrays(self.layers)
         self._buffers = LayerArrays(self.layers, "buffers")
         self._units: list[Any] = []
+        self._stack: fast_path.Stack | None = None
 
     @property
     def params(self) -> LayerArrays:
@@ -147,6 +138,10 @@ class Network:
     def lastLayer(self, layer: Any) -> None:
         self.last_layer = layer
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy's compiled calls must not read the arrays of the original.
+        return {**self.__dict__, "_units": [], "_stack": None}
+
     def __repr__(self) -> str:
         parts = [f"{name}={layer!r}" for name, layer in self.layers.items()]
         if self.weight_decay:
@@ -174,7 +169,7 @@ class Network:
         out: Any = x
         self._units = join_layers(self.layers.values())
         for layer in self._units:
-            if _takes_train_flg(layer):
+            if takes_train_flg(layer):
                 out = layer.forward(out, train_flg=train_flg)
             else:
                 out = layer.forward(out)
@@ -201,24 +196,26 @@ class Network:
         TypeError, ValueError
             If `x` or `t` does not fit the network or the other, or the batch is empty.
         """
-        loss = fast_path.loss(self, x, t)
-        if loss is None:
+        stack = self.stack()
+        if stack is not None:
+            loss = fast_path.loss(stack, x, t)
+        else:
             loss = self.last_layer.forward(self._output(x, train_flg), t)
-        return loss + self._decay_loss() if self.weight_decay else loss
+        if self.weight_decay:
+            squares = (float(np.vdot(W, W)) for W in self.params.named("W").values())
+            loss += 0.5 * self.weight_decay * sum(squares)
+        return loss
 
     def _output(self, x: ArrayLike, train_flg: bool) -> Array:
         """Call `predict`, which may be that of a subclass without the second argument."""
-        if any(map(_takes_train_flg, self.layers.values())):
+        if any(map(takes_train_flg, self.layers.values())):
             return self.predict(x, train_flg=train_flg)
         return self.predict(x)
 
-    def _decay_loss(self) -> float:
-        squares = [
-            float(np.vdot(getattr(layer, name), getattr(layer, name)))
-            for layer, name in self.params.places().values()
-            if name == "W"
-        ]
-        return 0.5 * self.weight_decay * sum(squares)
+    def stack(self) -> fast_path.Stack | None:
+        """Return what compiled code stands in for, or None where the layers have to compute."""
+        self._stack = fast_path.find_stack(self, self._stack, _METHODS)
+        return self._stack
 
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int | None = None) -> float:
         """Return the share of a data set whose largest logit is the target's class.
@@ -241,18 +238,20 @@ class Network:
         TypeError, ValueError
             If `x` or `t` does not fit the network or the other, or there are no examples.
         """
+        if batch_size is not None:
+            check_int(batch_size, "batch_size", 1)
+        stack = self.stack()
+        if stack is not None:
+            return stack.compiled.accuracy(x, t)
         x = as_real(x, "x")
         n = x.shape[0] if x.ndim else 0
-        size = max(n, 1) if batch_size is None else check_int(batch_size, "batch_size", 1)
-        correct = fast_path.count_correct(self, x, t)
-        if correct is None:
-            digits = [self.predict(x[i : i + size]) for i in range(0, max(n, 1), size)]
-            shape = (n, *np.shape(digits[0])[1:])
-            if len(shape) != 2 or n == 0:
-                raise ValueError(f"x: expected examples with logits (N, C), got {shape}")
-            classes = _classes(t, shape)
-            correct = int(np.sum(np.concatenate([y.argmax(axis=1) for y in digits]) == classes))
-        return correct / n
+        size = batch_size or max(n, 1)
+        logits = [self.predict(x[i : i + size]) for i in range(0, max(n, 1), size)]
+        shape = (n, *np.shape(logits[0])[1:])
+        if len(shape) != 2 or n == 0:
+            raise ValueError(f"x: expected examples with logits (N, C), got {shape}")
+        classes = _classes(t, shape)
+        return float(np.mean(np.concatenate([y.argmax(axis=1) for y in logits]) == classes))
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of the loss in training by back-propagation.
@@ -272,19 +271,20 @@ class Network:
         TypeError, ValueError
             As `loss`.
         """
-        grads = fast_path.gradient(self, x, t)
-        if grads is None:
+        stack = self.stack()
+        if stack is not None:
+            grads = dict(zip(self.params, fast_path.gradient(stack, x, t), strict=True))
+        else:
             grads = self._gradient_by_layers(x, t)
         if self.weight_decay:
-            for key, (layer, name) in self.params.places().items():
-                if name == "W":
-                    grads[key] = grads[key] + grads[key].dtype.type(self.weight_decay) * layer.W
+            for key, W in self.params.named("W").items():
+                grads[key] = grads[key] + W.dtype.type(self.weight_decay) * W
         return grads
 
     def _gradient_by_layers(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         if type(self).loss is Network.loss:
             self.last_layer.forward(self._output(x, True), t)
-        elif _has_train_flg(type(self).loss):
+        elif has_train_flg(type(self).loss):
             self.loss(x, t, train_flg=True)
         else:  # a subclass with a loss of its own
             self.loss(x, t)
@@ -301,17 +301,7 @@ class Network:
                         "layers before it have parameters; got None, as with input_gradient=False"
                     )
                 break
-        grads = {}
-        for key, (layer, name) in self.params.places().items():
-            grad: Any = getattr(layer, f"d{name}", None)
-            if np.shape(grad) != np.shape(getattr(layer, name)) or grad is None:
-                raise ValueError(
-                    f"{type(layer).__name__}.backward: expected d{name} of shape "
-                    f"{np.shape(getattr(layer, name))}, the gradient of {key}, got "
-                    + ("none" if grad is None else f"{np.shape(grad)}")
-                )
-            grads[key] = grad
-        return grads
+        return self.params.gradients()
 
     def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of the loss by central differences, to check `gradient` with.
@@ -342,8 +332,8 @@ class Network:
                     f"{name}: expected layers that draw no random numbers, got {layer!r}, with "
                     "which each call of loss gives another value; set its dropout_ratio to 0"
                 )
-        fast: dict[str, Array] | None = fast_path.numerical_gradient(self, x, t)
-        if fast is not None:
+        fast = fast_path.numerical_gradient(self.stack(), self.params, x, t)
+        if fast is not None and not self.weight_decay:
             return fast
         buffers = {key: np.copy(value) for key, value in self.buffers.items() if value is not None}
 
@@ -401,32 +391,10 @@ class Network:
         return network
 
 
-def _name(layers: Iterable[Any]) -> list[tuple[str, Any]]:
-    """Name layers by their class and number."""
-    counts: dict[str, int] = {}
-    named = []
-    for layer in layers:
-        kind = type(layer).__name__
-        counts[kind] = counts.get(kind, 0) + 1
-        named.append((f"{kind}{counts[kind]}", layer))
-    return named
+_METHODS = {name: vars(Network)[name] for name in ("predict", "loss", "gradient", "accuracy")}
 
 
 def _classes(t: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return the class of each target beside logits of a shape."""
     labels, targets = check_targets(t, shape, FLOAT64)
     return labels if labels.size else targets.argmax(axis=1)
-
-
-def _takes_train_flg(layer: Any) -> bool:
-    """Tell whether a layer behaves differently in training."""
-    forward = layer.forward
-    return _has_train_flg(getattr(forward, "__func__", forward))
-
-
-@lru_cache(maxsize=256)
-def _has_train_flg(function: Any) -> bool:
-    try:
-        return "train_flg" in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a function in C, without a signature
-        return False

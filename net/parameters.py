@@ -35,6 +35,14 @@ class LayerArrays(MutableMapping[str, Array]):
         self._ids: list[int] | None = None
         self._found: dict[str, tuple[Any, str]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        cache: dict[str, Any] = {
+            "_seen": [],
+            "_ids": None,
+            "_found": {},
+        }  # of this process's layers
+        return {**self.__dict__, **cache}
+
     def places(self) -> dict[str, tuple[Any, str]]:
         """Return the layer and the attribute of each array."""
         if self._ids != [*map(id, self._layers.values())]:
@@ -70,6 +78,30 @@ class LayerArrays(MutableMapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self.places())
+
+    def named(self, name: str) -> dict[str, Array]:
+        """Return the arrays that layers have under one name, such as all ``W``."""
+        return {key: getattr(layer, n) for key, (layer, n) in self.places().items() if n == name}
+
+    def gradients(self) -> dict[str, Array]:
+        """Return the gradients that the layers' `backward` left, by the names of the arrays.
+
+        Raises
+        ------
+        ValueError
+            If a layer has no gradient of an array's shape.
+        """
+        grads = {}
+        for key, (layer, name) in self.places().items():
+            grad: Any = getattr(layer, f"d{name}", None)
+            shape = np.shape(getattr(layer, name))
+            if grad is None or np.shape(grad) != shape:
+                raise ValueError(
+                    f"{type(layer).__name__}.backward: expected d{name} of shape {shape}, the "
+                    f"gradient of {key}, got {'none' if grad is None else np.shape(grad)}"
+                )
+            grads[key] = grad
+        return grads
 
     def copy(self) -> dict[str, Array]:
         """Return a plain dictionary of the layers' arrays, as ``dict.copy`` would."""

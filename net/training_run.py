@@ -145,15 +145,31 @@ class TrainingRun:
 
     def restart(self) -> None:
         """Choose again: a callback may have changed the network or the optimizer."""
-        args = (self.network, self.optimizer, self.sets, self.n, self.batch_size)
         tuner = self._tuner
         assert tuner is not None  # made by `start`
         made: Iterations | None = None
         if self.group.size == 1:
             made = fast_path.make_iterations(
-                *args, self._draw_from, self._team, tuner, self._prepared
+                self.network,
+                self.network.stack(),
+                self.optimizer,
+                self.sets,
+                self.batch_size,
+                self._draw_from,
+                self._team,
+                tuner,
+                self._prepared,
             )
-        self._iterations = made or LayerIterations(*args, self._draw_from, self.group, tuner)
+        self._iterations = made or LayerIterations(
+            self.network,
+            self.optimizer,
+            self.sets,
+            self.n,
+            self.batch_size,
+            self._draw_from,
+            self.group,
+            tuner,
+        )
 
     def advance(self, stop: int, bar: Any = None) -> None:
         """Run iterations up to a number of them."""

@@ -66,6 +66,7 @@ def max_pool_forward(x, pool_h, pool_w, stride, pad=0):
     """Maxima, and which element of its window each is, row by row; outside there is -inf."""
     n, c = x.shape[:2]
     out_h, out_w = output_size(x, pool_h, pool_w, stride, pad)
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
     col = im2col(x, pool_h, pool_w, stride, pad, fill=-np.inf)
     col = col.reshape(n, out_h, out_w, c, pool_h * pool_w)
     inside = im2col(np.ones(x.shape), pool_h, pool_w, stride, pad).reshape(col.shape) > 0

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import browser
 import numpy as np
 import pytest
+from support import browser
 
 from benchmarks.tracking import pages
 from kernels import _cache

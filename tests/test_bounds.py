@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.processes import PYTHONPATH
 
 TESTS = Path(__file__).parent
 
@@ -18,7 +19,7 @@ def run(*command, **environment):
     return subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=TESTS,
-        env={**os.environ, "PYTHONPATH": str(TESTS.parent), **environment},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -42,12 +43,13 @@ def test_odd_arguments_with_bounds_checked(tmp_path):
 
 
 def guarded(code):
-    return run("-c", f"import ctypes, numpy as np; from guarded import guarded, release; {code}")
+    imports = "import ctypes, numpy as np; from support.guard_pages import guarded, release"
+    return run("-c", f"{imports}; {code}")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by POSIX's mprotect")
 def test_kernels_beside_forbidden_memory():
-    done = run("guarded.py")
+    done = run("-m", "support.guard_pages")
     assert done.stdout == "all in bounds\n", done.stdout + done.stderr
 
 

@@ -21,6 +21,8 @@ from numba.core.dispatcher import Dispatcher
 
 import kernels
 
+ROOT = Path(kernels.__file__).parents[1]
+
 HELPER = """
 from kernels._cache import njit
 
@@ -427,3 +429,33 @@ def test_loaded_callee_with_a_parallel_region(tmp_path):
     run()  # compiles the caller beside the loaded callee
     assert list(tmp_path.rglob("_gemm.gemm-*"))
     run()  # loads both
+
+
+def test_imported_from_a_zip_file(tmp_path):
+    """Compiled code belongs to the content of the archive."""
+    seen = []
+    for factor in (1, 2):
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            for package in ("kernels", "net"):
+                for path in sorted((ROOT / package).rglob("*.py")):
+                    text = path.read_text()
+                    if path.name == "relu.py":
+                        text = text.replace("else x[i]", f"else {factor} * x[i]")
+                    archive.writestr(str(path.relative_to(ROOT)), text)
+        program = "import kernels, net; print(net.TwoLayerNet, kernels.relu_forward([3.0])[0])"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(tmp_path / "all.zip"),
+                "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr
+        seen.append(done.stdout.split()[-1])
+    assert seen == ["[3.]", "[6.]"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from processes import run
+from support.processes import run
 
 from net import TwoLayerNet, archive, train
 
@@ -45,7 +45,7 @@ def user(name):
 def test_killed_a_hundred_times(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    status, output = run(tmp_path, "tests/kills.py", folder, 100)
+    status, output = run(tmp_path, "-m", "support.kill_and_resume", folder, 100)
     assert status == 0, output
     assert int(re.search(r"(\d+) of them in a write", output)[1]) > 0, output
 

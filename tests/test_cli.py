@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from net import TwoLayerNet, archive, load_mnist, train
+from net import Network, TwoLayerNet, archive, load_mnist, train
 from net.__main__ import main
 from net.images import draw, read_images
 
@@ -536,3 +537,128 @@ def test_the_help_tells_every_default(capsys):
     for default in ("10000", "100", "0.1", "50", "float32", "MNIST", "runs", "two-layer", "sgd"):
         assert re.search(rf"\(default: {default}[);]| {default} for", text), default
     assert "None" not in text
+
+
+# ------------------------------------------------------------------------------- trust
+def test_terminated_keeps_what_was_trained(data, tmp_path):
+    words = ("--data", data, "--iterations", 10**9)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start(*words, cwd=tmp_path, **pipes)
+    for _ in range(5):
+        process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 143
+    assert "interrupted after" in err
+    assert TwoLayerNet.load(tmp_path / summary(out)["network"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_standard_error(data, tmp_path):
+    with open("/dev/full", "w") as full:
+        process = start("--data", data, "--iterations", 60, cwd=tmp_path, stderr=full,
+                        stdout=subprocess.PIPE)  # fmt: skip
+        out, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
+    assert len(accuracies(out)) == 20
+    assert (tmp_path / "runs/network.npz").exists()
+
+
+def test_a_reader_that_leaves(data, tmp_path):
+    """As ``njitnet | head -1``: no words of an error, and no network of a part of a run."""
+    words = ("--data", data, "--iterations", 10**9)
+    with start(*words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(TIMEOUT) == 141
+    assert all(line.startswith("iteration ") for line in err.splitlines())
+    assert not (tmp_path / "runs/network.npz").exists()
+
+
+def test_the_largest_label(tmp_path, capsys):
+    """255, beside which one more has no room in a byte."""
+    for part in ("train", "t10k"):
+        images, labels = figures(np.random.default_rng(3), 40)
+        labels[labels == 2] = 255
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    words = ["--data", tmp_path, "--iterations", 5, "--batch-size", 5, "--output", tmp_path / "o"]
+    assert main([*map(str, words), "--no-plot"]) == 0
+    assert Network.load(tmp_path / "o/network.npz").params["b2"].shape == (256,)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/stdin"])
+def test_devices_are_not_read(network, capsys, device):
+    for words in (["predict", "--network", device], ["predict", device, "--network", network]):
+        assert main([*map(str, words)]) == 2
+        assert "expected" in capsys.readouterr().err
+
+
+def test_a_checkpoint_in_place_of_data(data, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    file = folder / "train-labels-idx1-ubyte"
+    before = file.read_bytes()
+    assert main(["--data", str(folder), "--checkpoint", str(file), "--iterations", "5"]) == 2
+    assert "which holds data" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+# ------------------------------------------------------------------------------- other networks
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--network", "multi-layer", "--hidden", "9,8", "--activation", "sigmoid"],
+        ["--network", "multi-layer", "--dropout", "0.2", "--batch-norm", "--optimizer", "adam"],
+        ["--optimizer", "momentum", "--weight-decay", "0.001", "--hidden", "7"],
+    ],
+    ids=" ".join,
+)
+def test_other_networks(data, tmp_path, capsys, words):
+    options = ["--data", data, "--epochs", 2, "--batch-size", 20, "--seed", 1, "--output", tmp_path]
+    keep = ["--checkpoint", tmp_path / "state", "--resume", "auto"]
+    for _ in range(2):  # the second finds the run done
+        assert main([*map(str, [*words, *options, *keep])]) == 0
+        out = capsys.readouterr().out
+    assert len(accuracies(out)) == 0
+    network = Network.load(tmp_path / "network.npz")
+    assert len(archive.read(tmp_path / "state")["train_loss_list"]) == 30
+    if "--hidden" in words:
+        hidden = [int(n) for n in words[words.index("--hidden") + 1].split(",")]
+        shapes = [network.params[f"W{i + 1}"].shape[1] for i in range(len(hidden))]
+        assert shapes == hidden
+    assert network.weight_decay == (0.001 if "--weight-decay" in words else 0)
+    predict = ["predict", "--data", data, "--network", tmp_path / "network.npz", "--no-plot"]
+    assert main([*map(str, predict)]) == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_a_convolutional_network(data, tmp_path, capsys):
+    words = ["--network", "simple-conv", "--hidden", 6, "--data", data, "--iterations", 30]
+    words += ["--batch-size", 20, "--optimizer", "adam", "--seed", 1, "--output", tmp_path]
+    assert main([*map(str, words)]) == 0
+    assert float(summary(capsys.readouterr().out)["test accuracy"]) > 0.5
+    predict = ["predict", "--data", data, "--network", tmp_path / "network.npz", "--no-plot"]
+    assert main([*map(str, predict)]) == 0
+    assert_picture(tmp_path / "history.png")
+    assert_picture(tmp_path / "filters.png")
+
+
+def test_the_test_files_alone(data, network, tmp_path, capsys):
+    for file in data.glob("t10k-*"):
+        shutil.copy(file, tmp_path)
+    words = ["predict", "--data", tmp_path, "--network", network, "--no-plot"]
+    assert main([*map(str, words)]) == 0
+    assert "accuracy       1.0000" in capsys.readouterr().out
+
+
+def test_several_pictures(network, tmp_path, capsys):
+    images, labels = figures(np.random.default_rng(2), 3)
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image).save(file)
+    assert main([*map(str, ["predict", *files, "--network", network])]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[1]) for line in lines] == labels.tolist()

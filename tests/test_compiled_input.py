@@ -11,6 +11,10 @@ import kernels
 X, W, B = np.ones((3, 4)), np.ones((4, 2)), np.ones(2)
 T, HOT = np.array([0, 1, 3]), np.eye(4)[:3]
 MASK = X > 0
+IMAGES, FILTERS = np.ones((3, 1, 4, 4)), np.ones((2, 1, 1, 1))
+POOLED = np.zeros((3, 1, 2, 2))
+SIZES = {"max_pool_forward": (2, 2, 2), "max_pool_backward": (2, 2, 2)}
+"""Arguments behind the arrays that have to be right."""
 
 
 # These compile in a moment. What a compiled caller of the affine kernels does with shapes that
@@ -68,11 +72,27 @@ def test_wrong_values_from_compiled_code(function, arguments):
 
 
 KINDS = {
+    "adagrad_update": (X, X, X, 0.1),
+    "adam_update": (X, X, X, X, 1, 0.1, 0.9, 0.999),
     "affine_forward": (X, W, B),
     "affine_backward": (np.ones((3, 2)), X, W),
     "affine_backward_params": (np.ones((3, 2)), X, W),
+    "batch_norm_forward": (X, W[:, 0].copy(), W[:, 0].copy()),
+    "batch_norm_inference": (X, *np.ones((4, 4))),
+    "batch_norm_backward": (X, X, *np.ones((3, 4))),
+    "dropout_forward": (X, MASK),
+    "dropout_backward": (X, MASK),
+    "momentum_update": (X, X, X, 0.1, 0.9),
+    "nesterov_update": (X, X, X, 0.1, 0.9),
+    "convolution_forward": (IMAGES, FILTERS, B),
+    "convolution_backward": (np.ones((3, 2, 4, 4)), IMAGES, FILTERS),
+    "convolution_backward_params": (np.ones((3, 2, 4, 4)), IMAGES, FILTERS),
+    "max_pool_forward": (IMAGES,),
+    "max_pool_backward": (POOLED, POOLED.astype(int), IMAGES.shape),
     "relu_forward": (X,),
     "relu_backward": (X, MASK),
+    "rmsprop_update": (X, X, X, 0.1, 0.99),
+    "sgd_update": (X, X, 0.1),
     "sigmoid_forward": (X,),
     "sigmoid_backward": (X, X),
     "softmax": (X,),
@@ -89,13 +109,15 @@ WRONG = {
     "text": lambda a: "text",
     "one dimension more": lambda a: np.asarray(a)[..., None, None],
 }
-ANY_RANK = {"relu_forward", "sigmoid_forward", "softmax"}
+# Arguments that may have any number of dimensions: (X, 1, 1) is a right one, too.
+ANY_RANK = {("relu_forward", 0), ("sigmoid_forward", 0), ("softmax", 0)}
+ANY_RANK |= {("batch_norm_forward", 0), ("batch_norm_inference", 0)}
 CASES = [
     pytest.param(name, i, wrong, id=f"{name}-{i}-{wrong}")
     for name, arguments in KINDS.items()
     for i in range(len(arguments))
     for wrong in WRONG
-    if not (name in ANY_RANK and wrong == "one dimension more")
+    if not ((name, i) in ANY_RANK and wrong == "one dimension more")
 ]
 
 
@@ -109,13 +131,14 @@ def test_wrong_kinds_from_compiled_code(name, i, wrong):
     arguments = list(KINDS[name])
     arguments[i] = WRONG[wrong](arguments[i])
     with pytest.raises(TypingError, match=EXPECTED_GOT):
-        compiled(getattr(kernels, name))(*arguments)
+        compiled(getattr(kernels, name))(*arguments, *SIZES.get(name, ()))
 
 
 def test_scalars_from_compiled_code():
+    assert set(KINDS) == set(kernels.__all__)
     for name, arguments in KINDS.items():
         with pytest.raises(TypingError, match=EXPECTED_GOT):
-            compiled(getattr(kernels, name))(1.0, *arguments[1:])
+            compiled(getattr(kernels, name))(1.0, *arguments[1:], *SIZES.get(name, ()))
     with pytest.raises(TypingError, match=r"expected x \(\.\.\., C\).* got"):
         softmax(np.array(1.0))
     with pytest.raises(TypingError, match="expected integer class indices, got"):

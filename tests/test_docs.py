@@ -7,8 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-import browser
 import pytest
+from support import browser
 
 import kernels
 import net

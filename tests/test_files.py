@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd import outcome
+from support.argument_strategies import outcome
 
 from net import SGD, History, TwoLayerNet, archive, checkpoint, train
 from net.random_state import get_state

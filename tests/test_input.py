@@ -1,11 +1,12 @@
 """Whatever a kernel or layer is handed: NumPy's answer, or an error that says what was expected."""
 
 import naive
+import naive_convolution
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd import (
+from support.argument_strategies import (
     COMMON,
     WRONG,
     Call,
@@ -56,6 +57,52 @@ def affine_backward(dout, x, W):
 def affine_backward_params(dout, x, W):
     results = affine_backward(dout, x, W)
     return results and results[1:]
+
+
+def convolution_shapes(x, W):
+    """Whether images and filters fit together, with stride 1 and no pad."""
+    if not (x.ndim == W.ndim == 4 and x.shape[1] == W.shape[1] and min(W.shape[2:]) > 0):
+        return False
+    return all(n >= f for n, f in zip(x.shape[2:], W.shape[2:], strict=True))
+
+
+def convolution_forward(x, W, b):
+    if (arrays := real_arrays(x, W, b)) is None:
+        return None
+    x, W, b = arrays
+    if not convolution_shapes(x, W) or b.shape not in ((), W.shape[:1]):
+        return None
+    x, W, b = (cast(a, kind(W)) for a in (x, W, b))
+    results = (naive_convolution.convolution_forward(*a) for a in ((x, W, b), map(abs, (x, W, b))))
+    return [tuple(results)]
+
+
+def convolution_backward(dout, x, W):
+    if (arrays := real_arrays(dout, x, W)) is None:
+        return None
+    dout, x, W = arrays
+    if not convolution_shapes(x, W):
+        return None
+    out = (n - f + 1 for n, f in zip(x.shape[2:], W.shape[2:], strict=True))
+    if dout.shape != (x.shape[0], W.shape[0], *out):
+        return None
+    dout, x, W = (cast(a, kind(W)) for a in (dout, x, W))
+    results = naive_convolution.convolution_backward(dout, x, W)
+    magnitudes = naive_convolution.convolution_backward(abs(dout), abs(x), abs(W))
+    return list(zip(results, magnitudes, strict=True))
+
+
+def convolution_backward_params(dout, x, W):
+    results = convolution_backward(dout, x, W)
+    return results and results[1:]
+
+
+def max_pool_forward(x):
+    x = right(x)
+    if x is None or x.ndim != 4 or x.shape[2] < 1 or x.shape[3] < 2:
+        return None
+    out = naive_convolution.max_pool_forward(cast(x, kind(x)), 1, 2, 1)[0]
+    return [(out, abs(out))]
 
 
 def elementwise(function):
@@ -121,6 +168,81 @@ def cross_entropy_backward(y, t, dout):
     return [(dx.astype(y.dtype), size)]
 
 
+def dropout(x, mask):
+    x, booleans = right(x), right(mask)
+    if x is None or booleans is None or booleans.dtype != bool or x.shape != booleans.shape:
+        return None
+    out = cast(x, kind(x)) * booleans
+    return [(out, abs(out))]
+
+
+def batch_norm_arguments(x, gamma, *vectors):
+    """What the arguments mean, in float64, and the dtype of the results; or None."""
+    if (arrays := real_arrays(x, gamma, *vectors)) is None:
+        return None
+    x, gamma, *vectors = arrays
+    if x.ndim < 2 or gamma.shape not in ((x.shape[1],), (int(np.prod(x.shape[1:])),)):
+        return None
+    if any(v.shape != gamma.shape for v in vectors):
+        return None
+    dtype = kind(gamma)
+    return [cast(cast(a, dtype), np.float64) for a in (x, gamma)], vectors, dtype
+
+
+def magnitude(gamma, std, *factors):
+    """Of a product, as far as rounding goes; nothing is said where it is not finite."""
+    size = np.max(np.abs(gamma), initial=0) / np.min(std, initial=1)
+    for factor in factors:
+        size = size * np.max(abs(factor), initial=1e-3)
+    return size if np.isfinite(size) else np.inf
+
+
+def batch_norm_forward(x, gamma, beta):
+    if (found := batch_norm_arguments(x, gamma, beta)) is None or found[0][0].size == 0:
+        return None
+    (x, gamma), (beta,), dtype = found
+    beta = cast(cast(beta, dtype), np.float64)
+    out, mean, var = naive.batch_norm_forward(x, gamma, beta)
+    size = magnitude(gamma, np.sqrt(var + 1e-6), x) + magnitude([1], [1], beta)
+    whole = magnitude([1], [1], x)
+    return [(cast(out, dtype), size), (mean, whole), (var, whole**2)]
+
+
+def batch_norm_inference(x, gamma, beta, mean, var):
+    if (found := batch_norm_arguments(x, gamma, beta, mean, var)) is None:
+        return None
+    (x, gamma), (beta, *statistics), dtype = found
+    beta, mean, var = (
+        cast(cast(beta, dtype), np.float64),
+        *(cast(a, np.float64) for a in statistics),
+    )
+    if x.size == 0:
+        return [(np.empty(x.shape, dtype), np.empty(x.shape))]
+    out = naive.batch_norm_inference(x, gamma, beta, mean, var)
+    size = magnitude(gamma, np.sqrt(var + 1e-6), x) + magnitude(gamma, np.sqrt(var + 1e-6), mean)
+    return [(cast(out, dtype), size + magnitude([1], [1], beta))]
+
+
+def batch_norm_backward(dout, x, gamma, mean, var):
+    """The formula of the documentation, for any mean and variance."""
+    if (found := batch_norm_arguments(x, gamma, mean, var)) is None or found[0][0].size == 0:
+        return None
+    (x, gamma), statistics, dtype = found
+    mean, var = (cast(a, np.float64) for a in statistics)
+    if (dout := right(dout)) is None or dout.shape != x.shape:
+        return None
+    dout, back = naive.by_feature(cast(cast(dout, dtype), np.float64), len(gamma))
+    columns, _ = naive.by_feature(x, len(gamma))
+    std = np.sqrt(var + 1e-6)
+    n, xn = len(columns), (columns - mean) / std
+    dbeta, dgamma = dout.sum(axis=0), np.sum(dout * xn, axis=0)
+    dx = gamma / std * (dout - dbeta / n - xn * dgamma / n)
+    far = abs(x).max() + abs(mean).max()
+    sizes = magnitude(gamma, std**3, dout, far, far) * n, magnitude(1 / std, std**0, dout, far) * n
+    results = zip((back(dx), dgamma, dbeta), (*sizes, magnitude([n], [1], dout)), strict=True)
+    return [(cast(a, dtype), size) for a, size in results]
+
+
 # ---------------------------------------------------------------- kernels
 MAKERS = {"mask": mask, "t": targets, "dout": scale}
 KERNELS = {
@@ -129,11 +251,35 @@ KERNELS = {
     "affine_backward_params": Call(
         kernels.affine_backward_params, ("NM", "ND", "DM"), affine_backward_params
     ),
+    "convolution_forward": Call(
+        kernels.convolution_forward, ("NC1D", "MC11", "M"), convolution_forward
+    ),
+    "convolution_backward": Call(
+        kernels.convolution_backward, ("NM1D", "NC1D", "MC11"), convolution_backward
+    ),
+    "convolution_backward_params": Call(
+        kernels.convolution_backward_params, ("NM1D", "NC1D", "MC11"), convolution_backward_params
+    ),
+    "max_pool_forward": Call(
+        lambda x: kernels.max_pool_forward(x, 1, 2, 1)[0], ("NC1D",), max_pool_forward
+    ),
     "relu_forward": Call(kernels.relu_forward, ("ND",), elementwise(relu_forward)),
     "relu_backward": Call(kernels.relu_backward, ("ND", "mask"), relu_backward),
     "sigmoid_forward": Call(kernels.sigmoid_forward, ("ND",), elementwise(naive.sigmoid_forward)),
     "sigmoid_backward": Call(
         kernels.sigmoid_backward, ("ND", "ND"), elementwise(naive.sigmoid_backward)
+    ),
+    "dropout_forward": Call(kernels.dropout_forward, ("ND", "mask"), dropout),
+    "dropout_backward": Call(kernels.dropout_backward, ("ND", "mask"), dropout),
+    "batch_norm_forward": Call(kernels.batch_norm_forward, ("ND", "D", "D"), batch_norm_forward),
+    "batch_norm_forward of images": Call(
+        kernels.batch_norm_forward, ("NCDM", "C", "C"), batch_norm_forward
+    ),
+    "batch_norm_inference": Call(
+        kernels.batch_norm_inference, ("ND", "D", "D", "D", "D"), batch_norm_inference
+    ),
+    "batch_norm_backward": Call(
+        kernels.batch_norm_backward, ("ND", "ND", "D", "D", "D"), batch_norm_backward
     ),
     "softmax": Call(kernels.softmax, ("NDC",), softmax),
     "cross_entropy": Call(kernels.softmax_cross_entropy_forward, ("NC", "t"), cross_entropy),
@@ -156,10 +302,24 @@ RIGHT = {
     "affine_forward": (np.ones((4, 3)), np.ones((3, 2)), np.ones(2)),
     "affine_backward": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
     "affine_backward_params": (np.ones((4, 2)), np.ones((4, 3)), np.ones((3, 2))),
+    "convolution_forward": (np.ones((4, 3, 2, 2)), np.ones((2, 3, 1, 1)), np.ones(2)),
+    "convolution_backward": (
+        *(np.ones((4, 2, 2, 2)), np.ones((4, 3, 2, 2)), np.ones((2, 3, 1, 1))),
+    ),
+    "convolution_backward_params": (
+        *(np.ones((4, 2, 2, 2)), np.ones((4, 3, 2, 2)), np.ones((2, 3, 1, 1))),
+    ),
+    "max_pool_forward": (np.ones((4, 3, 2, 2)),),
     "relu_forward": (np.ones((4, 3)),),
     "relu_backward": (np.ones((4, 3)), np.ones((4, 3), bool)),
     "sigmoid_forward": (np.ones((4, 3)),),
     "sigmoid_backward": (np.ones((4, 3)), np.ones((4, 3))),
+    "dropout_forward": (np.ones((4, 3)), np.ones((4, 3), bool)),
+    "dropout_backward": (np.ones((4, 3)), np.ones((4, 3), bool)),
+    "batch_norm_forward": (np.ones((4, 3)), np.ones(3), np.ones(3)),
+    "batch_norm_forward of images": (np.ones((4, 3, 2, 2)), np.ones(3), np.ones(3)),
+    "batch_norm_inference": (np.ones((4, 3)), *np.ones((4, 3))),
+    "batch_norm_backward": (np.ones((4, 3)), np.ones((4, 3)), *np.ones((3, 3))),
     "softmax": (np.ones((4, 3)),),
     "cross_entropy": (np.ones((4, 3)), np.arange(4) % 3),
     "cross_entropy_backward": (np.ones((4, 3)), np.arange(4) % 3, 1.0),
@@ -187,6 +347,41 @@ def test_numbers_that_float32_cannot_hold_are_infinite(dtype):
     assert layer.forward(one) == np.inf
     layer.backward(large)
     assert layer.dW == layer.db == np.inf
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("order", [">", "<"])
+def test_float32_of_either_byte_order_gives_float32(order):
+    x, mask = np.ones((4, 3), f"{order}f4"), np.ones((4, 3), bool)
+    row = x[0].copy()
+    for result in (
+        kernels.affine_forward(x, x.T.copy(), np.ones(4, x.dtype)),
+        *kernels.relu_forward(x)[:1],
+        kernels.relu_backward(x, mask),
+        kernels.sigmoid_forward(x),
+        kernels.sigmoid_backward(x, x),
+        kernels.dropout_forward(x, mask),
+        kernels.batch_norm_forward(x, row, row)[0],
+        kernels.softmax(x),
+        kernels.softmax_cross_entropy_forward(x, np.arange(4) % 3)[1],
+        kernels.softmax_cross_entropy_backward(x, np.arange(4) % 3),
+    ):
+        assert result.dtype == np.float32
+        assert result.dtype.isnative
+
+
+def test_conversions_raise_no_floating_point_errors():
+    """Whatever the caller asked of NumPy: what float32 cannot hold becomes 0 or infinite."""
+    one, row = np.ones((2, 2), np.float32), np.ones(2, np.float32)
+    with np.errstate(all="raise"):
+        for number in (1e-40, 1e-300, 1e300, np.nan, np.inf):
+            x = np.full((2, 2), number)
+            for kind in (np.float64, np.longdouble, ">f8"):
+                kernels.affine_forward(x.astype(kind), one, row)
+                kernels.sigmoid_backward(x.astype(kind), one)
+                kernels.batch_norm_forward(x.astype(kind), row, row)
+                kernels.sgd_update(one.copy(), x.astype(kind), 0.1)
+        kernels.softmax_cross_entropy_forward(one, np.full((2, 2), 1e-300))
 
 
 # ---------------------------------------------------------------- layers

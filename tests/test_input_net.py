@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd import COMMON, arguments, cast, outcome, right, right_targets, snapshot, targets
+from support.argument_strategies import (
+    COMMON,
+    arguments,
+    cast,
+    outcome,
+    right,
+    right_targets,
+    snapshot,
+    targets,
+)
 
 from net import (
     SGD,

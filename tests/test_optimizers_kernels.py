@@ -5,7 +5,7 @@ import numba
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
-from odd import swapped
+from support.argument_strategies import swapped
 
 import kernels
 from kernels import optimizers
@@ -189,12 +189,9 @@ def test_arrays_of_the_other_byte_order(rng, rule, dtype):
     check([a.astype(dtype) for a in other], expected)
 
 
-@pytest.mark.small
-@pytest.mark.parametrize("size", [9, pytest.param(LARGE, marks=[])])
+@pytest.mark.parametrize("size", [pytest.param(9, marks=pytest.mark.small), LARGE])
 def test_a_gradient_that_is_also_changed(rng, rule, size, dtype):
     """As in NumPy, where the right side is computed before the left one is changed."""
-    if numba.config.DISABLE_JIT and size == LARGE:
-        pytest.skip("long as plain Python")
     memory, _, *states = make(rng, rule, (size + 1,), dtype)
     states = [s[:-1] for s in states]
     for p, g in ((memory[1:], memory[:-1]), (memory[:-1], memory[1:]), (memory[1:],) * 2):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.processes import PYTHONPATH
 
 from net import TwoLayerNet
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(MPIEXEC is None, reason="needs mpiexec: pip inst
 
 
 def environment(threads):
-    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    variables = {**os.environ, "PYTHONPATH": PYTHONPATH}
     variables.pop("NUMBA_NUM_THREADS", None)
     return {**variables, "NUMBA_NUM_THREADS": threads} if threads else variables
 
@@ -41,16 +42,16 @@ def mpiexec(ranks, *arguments, limit=120, threads="1", cwd=ROOT):
     )  # fmt: skip
 
 
-def on_ranks(ranks, *arguments, **options):
-    """Return what a function of `tests.on_ranks` prints."""
-    done = mpiexec(ranks, "-m", "tests.on_ranks", *arguments, **options)
+def mpi_program(ranks, *arguments, **options):
+    """Return what a function of `support.mpi_program` prints."""
+    done = mpiexec(ranks, "-m", "support.mpi_program", *arguments, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_the_same_as_one_process(ranks):
-    for name, seen in on_ranks(ranks, "same").items():
+    for name, seen in mpi_program(ranks, "same").items():
         assert seen.pop("difference") < (1e-4 if name == "float32" else 1e-9), name
         assert all(seen.values()), (name, seen)
 
@@ -58,7 +59,7 @@ def test_the_same_as_one_process(ranks):
 # ---------------------------------------------------------------------------------------- failures
 @pytest.fixture(scope="module", params=[2, 3])
 def errors(request, tmp_path_factory):
-    return on_ranks(request.param, "errors", tmp_path_factory.mktemp("errors"))
+    return mpi_program(request.param, "errors", tmp_path_factory.mktemp("errors"))
 
 
 @pytest.mark.parametrize(
@@ -175,18 +176,18 @@ def test_a_failure_leaves_nothing_behind(errors):
 @pytest.mark.parametrize("how", ["raised", "killed"])
 def test_the_job_ends_and_leaves_a_checkpoint(tmp_path, how):
     file = tmp_path / "state.npz"
-    done = mpiexec(2, "-m", "tests.on_ranks", "uncaught", file, how)  # before the time limit
+    done = mpiexec(2, "-m", "support.mpi_program", "uncaught", file, how)  # before the time limit
     assert done.returncode != 0
     if how == "raised":
         assert "ValueError: uncaught" in done.stderr
         assert "ValueError: rank 1: uncaught" in done.stderr
     TwoLayerNet.load(file)
-    measured, *_ = on_ranks(3, "checkpointed", file, 110, "resume")
+    measured, *_ = mpi_program(3, "checkpointed", file, 110, "resume")
     assert len(measured[0]) == 110
 
 
 def test_an_error_of_mpi_aborts(tmp_path):
-    done = mpiexec(2, "-m", "tests.on_ranks", "torn")
+    done = mpiexec(2, "-m", "support.mpi_program", "torn")
     assert done.returncode != 0
     assert "MPI.Exception" in done.stderr or "mpi4py.MPI.Exception" in done.stderr
 
@@ -194,11 +195,11 @@ def test_an_error_of_mpi_aborts(tmp_path):
 # ---------------------------------------------------------------------------------------- resume
 def test_resume_on_another_number_of_ranks(tmp_path):
     file = tmp_path / "state.npz"
-    on_ranks(3, "checkpointed", file, 20)
-    on_ranks(2, "checkpointed", file, 40, "resume")
-    on_ranks(1, "checkpointed", file, 60, "resume", "alone")
-    seen, evaluated, weights = on_ranks(4, "checkpointed", file, 80, "resume")
-    whole = on_ranks(1, "checkpointed", tmp_path / "whole.npz", 80, "alone")
+    mpi_program(3, "checkpointed", file, 20)
+    mpi_program(2, "checkpointed", file, 40, "resume")
+    mpi_program(1, "checkpointed", file, 60, "resume", "alone")
+    seen, evaluated, weights = mpi_program(4, "checkpointed", file, 80, "resume")
+    whole = mpi_program(1, "checkpointed", tmp_path / "whole.npz", 80, "alone")
     np.testing.assert_allclose(seen[0], whole[0][0], rtol=1e-9)
     assert seen[1:] == whole[0][1:]
     assert evaluated == whole[1]
@@ -207,16 +208,16 @@ def test_resume_on_another_number_of_ranks(tmp_path):
 
 # ---------------------------------------------------------------------------------------- manners
 def test_ranks_share_the_cores():
-    seen, cores = on_ranks(2, "threads", threads=None)
+    seen, cores = mpi_program(2, "threads", threads=None)
     for before, used, after in seen:
         assert before == after == cores
         assert used == [[max(1, cores // 2), 3]]
-    seen, _ = on_ranks(2, "threads", threads=str(cores))
+    seen, _ = mpi_program(2, "threads", threads=str(cores))
     assert all(used == [[cores, 3]] for _, used, _ in seen), "as chosen by the user"
 
 
 def test_one_rank_speaks():
-    done = mpiexec(2, "-m", "tests.on_ranks", "progress")
+    done = mpiexec(2, "-m", "support.mpi_program", "progress")
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split("\n")) == {"called on 0", ""}
     lines = re.findall(r"^iteration (\d+): loss", done.stderr, re.MULTILINE)

@@ -98,7 +98,6 @@ def test_dropout_shapes(rng, shape, dtype):
     np.testing.assert_array_equal(x, kept)
 
 
-@pytest.mark.small
 def test_dropout_nan_and_infinity(dtype):
     x = np.array([np.nan, np.inf, -np.inf, -0.0, -1.0, 1.0] * 2, dtype)
     mask = np.arange(12) < 6

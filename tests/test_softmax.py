@@ -1,5 +1,9 @@
 """``kernels.softmax``: probabilities and cross-entropy against plain NumPy."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import hypothesis.extra.numpy as hnp
 import naive
 import numba
@@ -295,6 +299,84 @@ def test_numerical_gradient(rng, kind):
     expected = naive.numerical_gradient(lambda x: softmax_cross_entropy_forward(x, t)[0], x)
     # h**2 / 6 times a third derivative below 1: 2e-9 at most
     np.testing.assert_allclose(softmax_cross_entropy_backward(y, t), expected, atol=1e-8)
+
+
+# ---------------------------------------------------------------- numbers
+@pytest.mark.parametrize("classes", [100_000, 1_000_003])
+def test_many_nearly_equal_classes(rng, classes):
+    """A sum in float32 would lose three digits here; what is left is the rounding of each term."""
+    x = (1 + 1e-3 * rng.standard_normal((2, classes))).astype(np.float32)
+    expected = naive.softmax(x.astype(np.float64))
+    np.testing.assert_allclose(softmax(x), expected, rtol=5e-7)
+    np.testing.assert_allclose(softmax(x).astype(np.float64).sum(axis=1), 1, rtol=2e-7)
+    loss, y = softmax_cross_entropy_forward(x, np.array([0, classes - 1]))
+    np.testing.assert_allclose(y, expected, rtol=5e-7)
+    expected_loss = naive.softmax_cross_entropy_forward(x.astype(float), np.array([0, classes - 1]))
+    np.testing.assert_allclose(loss, expected_loss[0], rtol=1e-6)
+
+
+# ---------------------------------------------------------------- a race
+RACE = """
+import sys, threading
+import numba, numpy as np
+from kernels import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+
+@numba.njit(nogil=True)
+def compiled_forward(x, t):
+    return softmax_cross_entropy_forward(x, t)
+
+@numba.njit(nogil=True)
+def compiled_backward(x, t):
+    return softmax_cross_entropy_backward(x, t)
+
+# Another thread makes the last label right and wrong in turn, without ever holding the GIL.
+@numba.njit(nogil=True)
+def meddle(t, stop):
+    turns = 0
+    while stop[0] == 0:
+        t[-1] = 10**13 if turns % 2 else 1
+        turns += 1
+    return turns
+
+numba.set_num_threads(1)
+x = np.zeros((20_000, 4), np.float32)
+t, stop = np.zeros(len(x), np.int64), np.zeros(1, np.int64)
+functions = [
+    softmax_cross_entropy_forward, softmax_cross_entropy_backward, compiled_forward,
+    compiled_backward,
+]
+for f in functions:
+    f(x, t)
+stop[0] = 1
+meddle(t, stop)
+stop[0] = 0
+thread = threading.Thread(target=meddle, args=(t, stop))
+thread.start()
+outcomes = {"right": 0, "refused": 0}
+for k in range(2000):
+    try:
+        functions[k % 4](x, t)
+        outcomes["right"] += 1
+    except ValueError as error:
+        assert "expected class indices from 0 to" in str(error)
+        outcomes["refused"] += 1
+stop[0] = 1
+thread.join()
+print(outcomes)
+assert min(outcomes.values()) > 20, outcomes
+"""
+
+
+def test_labels_that_another_thread_changes_meanwhile():
+    """They are checked and used as one copy: a wrong label cannot slip in between."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RACE],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr[-2000:])
 
 
 # ---------------------------------------------------------------- from compiled code

@@ -1,6 +1,8 @@
 """What a network is survives `save` and `load`; what is not known is told in words."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -228,3 +230,18 @@ def test_layers_by_number():
     assert network.layers[-1] is network.layers["out"]
     with pytest.raises(IndexError):
         network.layers[4]
+
+
+@pytest.mark.parametrize("copy", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
+def test_copies_are_independent(network, copy):
+    x, t = batch()
+    if network.params:
+        network.gradient(x, t)
+    before = network.predict(x)
+    twin = copy(network)
+    for value in network.params.values():
+        value[...] = np.nan
+    np.testing.assert_array_equal(twin.predict(x), before)
+    if network.params:
+        assert np.isfinite(twin.loss(x, t))
+        assert all(np.isfinite(grad).all() for grad in twin.gradient(x, t).values())

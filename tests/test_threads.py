@@ -1,13 +1,14 @@
 """Threads, forks and parallel loops of a user's own: right, and neither dead nor hanging.
 
-Each runs in a process of its own (`scenarios.py`), under each threading layer that Numba has here.
+Each runs in a process of its own (`support.thread_scenarios`), under each threading layer that
+Numba has here.
 """
 
 import os
 from functools import cache
 
 import pytest
-from processes import run
+from support.processes import run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs fork and process groups")
 
@@ -30,7 +31,7 @@ def layer(request, tmp_path_factory):
 def expect_right(layer, scenario, folder, **environment):
     """See that all results of a scenario were right, and return what it printed."""
     environment |= {"NUMBA_THREADING_LAYER": layer}
-    status, output = run(folder, "tests/scenarios.py", scenario, layer, **environment)
+    status, output = run(folder, "-m", "support.thread_scenarios", scenario, layer, **environment)
     assert status == 0, output
     lines = output.splitlines()
     assert "right" in lines, output

@@ -10,7 +10,13 @@ import pytest
 TESTS = Path(__file__).parent
 
 
-def run_tests(*selection, names=("affine", "activations", "softmax"), **environment):
+KERNELS = (
+    *("affine", "activations", "softmax", "operation", "optimizers_kernels"),
+    *("regularisation_kernels", "convolution", "pooling"),
+)
+
+
+def run_tests(*selection, names=KERNELS, **environment):
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection),
@@ -52,9 +58,21 @@ FIRST_CALLS = {
     "relu_backward": "from kernels.relu import *; relu_backward(x, x > 0)",
     "sigmoid_forward": "from kernels.sigmoid import *; sigmoid_forward(x)",
     "sigmoid_backward": "from kernels.sigmoid import *; sigmoid_backward(x, x)",
+    "dropout": "from kernels.dropout import *; dropout_forward(x, x > 0)",
+    "batch_norm": "from kernels.batch_norm import *; batch_norm_forward(x, x[0], x[0])",
+    "adam": "from kernels import *; adam_update(x, x, 0 * x, 0 * x, 1, 0.1, 0.9, 0.999)",
     "softmax": "from kernels.softmax import *; softmax(x)",
     "loss": "from kernels.softmax import *; softmax_cross_entropy_forward(x, x)",
     "loss_backward": "from kernels.softmax import *; softmax_cross_entropy_backward(x, x)",
+    "convolution_forward": (
+        "from kernels.convolution import *; "
+        "convolution_forward(x[None, None], x[:3, None, None], 0)"
+    ),
+    "convolution_backward": (
+        "from kernels.convolution import *; "
+        "convolution_backward(x[None, None], x[None, None], x[:1, None, :1, :1])"
+    ),
+    "max_pool_forward": ("from kernels.pooling import *; max_pool_forward(x[None, None], 2, 2, 2)"),
     "njit": (
         "import numba; from kernels.relu import relu_forward; "
         "numba.njit(lambda x: relu_forward(x)[0])(x)"

@@ -37,9 +37,10 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
     from net import load_mnist, train
 
     file, picture = options.output / "network.npz", options.output / "history.png"
+    filters_picture = options.output / "filters.png"
     clock = _Clock()
     with group.errors_on_all_ranks():
-        _check(options, file, picture)
+        _check(options, [file, picture, filters_picture])
         set_threads(options.threads)
         clock.lap("import")
         if is_terminal(sys.stderr) and group.is_rank_zero:
@@ -78,6 +79,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
             resume = checkpoint.exists()
         resumed = checkpoint if resume and group.is_rank_zero else None
         reporter = _Reporter(iterations, resumed)
+        filters = _first_filters(network)
         for path in (file, picture, checkpoint):
             if path is not None and group.is_rank_zero:
                 check_output(path)
@@ -138,10 +140,24 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
     if not options.no_plot:
         history.plot(picture)
         print_result("picture", picture)
+        if filters is not None:
+            from net import plot_filters
+
+            after = _first_filters(network)
+            plot_filters({"before training": filters, "after training": after}, filters_picture)
+            print_result("filters", filters_picture)
     return status
 
 
-def _check(options: argparse.Namespace, file: Path, picture: Path) -> None:
+def _first_filters(network: Any) -> Any:
+    """Return a copy of the first layer's filters, or None where it is no convolution."""
+    from net import Convolution
+
+    first = network.layers[0]
+    return first.W.copy() if isinstance(first, Convolution) else None
+
+
+def _check(options: argparse.Namespace, written: list[Path]) -> None:
     """Check options beside each other."""
     check_options(options)
     if options.checkpoint is None:
@@ -149,7 +165,7 @@ def _check(options: argparse.Namespace, file: Path, picture: Path) -> None:
             raise ValueError("argument --resume: expected --checkpoint FILE beside it, got none")
         return
     checkpoint = os.path.realpath(options.checkpoint)
-    for other in (file, picture):
+    for other in written:
         if checkpoint == os.path.realpath(other):
             raise ValueError(
                 f"argument --checkpoint: expected a file of its own, got {options.checkpoint}, "

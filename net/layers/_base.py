@@ -91,6 +91,13 @@ class Later:
             self._value, self._compute = self._compute(), None
         return self._value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_is, (self.value,)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
 
 class MaybeLater:
     """An attribute of a layer to which a `Later` may be assigned: reading it gives the value."""

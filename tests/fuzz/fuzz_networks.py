@@ -18,7 +18,7 @@ from pathlib import Path
 import atheris
 
 READERS = [
-    *("net.archive", "net.checkpoint", "net.two_layer_net"),
+    *("net.archive", "net.checkpoint", "net.structure", "net.optimizer", "net.random_state"),
     *("numpy.lib._format_impl", "zipfile"),
 ]
 with atheris.instrument_imports(include=READERS):
@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=READERS):
 
     import numpy as np
 
-    from net import History, TwoLayerNet, checkpoint
+    from net import Adam, History, MultiLayerNetExtend, Network, checkpoint
 
 FOLDER = tempfile.TemporaryDirectory(prefix="njitnet-fuzz-")
 FILE = Path(FOLDER.name, "input.npz")
@@ -36,10 +36,16 @@ GENERATORS = [np.random.RandomState, np.random.default_rng]
 
 def whole(generator: type) -> bytes:
     """Return a checkpoint as it should be."""
-    network = TwoLayerNet(3, 2, 2, rng=0)
+    network, adam = make(), Adam()
+    adam.update(network.params, network.gradient(np.eye(3), np.array([0, 1, 1])))
     history = History([1.5, 0.5], [0.25], [0.75], [0])
-    checkpoint.write(FILE, network, history, generator(0), SETTINGS)
+    checkpoint.write(FILE, network, adam, history, {"batches": generator(0)}, SETTINGS)
     return FILE.read_bytes()
+
+
+def make() -> MultiLayerNetExtend:
+    """Return a network with buffers and options."""
+    return MultiLayerNetExtend(3, [2], 2, use_dropout=True, use_batchnorm=True, rng=0)
 
 
 WHOLE = [whole(generator) for generator in GENERATORS]
@@ -67,14 +73,14 @@ def read(data: bytes) -> None:
         content = file.getvalue()
     FILE.write_bytes(content)
     try:
-        network = TwoLayerNet.load(FILE)
-        assert network.params["W1"].nbytes <= len(content)
+        network = Network.load(FILE)
+        assert sum(value.nbytes for value in network.params.values()) <= 3 * len(content)
     except ValueError:
         pass
-    network, random = TwoLayerNet(3, 2, 2, rng=0), GENERATORS[kind](0)
+    network, random = make(), GENERATORS[kind](0)
     history = History()
     try:
-        checkpoint.restore(FILE, network, history, random, SETTINGS)
+        checkpoint.restore(FILE, network, Adam(), history, {"batches": random}, SETTINGS)
     except ValueError:
         assert history == History()
         return

@@ -1,4 +1,4 @@
-"""Runs Python in a process of its own, to its end or to a time limit."""
+"""Run Python in a process of its own, to its end or to a time limit."""
 
 import os
 import signal
@@ -9,11 +9,12 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # the packages, and `support`
 
 # NumPy's BLAS, against which results are held, stops its threads at a fork: a product that is
 # under way in another thread is then wrong, or waits for ever.
-ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "4", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "4", "PYTHONPATH": PYTHONPATH}
 
 
 def run(folder, *command, limit=280, **environment):

@@ -1,5 +1,6 @@
-"""What `test_threads.py` runs in processes of their own: ``scenarios.py NAME LAYER``.
+"""Programs that `test_threads` runs in processes of their own.
 
+``python -m support.thread_scenarios NAME LAYER``, with `tests` among the paths of Python.
 Each names what it begins, and ends with status 0 and the line "right" if all results were.
 """
 
@@ -12,17 +13,13 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 
+import naive
 import numba
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-import callers
-import naive
+from support import user_kernels
 
 import kernels
-from kernels.sparse import panel_units
 from net import Affine, Relu, Sigmoid, SoftmaxWithLoss, TwoLayerNet, train
 
 THREADS = 8
@@ -99,8 +96,8 @@ def inside_prange():
     x = rng.standard_normal((6, 400, 100))
     W, b = rng.standard_normal((100, 40)), rng.standard_normal(40)
     for _ in range(10):
-        rectified, probable = callers.activations(x)
-        sums = callers.affine(x, W, b)
+        rectified, probable = user_kernels.activations(x)
+        sums = user_kernels.affine(x, W, b)
     for i in range(len(x)):
         assert digest(rectified[i]) == digest(kernels.relu_forward(x[i])[0])
         assert digest(probable[i]) == digest(kernels.softmax(x[i]))
@@ -115,14 +112,14 @@ def beside_prange():
     def loop():
         results = set()
         while not stop.is_set():
-            results.add(digest(*callers.activations(x)))
+            results.add(digest(*user_kernels.activations(x)))
         return results
 
     with ThreadPoolExecutor(4) as pool:
         loops = pool.submit(loop)
         found = list(pool.map(work, range(8)))
         stop.set()
-        assert loops.result() == {digest(*callers.activations(x))}
+        assert loops.result() == {digest(*user_kernels.activations(x))}
     same(found, range(8))
 
 
@@ -199,23 +196,30 @@ def fork_in_training():
 
 
 # ---------------------------------------------------------------- bits
+class OwnSigmoid(Sigmoid):
+    """Makes of the network one that is trained by its layers."""
+
+
 def bits():
     """Print what training gives, by each way of doing it, twice in a row."""
     rng = np.random.default_rng(0)
-    x = rng.random((200, 40)) * (rng.random((200, 40)) < 0.3)
+    images = {
+        "sparse": rng.random((200, 300)) * (rng.random((200, 300)) < 0.2),
+        "dense": rng.random((200, 300)),
+        "layers": rng.random((200, 300)),
+    }
     t = np.eye(10)[rng.integers(0, 10, 200)]
     for dtype, way in product(("float32", "float64"), ("sparse", "dense", "layers")):
         for _ in range(2):
-            # The hidden units fill eight panels, so that each of eight threads has a part.
-            network = TwoLayerNet(40, 8 * panel_units(np.dtype(dtype)), 10, dtype=dtype, rng=1)
+            x = images[way]
+            network = TwoLayerNet(300, 70, 10, dtype=dtype, rng=1)
             if way == "layers":
-                network.layers["Relu1"] = Sigmoid()
+                network.layers["Relu1"] = OwnSigmoid()
             sizes = {"iterations": 10 if way == "layers" else 90, "batch_size": 40}
-            history = train(network, x, t, x, t, rng=2, sparse=way == "sparse", **sizes)
+            history = train(network, x, t, x, t, rng=2, **sizes)
             lists = history.train_loss_list, history.train_acc_list, history.test_acc_list
             print(dtype, way, digest(*network.params.values(), *lists), sep="\t")
-            if way != "layers":
-                assert max(history.threads) == numba.get_num_threads()
+            assert max(history.threads) == numba.get_num_threads()
 
 
 SCENARIOS = {

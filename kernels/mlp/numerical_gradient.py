@@ -1,4 +1,4 @@
-"""Numerical gradient of the lecture's network: the true loss at every shifted parameter.
+"""Numerical gradient of the two-layer ReLU network: the loss itself at every shifted parameter.
 
 Shifting one parameter changes the output of one unit only, so what is computed anew is what that
 unit reaches: for a weight of the first layer, the logits of those examples whose input is not
@@ -66,22 +66,22 @@ def two_layer_numerical_gradient(
     )
     _first_layer(starts, places, values, before, W2, logits, softmax(logits), targets, step, first)
     units = np.hstack((hidden, np.ones((x.shape[0], 1))))
-    _second_layer(units, softmax(logits), targets, step, second)
+    _second_layer(units, logits, softmax(logits), targets, step, second)
     return first.T[:-1].copy(), first.T[-1].copy(), second[:-1], second[-1]
 
 
-SMALL = 2.0**-8
-"""Shifts of a logit up to this are put into the series of `_grown` and `_log_grown`."""
+SERIES_LIMIT = 2.0**-8
+"""Shifts of a logit up to this are put into the series of `_expm1_series` and `_log1p_series`."""
 
 
 @njit(nogil=True)
-def _grown(z):
+def _expm1_series(z):
     """``exp(z) - 1`` for a small z, to rounding."""
     return z * (1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6 * (1 + z / 7))))))
 
 
 @njit(nogil=True)
-def _log_grown(y):
+def _log1p_series(y):
     """``log(1 + y)`` for a small y, to rounding."""
     return y * (1 - y * (1 / 2 - y * (1 / 3 - y * (1 / 4 - y * (1 / 5 - y * (1 / 6 - y / 7))))))
 
@@ -113,7 +113,9 @@ def _first_layer(starts, places, values, before, W2, logits, y, targets, step, o
         up, down = np.empty(longest), np.empty(longest)
         direction = W2[u]
         for r in range(n):
-            count = _shifts(values[starts[r] : starts[r + 1]], before[r, u], step, above, below)
+            count = _activation_deltas(
+                values[starts[r] : starts[r + 1]], before[r, u], step, above, below
+            )
             dot, weight, reach = 0.0, 0.0, 0.0
             for c in range(classes):
                 dot += targets[r, c] * direction[c] if targets[r, c] != 0 else 0.0
@@ -126,14 +128,14 @@ def _first_layer(starts, places, values, before, W2, logits, y, targets, step, o
                 far = max(far, abs(above[k]), abs(below[k]))
             if far == 0:  # the unit is off, and stays off
                 continue
-            if far * reach <= SMALL:
+            if far * reach <= SERIES_LIMIT:
                 # The loss itself relative to the unshifted one: log sum y exp(shift * direction).
                 for c in range(classes):
                     for k in range(count):
-                        up[k] += y[r, c] * _grown(above[k] * direction[c])
-                        down[k] += y[r, c] * _grown(below[k] * direction[c])
+                        up[k] += y[r, c] * _expm1_series(above[k] * direction[c])
+                        down[k] += y[r, c] * _expm1_series(below[k] * direction[c])
                 for k in range(count):
-                    up[k] = weight * (_log_grown(up[k]) - _log_grown(down[k]))
+                    up[k] = weight * (_log1p_series(up[k]) - _log1p_series(down[k]))
                     up[k] -= (above[k] - below[k]) * dot
             else:
                 for k in range(count):
@@ -144,8 +146,8 @@ def _first_layer(starts, places, values, before, W2, logits, y, targets, step, o
 
 
 @njit(nogil=True)
-def _shifts(values, z, step, above, below):
-    """What shifting the weight of each input by a step does to a hidden unit's activation."""
+def _activation_deltas(values, z, step, above, below):
+    """Fill in by how much a step of each input's weight changes a hidden unit's activation."""
     now = z if z > 0 else 0.0
     for k in range(values.size):
         move = step * values[k]
@@ -155,16 +157,24 @@ def _shifts(values, z, step, above, below):
 
 
 @njit(parallel=True, nogil=True)
-def _second_layer(units, y, targets, step, out):
+def _second_layer(units, logits, y, targets, step, out):
     n, classes = y.shape
     for c in prange(classes):
+        direction = np.zeros(classes)
+        direction[c] = 1
         for u in range(units.shape[1]):
             difference = 0.0
             for r in range(n):
+                shift = step * units[r, u]
+                if (
+                    abs(shift) > 1
+                ):  # exp of it may overflow, and the ratio of losses lose all digits
+                    difference += _loss(logits[r], shift, direction, targets[r])
+                    difference -= _loss(logits[r], -shift, direction, targets[r])
+                    continue
                 weight = 0.0
                 for k in range(classes):
                     weight += targets[r, k]
-                shift = step * units[r, u]
                 above = np.log1p(y[r, c] * np.expm1(shift))
                 below = np.log1p(y[r, c] * np.expm1(-shift))
                 difference += weight * (above - below) - 2 * shift * targets[r, c]

@@ -115,7 +115,7 @@ def cast(a, dtype):
 
 def kind(a):
     """The dtype in which an operation on an array computes."""
-    return np.float32 if a.dtype == np.float32 else np.float64
+    return np.float32 if a.dtype.kind == "f" and a.dtype.itemsize == 4 else np.float64
 
 
 # ---------------------------------------------------------------- what is drawn

@@ -1,4 +1,4 @@
-"""What `test_ranks` runs under mpiexec: ``python -m tests.on_ranks NAME [ARGUMENT]``.
+"""What `test_ranks` runs under mpiexec: ``python -m support.mpi_program NAME [ARGUMENT]``.
 
 Each function runs on every rank. Rank 0 prints what they all saw, as one line of JSON.
 """

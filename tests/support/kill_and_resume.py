@@ -1,4 +1,4 @@
-"""Kill a training run again and again: ``python tests/kills.py FOLDER COUNT``.
+"""Kill a training run again and again: ``python -m tests.support.kill_and_resume FOLDER COUNT``.
 
 Each time a child goes on from the checkpoint, which it writes every other iteration, and is killed
 at a random moment. What is in the file has to load each time, and a run that goes on from the last

@@ -1,0 +1,301 @@
+"""Products that skip zeros: a bitmap of the non-zero elements, and rows of a product by its bits.
+
+Bit ``k % 64`` of word ``k // 64`` of a row tells whether element ``k`` differs from zero; NaN does.
+`bitmap_gemm` multiplies as the micro-kernel of :mod:`kernels._microkernel` does, for each element
+of the result one chain of multiply-adds over ascending ``k``, but goes from set bit to set bit.
+What it leaves out are multiply-adds of ``0 * b``, which change nothing as long as ``b`` is finite:
+the bits of the result are those of the dense product. (A sum that underflowed to -0 keeps that
+sign, where ``-0 + 0 * b`` would be +0.) The values are read where they are; nothing is compacted,
+and nothing is kept between calls.
+
+The transposed product ``x^T dout`` takes the bitmap transposed, 64 x 64 bits at a time: H. Warren,
+"Hacker's Delight", 2nd edition (2012), section 7-3.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels._cache import njit
+from kernels._microkernel import VECTOR_BYTES, _Emitter, element_type, splat
+
+WORD = 64
+"""Bits of a word of the bitmap."""
+
+STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
+"""Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
+
+_INT = ir.IntType(64)
+_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 14)
+
+
+class _BitmapEmitter(_Emitter):
+    """Writes the product by set bits: ``a`` of one element type, ``b`` and ``c`` of another."""
+
+    def bitmap_gemm(self) -> ir.Function:
+        """Cut the columns into strips, and pick the variant for each."""
+        name = f"njitnet_bitmap_gemm_{self.a_type}_{self.c_type}"
+        fn = ir.Function(self.module, _BITMAP_GEMM_TYPE, name)
+        self._private(fn)
+        b = ir.IRBuilder(fn.append_basic_block("entry"))
+        *head, bs, b_row, init, init_row, c, c_row, rows, columns = fn.args
+        bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
+        lanes, most = _constant(self.lanes), _constant(STRIP_VECTORS[-1])
+        vectors = _ceil_div(b, columns, lanes)
+        strips = _ceil_div(b, vectors, most)
+        # Strips of equal width, but for the last one.
+        width = b.mul(_ceil_div(b, vectors, b.select(b.icmp_signed(">", strips, _constant(0)),
+            strips, _constant(1))), lanes)  # fmt: skip
+        with cgutils.for_range(b, strips) as loop:
+            j = b.mul(loop.index, width)
+            left = b.sub(columns, j)
+            wide = b.select(b.icmp_signed("<", left, width), left, width)
+            moved = [*head, b.gep(bs, [j]), b_row, b.gep(init, [j]), init_row, b.gep(c, [j]),
+                c_row, rows, wide]  # fmt: skip
+            done = b.append_basic_block("done")
+            switch = b.switch(_ceil_div(b, wide, lanes), done)
+            fewer = 0
+            for count in STRIP_VECTORS:
+                block = b.append_basic_block()
+                for case in range(fewer + 1, count + 1):
+                    switch.add_case(_constant(case), block)
+                with b.goto_block(block):
+                    b.call(self._bitmap_strip(count, fewer), moved)
+                    b.branch(done)
+                fewer = count
+            b.position_at_end(done)
+        b.ret_void()
+        return fn
+
+    def _bitmap_strip(self, count: int, fewer: int) -> ir.Function:
+        """All rows of a strip that needs more than `fewer` vectors and at most `count`.
+
+        One vector is masked. Of several, those that do not fit overlap their neighbours, and what
+        they share is computed twice: few variants serve all widths.
+        """
+        c = self.element.as_pointer()
+        args = [*[_INT] * 6, c, _INT, c, _INT, c, _INT, _INT, _INT]
+        name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}"
+        fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
+        self._private(fn)
+        b = ir.IRBuilder(fn.append_basic_block("entry"))
+        words, words_row, count_words, a, a_rows, a_k, *rest = fn.args
+        bs, b_row, init, init_row, c, c_row, rows, wide = rest
+        words, a_rows, a_k = (b.inttoptr(p, _INT.as_pointer()) for p in (words, a_rows, a_k))
+        a = b.inttoptr(a, element_type(self.a_type).as_pointer())
+        mask = None
+        if count == 1:
+            lanes = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
+            mask = b.icmp_signed("<", lanes, splat(b, wide, self.lanes))
+        vectors = [_constant(v * self.lanes) for v in range(count)]
+        for v in range(max(1, fewer), count):
+            last = b.sub(wide, _constant(self.lanes))
+            vectors[v] = b.select(b.icmp_signed("<", vectors[v], last), vectors[v], last)
+        kind = ir.VectorType(self.element, self.lanes)
+        sums = [cgutils.alloca_once(b, kind, zfill=False) for _ in vectors]
+        left = cgutils.alloca_once(b, _INT)
+        cttz = cgutils.get_or_insert_function(
+            self.module, ir.FunctionType(_INT, [_INT, ir.IntType(1)]), "llvm.cttz.i64"
+        )
+        with cgutils.for_range(b, rows) as row:
+            for s in sums:
+                b.store(ir.Constant(kind, None), s)
+            a_row = b.gep(a, [b.load(b.gep(a_rows, [row.index]))])
+            words_at = b.gep(words, [b.mul(row.index, words_row)])
+            with cgutils.for_range(b, count_words) as loop:
+                b.store(b.load(b.gep(words_at, [loop.index])), left)
+                base = b.mul(loop.index, _constant(WORD))
+                head, body, after = (b.append_basic_block() for _ in range(3))
+                b.branch(head)
+                b.position_at_end(head)
+                word = b.load(left)
+                b.cbranch(b.icmp_unsigned("!=", word, _constant(0)), body, after)
+                b.position_at_end(body)
+                k = b.add(base, b.call(cttz, [word, ir.Constant(ir.IntType(1), 1)]))
+                b.store(b.and_(word, b.sub(word, _constant(1))), left)
+                x = self._widen(b, b.load(b.gep(a_row, [b.load(b.gep(a_k, [k]))])))
+                x = splat(b, x, self.lanes)
+                b_at = b.gep(bs, [b.mul(k, b_row)])
+                fma = self._llvm("fmuladd", kind, [kind] * 3)
+                for s, v in zip(sums, vectors, strict=True):
+                    y = self._load(b, b.gep(b_at, [v]), 0, self.lanes, mask)
+                    b.store(b.call(fma, [x, y, b.load(s)]), s)
+                b.branch(head)
+                b.position_at_end(after)
+            i_at = b.gep(init, [b.mul(row.index, init_row)])
+            c_at = b.gep(c, [b.mul(row.index, c_row)])
+            inits = [self._load(b, b.gep(i_at, [v]), 0, self.lanes, mask) for v in vectors]
+            for y, s, v in zip(inits, sums, vectors, strict=True):  # after all loads: c may be init
+                self._store(b, b.fadd(y, b.load(s)), b.gep(c_at, [v]), 0, self.lanes, mask)
+        b.ret_void()
+        return fn
+
+
+def _constant(value: int) -> ir.Constant:
+    return ir.Constant(_INT, value)
+
+
+def _ceil_div(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.sdiv(b.add(x, b.sub(y, _constant(1))), y)
+
+
+@intrinsic
+def _address(context, a, c):
+    def emit(context, builder, signature, args):
+        function = _BitmapEmitter(builder.module, a.dtype, c.dtype).bitmap_gemm()
+        return builder.ptrtoint(function, _INT)
+
+    return types.intp(a, c), emit
+
+
+@njit
+def bitmap_gemm_address(a, c):
+    """Address of `bitmap_gemm` for the element types of ``a`` and ``c``."""
+    return _address(a, c)
+
+
+def _no_address(a, c):
+    return 1  # 0 stands for a product that does not skip
+
+
+if config.DISABLE_JIT:
+    bitmap_gemm_address = _no_address
+
+
+@intrinsic
+def _call_bitmap_gemm(
+    context, address, words, words_row, count, a, a_rows, a_k, b, b_row, init, init_row, c, c_row,
+    rows, columns,
+):  # fmt: skip
+    def emit(context, builder, signature, args):
+        function = builder.inttoptr(args[0], _BITMAP_GEMM_TYPE.as_pointer())
+        builder.call(function, args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 15), emit
+
+
+def _plain_bitmap_gemm(
+    address, words, words_row, count, a, a_rows, a_k, b, b_row, init, init_row, c, c_row,
+    rows, columns,
+):  # fmt: skip
+    (words, w0), (a, a0), (a_rows, r0), (a_k, t0) = words, a, a_rows, a_k
+    (b, b0), (init, init0), (c, c0) = b, init, c
+    for r in range(rows):
+        sums = np.zeros(columns, c.dtype)
+        for k in range(count * WORD):
+            if int(words[w0 + r * words_row + k // WORD]) >> k % WORD & 1:
+                x = c.dtype.type(a[a0 + a_rows[r0 + r] + a_k[t0 + k]])
+                sums += x * b[b0 + k * b_row : b0 + k * b_row + columns]
+        at = init0 + r * init_row
+        c[c0 + r * c_row : c0 + r * c_row + columns] = init[at : at + columns] + sums
+
+
+bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else _call_bitmap_gemm
+"""``c = init + a @ b`` over the set bits of a bitmap.
+
+Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
+rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
+micro-kernel. `count` words of each row of the bitmap are read; rows are `words_row` apart.
+"""
+
+
+@intrinsic
+def _compare_word(context, x, offset):
+    """Compare `WORD` adjacent elements with zero."""
+
+    def emit(context, builder, signature, args):
+        data = context.make_array(x)(context, builder, args[0]).data
+        size = x.dtype.bitwidth // 8
+        lanes = VECTOR_BYTES // size
+        vector = ir.VectorType(element_type(x.dtype), lanes)
+        zero, word = ir.Constant(vector, None), _constant(0)
+        for first in range(0, WORD, lanes):  # a whole register at a time: one mask of its lanes
+            at = builder.gep(data, [builder.add(args[1], _constant(first))])
+            value = builder.load(builder.bitcast(at, vector.as_pointer()), align=size)
+            if isinstance(x.dtype, types.Float):
+                bits = builder.fcmp_unordered("!=", value, zero)
+            else:
+                bits = builder.icmp_unsigned("!=", value, zero)
+            bits = builder.zext(builder.bitcast(bits, ir.IntType(lanes)), _INT)
+            word = builder.or_(word, builder.shl(bits, _constant(first)))
+        return word
+
+    return types.uint64(x, types.intp), emit
+
+
+def _plain_compare_word(x, offset):
+    bits = sum(1 << i for i in range(WORD) if x[offset + i] != 0)
+    return np.uint64(bits)
+
+
+compare_word = _plain_compare_word if config.DISABLE_JIT else _compare_word
+
+
+@njit(nogil=True)
+def row_bitmap(x, offset, size, words, at):
+    """Write the bitmap of ``x[offset : offset + size]``, of a flat array, to ``words[at:]``."""
+    whole, rest = size // WORD, size % WORD
+    for w in range(whole):
+        words[at + w] = compare_word(x, offset + w * WORD)
+    if rest:
+        end = offset + size
+        if end >= WORD:  # the last 64 elements: of this row, or of those before it
+            words[at + whole] = compare_word(x, end - WORD) >> np.uint64(WORD - rest)
+        else:
+            word = np.uint64(0)
+            for i in range(rest):
+                word |= np.uint64(x[end - rest + i] != 0) << np.uint64(i)
+            words[at + whole] = word
+
+
+SAMPLED_ROWS, SAMPLED_COLUMNS = 8, 1024
+
+
+@njit(nogil=True)
+def density(x):
+    """Estimate the share of non-zeros of a 2-D array from a few rows."""
+    n, d = x.shape
+    rows, columns, count = min(n, SAMPLED_ROWS), min(d, SAMPLED_COLUMNS), 0
+    for i in range(rows):
+        row = x[n * i // rows]
+        for j in range(columns):
+            count += row[j] != 0
+    return count / max(1, rows * columns)
+
+
+@njit(nogil=True)
+def transposed_bitmap(words, words_row, n, out, out_row):
+    """Transpose one column of words of a bitmap.
+
+    Parameters
+    ----------
+    words : ndarray of uint64
+        The column is every `words_row`-th of them.
+    words_row : int
+    n : int
+        Rows of the bitmap.
+    out : ndarray of uint64, of at least ``64 * out_row``
+        Its row ``j`` of `out_row` words becomes the bitmap of the column's element ``j``.
+    out_row : int
+        At least ``(n + 63) // 64``.
+    """
+    square = np.empty(WORD, np.uint64)
+    for v in range((n + WORD - 1) // WORD):
+        for i in range(WORD):
+            r = v * WORD + i
+            square[i] = words[r * words_row] if r < n else np.uint64(0)
+        width, mask = 32, np.uint64(0xFFFFFFFF)
+        while width:  # exchange the off-diagonal squares of this width
+            shift = np.uint64(width)
+            for first in range(0, WORD, 2 * width):
+                for k in range(first, first + width):
+                    change = ((square[k] >> shift) ^ square[k + width]) & mask
+                    square[k + width] ^= change
+                    square[k] ^= change << shift
+            width //= 2
+            mask ^= mask << np.uint64(width)
+        for j in range(WORD):
+            out[j * out_row + v] = square[j]

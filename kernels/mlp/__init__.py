@@ -1,0 +1,9 @@
+"""Whole networks of affine layers and activations, compiled: the only kernels that know an
+architecture.
+"""
+
+from kernels.mlp._stack import IDENTITY, RELU, SIGMOID
+from kernels.mlp.network import CompiledNetwork, Forward
+from kernels.mlp.trainer import MLPTrainer
+
+__all__ = ["IDENTITY", "RELU", "SIGMOID", "CompiledNetwork", "Forward", "MLPTrainer"]

@@ -1,0 +1,289 @@
+"""Loss, gradient and accuracy of a whole network in one compiled call."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenable, format_shapes
+from kernels._gemm import get_product_addresses
+from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
+from kernels._threads import Team
+from kernels.mlp._pass import EVALUATED, count_correct, narrow_targets, run_part
+from kernels.mlp._stack import BIAS, IDENTITY, NUM_FIELDS, RELU, SIGMOID, WEIGHT, Stack
+
+PARALLEL_PRODUCTS = 100_000_000
+"""Multiplications in a batch from which a team of threads pays."""
+
+_ONE_THREAD = np.zeros(16, np.int64)  # a barrier that nobody waits at
+
+
+class Forward(NamedTuple):
+    """What the layers keep of a forward pass. All arrays are new."""
+
+    loss: float
+    y: Array  # (N, C): probabilities
+    x: Array  # (N, D): the input, as a matrix, in the dtype that was given
+    outputs: list[Array]  # of each activation: the input of the next affine layer
+    masks: list[Array | None]  # True where a ReLU's input was 0 or less; None for others
+    labels: Array  # int64 (N,), or empty: the checked copy of `t`
+    targets: Array  # (N, C), or empty
+
+
+class CompiledNetwork:
+    """Affine layers with activations between them, softmax and the mean cross-entropy.
+
+    The arrays of parameters are kept and read at each call: they may be changed in place. Results
+    have the bits that the functions of the layers give one by one, on any number of threads.
+
+    Parameters
+    ----------
+    weights : sequence of ndarray, shapes (D, M1), (M1, M2) ... (M, C)
+    biases : sequence of ndarray, shapes (M1,), (M2,) ... (C,)
+        All float32 or all float64, C-contiguous and aligned.
+    activations : sequence of int
+        `IDENTITY`, `RELU` or `SIGMOID` between two affine layers: one less than there are weights.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit together, or do not have that form.
+
+    Notes
+    -----
+    D. Rumelhart, G. Hinton and R. Williams, "Learning representations by back-propagating errors",
+    Nature 323 (1986).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels.mlp import RELU, CompiledNetwork
+    >>> W1, b1, W2, b2 = np.eye(2), np.zeros(2), np.eye(2), np.zeros(2)
+    >>> network = CompiledNetwork([W1, W2], [b1, b2], [RELU])
+    >>> x, t = np.array([[1000.0, 0.0]]), np.array([1])
+    >>> network.loss(x, t).loss, network.accuracy(x, t)
+    (1000.0, 0.0)
+    >>> forward, dWs, dbs = network.gradient(x, t)
+    >>> dWs[1]
+    array([[ 1000., -1000.],
+           [    0.,     0.]])
+    """
+
+    def __init__(
+        self, weights: Sequence[Array], biases: Sequence[Array], activations: Sequence[int]
+    ):
+        sizes = check_parameters(weights, biases, activations)
+        self.weights, self.biases = list(weights), list(biases)
+        self.activations = [int(code) for code in activations]
+        self.dtype = weights[0].dtype
+        self._arrays = [a for pair in zip(weights, biases, strict=True) for a in pair]
+        self._forms = [(a.shape, a.dtype) for a in self._arrays]
+        self._sizes = np.array(sizes, np.int64)
+        self._codes = np.array([*self.activations, IDENTITY], np.int64)
+        self._addresses = np.array([a.ctypes.data for a in self._arrays], np.int64)
+        self._shapes: list[tuple[tuple[int, ...], int, int]] = []  # of the gradients in one array
+        at = 0
+        for a in self._arrays:
+            self._shapes.append((a.shape, at, at + a.size))
+            at += a.size
+        self._num_parameters = at
+        self._no_gradient = np.empty(0, self.dtype)
+        self._products = sum(w.size for w in weights)
+
+    def matches(
+        self, weights: Sequence[Array], biases: Sequence[Array], activations: Sequence[int]
+    ) -> bool:
+        """Tell whether this was made of these very arrays, and they still have their form."""
+        arrays = [a for pair in zip(weights, biases, strict=False) for a in pair]
+        return (
+            len(arrays) == len(self._arrays)
+            and all(a is b for a, b in zip(arrays, self._arrays, strict=True))
+            and self._forms == [(a.shape, a.dtype) for a in arrays]
+            and list(activations) == self.activations
+        )
+
+    def loss(self, x: ArrayLike, t: ArrayLike) -> Forward:
+        """Compute the mean cross-entropy of a batch.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, D) or (N, ...)
+            uint8 and float32 beside wider parameters are widened as they are read.
+        t : array_like, shape (N,) or (N, C)
+            Class indices of any integer type, or target distributions.
+
+        Returns
+        -------
+        Forward
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `t` does not fit the network or the other, or the batch is empty.
+        """
+        return self._run(x, t, self._no_gradient)
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> tuple[Forward, list[Array], list[Array]]:
+        """Compute the gradient of the mean cross-entropy of a batch.
+
+        The arguments and errors are those of `loss`.
+
+        Returns
+        -------
+        forward : Forward
+        dweights, dbiases : list of ndarray
+            Parts of one new array, in the order ``W1 b1 W2 b2``: ``dweights[0].base``.
+        """
+        gradient = np.empty(self._num_parameters, self.dtype)
+        forward = self._run(x, t, gradient)
+        parts = [gradient[a:b].reshape(shape) for shape, a, b in self._shapes]
+        return forward, parts[::2], parts[1::2]
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+        """Compute the share of a batch whose largest logit is the target's class.
+
+        The arguments and errors are those of `loss`; of target distributions the largest counts.
+
+        Returns
+        -------
+        float
+        """
+        x = self._batch(x)
+        t = t if type(t) is np.ndarray else as_real(t, "t")
+        shape = x.shape[0], int(self._sizes[-1])
+        if t.shape == shape:
+            labels, targets = NO_LABELS, as_widenable(t, FLOAT64, "t")
+            if targets.dtype != FLOAT64:
+                targets = targets.astype(FLOAT64)
+        else:
+            labels, targets = check_targets(t, shape, FLOAT64)
+        net = self._stack(x.dtype)
+        threads = None if x.shape[0] * self._products > PARALLEL_PRODUCTS else 1
+        with Team(threads) as team:
+            correct = count_correct_on_threads(net, x, labels, targets, team)
+        if correct < 0:
+            raise ValueError("t: expected finite targets, got NaN or infinity")
+        return float(correct / x.shape[0])
+
+    def _stack(self, x_dtype: np.dtype[Any]) -> Stack:
+        table = np.zeros((self._codes.size, NUM_FIELDS), np.int64)
+        table[:, WEIGHT], table[:, BIAS] = self._addresses[::2], self._addresses[1::2]
+        return Stack(
+            self._sizes,
+            self._sizes,
+            self._codes,
+            table,
+            get_product_addresses(x_dtype, self.dtype),
+            get_product_addresses(self.dtype, self.dtype),
+            np.zeros(self._sizes.max(), self.dtype),
+        )
+
+    def _batch(self, x: ArrayLike) -> Array:
+        """Check a batch and bring it to the form that compiled code reads."""
+        a = x if type(x) is np.ndarray else as_real(x, "x")
+        d = self.weights[0].shape[0]
+        if a.ndim < 2 or a.shape[0] == 0 or (a.ndim == 2 and a.shape[1] != d):
+            raise ValueError(f"x: expected a batch (N, {d}) with N at least 1, got shape {a.shape}")
+        if a.ndim > 2:
+            if a.size != a.shape[0] * d:
+                raise ValueError(
+                    f"x: expected a batch (N, ...) with {d} elements in each example, got shape "
+                    f"{a.shape}"
+                )
+            a = a.reshape(a.shape[0], d)
+        if (a.dtype is self.dtype or a.dtype is FLOAT32 or a.dtype is UINT8) and a.flags.carray:
+            return a
+        return as_widenable(a, self.dtype, "x")
+
+    def _run(self, x: ArrayLike, t: ArrayLike, gradient: Array) -> Forward:
+        x = self._batch(x)
+        n, classes, dtype = x.shape[0], int(self._sizes[-1]), self.dtype
+        t = t if type(t) is np.ndarray else as_real(t, "t")
+        labels, targets = NO_LABELS, NO_TARGETS[dtype]
+        if t.dtype is FLOAT64 and dtype is FLOAT32 and t.shape == (n, classes) and t.flags.carray:
+            targets = np.empty(t.shape, dtype)  # one-hot targets, as `load_mnist` gives them
+            if not narrow_targets(t.reshape(-1), targets):
+                raise ValueError("t: expected finite targets, got NaN or infinity")
+        else:
+            labels, targets = check_targets(t, (n, classes), dtype)
+        widths = self._sizes[1:].tolist()
+        total = sum(widths)
+        outputs, y = np.empty(n * total, dtype), np.empty((n, classes), dtype)
+        masks = np.empty(n * (total - classes), np.bool_)
+        douts = np.empty(n * total if gradient.size else 0, dtype)
+        args = (
+            self._sizes,
+            self._codes,
+            self._addresses,
+            get_product_addresses(x.dtype, dtype),
+            get_product_addresses(dtype, dtype),
+            x,
+            labels,
+            targets,
+            outputs,
+            y,
+            masks,
+            douts,
+            gradient,
+            np.empty(n),
+        )
+        if n * self._products > PARALLEL_PRODUCTS:
+            with Team() as team:
+                loss = team.run(run_part, *args)[0]
+        else:
+            loss = run_part(*args, 0, 1, _ONE_THREAD)
+        out_list: list[Array] = []
+        mask_list: list[Array | None] = []
+        at = 0
+        for code, m in zip(self.activations, widths[:-1], strict=True):
+            end = at + n * m
+            out_list.append(outputs[at:end].reshape(n, m))
+            mask_list.append(masks[at:end].reshape(n, m) if code == RELU else None)
+            at = end
+        return Forward(loss, y, x, out_list, mask_list, labels, targets)
+
+
+def check_parameters(
+    weights: Sequence[Array], biases: Sequence[Array], activations: Sequence[int]
+) -> list[int]:
+    """Check that parameters fit together, and return the sizes ``[D, M1 ... C]``."""
+    shapes = {f"W{i + 1}": w for i, w in enumerate(weights)}
+    shapes |= {f"b{i + 1}": b for i, b in enumerate(biases)}
+    count = len(weights)
+    fits = (
+        count > 0
+        and len(biases) == count
+        and len(activations) == count - 1
+        and all(isinstance(a, np.ndarray) for a in shapes.values())
+        and all(
+            w.ndim == 2 and b.shape == w.shape[1:] for w, b in zip(weights, biases, strict=True)
+        )
+        and all(v.shape[1] == w.shape[0] for v, w in pairwise(weights))
+        and all(w.size for w in weights)
+    )
+    if not fits:
+        raise ValueError(
+            "expected W1 (D, M1), b1 (M1,), W2 (M1, M2) ... and activations between them, got "
+            f"{format_shapes(**shapes)}, {len(activations)} activations"
+        )
+    if any(code not in (IDENTITY, RELU, SIGMOID) for code in activations):
+        raise ValueError(f"activations: expected IDENTITY, RELU or SIGMOID, got {activations}")
+    kinds = {a.dtype for a in shapes.values()}
+    if kinds not in ({FLOAT32}, {FLOAT64}) or not all(a.flags.carray for a in shapes.values()):
+        raise ValueError(
+            "expected all parameters float32 or all float64, C-contiguous, aligned and writable, "
+            f"got {', '.join(sorted(map(str, kinds)))}"
+        )
+    return [weights[0].shape[0], *(w.shape[1] for w in weights)]
+
+
+def count_correct_on_threads(
+    net: Stack, x: Array, labels: Array, targets: Array, team: Team
+) -> int:
+    """Count the examples whose largest logit is that of their class; -1 for bad targets."""
+    targets = targets if targets.size else NO_TARGETS[FLOAT64]
+    outputs = np.empty((team.size, EVALUATED * int(net.sizes[1:].sum())), net.zeros.dtype)
+    counts = team.run(count_correct, net, x, labels, targets, outputs)
+    return -1 if min(counts) < 0 else int(sum(counts))

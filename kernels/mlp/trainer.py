@@ -1,0 +1,268 @@
+"""Train any stack of affine layers and activations by any optimizer, in compiled code."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kernels._arrays import FLOAT64, INT64, Array, as_kernel_array, as_widenable
+from kernels._bitmap import WORD, density
+from kernels._gemm import get_product_addresses, skip_threshold
+from kernels._microkernel import VECTOR_BYTES
+from kernels._threads import Team
+from kernels.mlp._iterations import CACHE_LINE, GRADIENT_SIZE, Workspace, train_iterations
+from kernels.mlp._stack import BIAS, DOUT, IDENTITY, NUM_FIELDS, OUTPUT, WEIGHT, Stack
+from kernels.mlp.network import check_parameters, count_correct_on_threads
+
+
+class MLPTrainer:
+    """A network's parameters and an optimizer's state, in the form in which they are trained.
+
+    Each iteration takes a batch's gradient, updates all parameters, and records the loss of the
+    same batch with the new ones.
+
+    Parameters
+    ----------
+    weights, biases, activations
+        As for `CompiledNetwork`. Read here and written by `store`.
+    batch_size : int
+    data : ndarray, shape (N, D)
+        The training set. uint8, and float32 beside float64 parameters, are read as they are.
+    team : Team
+        The threads that do it.
+    rule : int
+        The optimizer: `kernels.optimizers.SGD` and so on.
+    options : array_like of float
+        Its options, the learning rate first: as for `kernels.optimizers.rule_coefficients`.
+    states : sequence of sequence of ndarray
+        For each of the optimizer's states, its arrays in the order ``W1 b1 W2 b2 ...``. Read here
+        and written by `store`.
+    iteration : int, default 0
+        Number of updates that the optimizer has done; counted on in the attribute of that name.
+    weight_decay : float, default 0
+        ``lambda``: adds ``0.5 lambda sum W^2`` over all weights to the loss, and ``lambda W`` to
+        their gradients.
+    sparse : bool, optional
+        Whether to skip the zeros of `data`; by default, where that is faster.
+
+    Raises
+    ------
+    ValueError
+        If arrays do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import optimizers
+    >>> from kernels._threads import Team
+    >>> from kernels.mlp import RELU, MLPTrainer
+    >>> rng = np.random.default_rng(0)
+    >>> weights = [rng.normal(size=(4, 8)), rng.normal(size=(8, 2))]
+    >>> biases, x, t = [np.zeros(8), np.zeros(2)], np.eye(4), np.array([0, 1, 1, 0])
+    >>> with Team(1) as team:
+    ...     trainer = MLPTrainer(weights, biases, [RELU], 4, x, team, optimizers.SGD, [0.5], [])
+    ...     indices = np.tile(np.arange(4), (100, 1))
+    ...     losses = trainer.train(indices, t[indices], None, threads=1)
+    ...     trainer.store()
+    ...     trainer.accuracy(x, t), bool(losses[-1] < losses[0])
+    (1.0, True)
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Array],
+        biases: Sequence[Array],
+        activations: Sequence[int],
+        batch_size: int,
+        data: Array,
+        team: Team,
+        rule: int,
+        options: ArrayLike,
+        states: Sequence[Sequence[Array]],
+        iteration: int = 0,
+        weight_decay: float = 0.0,
+        sparse: bool | None = None,
+    ):
+        units = check_parameters(weights, biases, activations)
+        dtype, count = weights[0].dtype, len(weights)
+        self.arrays = [a for pair in zip(weights, biases, strict=True) for a in pair]
+        self.states, self.team, self.iteration = states, team, int(iteration)
+        shapes = [a.shape for a in self.arrays]
+        if len(states) > 2 or any([s.shape for s in state] != shapes for state in states):
+            raise ValueError(f"states: expected at most two lists of arrays of shapes {shapes}")
+        self.rule, self.options = np.int64(rule), np.array(options, FLOAT64)
+        self.weight_decay = float(weight_decay)
+        self.data = data = as_widenable(data, dtype, "data")
+        if data.ndim != 2 or data.shape[1] != units[0]:
+            raise ValueError(f"data: expected (N, {units[0]}), got {data.shape}")
+        # Hidden layers are filled up to whole vectors: no row of weights straddles a cache line
+        # more often than need be, and none needs a mask.
+        lanes = VECTOR_BYTES // dtype.itemsize
+        sizes = [units[0], *(-(-m // lanes) * lanes for m in units[1:-1]), units[-1]]
+        self._units, self._sizes = units, sizes
+        if sparse is None:
+            limit = skip_threshold(np.int64(sizes[1]), np.int64(dtype.itemsize))
+            sparse = len(data) > 0 and density(data) < limit
+        line, at = CACHE_LINE // dtype.itemsize, 0
+        offsets = np.zeros((count, 2), np.int64)
+        for i, (d, m) in enumerate(pairwise(sizes)):
+            offsets[i, 0] = at
+            offsets[i, 1] = at + -(-d * m // line) * line
+            at = int(offsets[i, 1]) + -(-m // line) * line
+        b = batch_size
+        total = [at if len(states) > i else 0 for i in range(2)]
+        blocks = sum(-(-d // WORD) for d in sizes[:-1])
+        self._work = Workspace(
+            parameters=aligned((at,), dtype),
+            s0=aligned((total[0],), dtype),
+            s1=aligned((total[1],), dtype),
+            offsets=offsets,
+            rows=np.zeros(b, np.int64),
+            words=np.zeros(b * -(-units[0] // WORD) if sparse else 0, np.uint64),
+            batch=aligned((b, 0 if sparse else units[0]), data.dtype),
+            columns=np.arange(4 * WORD),
+            y=aligned((b, units[-1]), dtype),
+            losses=np.zeros(b),
+            gradients=aligned((team.size, max(GRADIENT_SIZE, *sizes)), dtype),
+            squares=np.zeros(blocks),
+            infinite=np.zeros(1, np.int64),
+        )
+        self._buffers = aligned((2, b * sum(sizes[1:]) + line * count), dtype)
+        table, at = np.zeros((count, NUM_FIELDS), np.int64), 0
+        start = self._work.parameters.ctypes.data + dtype.itemsize * offsets
+        table[:, WEIGHT], table[:, BIAS] = start[:, 0], start[:, 1]
+        for i, m in enumerate(sizes[1:]):
+            table[i, OUTPUT] = self._buffers[0, at:].ctypes.data
+            table[i, DOUT] = self._buffers[1, at:].ctypes.data
+            at += -(-b * m // line) * line
+        self._net = Stack(
+            np.array(sizes, np.int64),
+            np.array(units, np.int64),
+            np.array([*activations, IDENTITY], np.int64),
+            table,
+            get_product_addresses(data.dtype, dtype),
+            get_product_addresses(dtype, dtype),
+            aligned((max(sizes),), dtype),
+        )
+        self.load()
+
+    def _places(self) -> Iterator[tuple[tuple[Array, ...], tuple[Array, ...]]]:
+        """Each parameter's array and its states', and the same parts of the workspace."""
+        flats = (self._work.parameters, self._work.s0, self._work.s1)[: 1 + len(self.states)]
+        for i, a in enumerate(self.arrays):
+            layer, bias = divmod(i, 2)
+            d, m = self._sizes[layer], self._sizes[layer + 1]
+            at, rows = int(self._work.offsets[layer, bias]), 1 if bias else d
+            views = (flat[at : at + rows * m].reshape(rows, m) for flat in flats)
+            shape = (1, *a.shape) if bias else a.shape
+            parts = tuple(v[: shape[0], : shape[1]].reshape(a.shape) for v in views)
+            yield (a, *(state[i] for state in self.states)), parts
+
+    def load(self) -> None:
+        """Take the parameters and the optimizer's state from their arrays."""
+        for flat in (self._work.parameters, self._work.s0, self._work.s1):
+            flat[:] = 0
+        finite = True
+        for arrays, parts in self._places():
+            for a, part in zip(arrays, parts, strict=True):
+                part[...] = a
+            finite = finite and bool(np.isfinite(arrays[0]).all())
+        self._work.infinite[0] = not finite
+
+    def store(self) -> None:
+        """Put the parameters and the optimizer's state back into their arrays."""
+        for arrays, parts in self._places():
+            for a, part in zip(arrays, parts, strict=True):
+                a[...] = part
+
+    def train(
+        self, indices: Array, labels: Array | None, targets: Array | None, threads: int | None
+    ) -> Array:
+        """Do one iteration for each row of indices.
+
+        Parameters
+        ----------
+        indices : ndarray of int64, shape (n, B)
+            The examples of each batch.
+        labels : ndarray of int64, shape (n, B), or None
+            Their classes.
+        targets : ndarray, shape (n, B, C), or None
+            Their target distributions; the one of the two that there is.
+        threads : int or None
+            How many of the team take part; None: all.
+
+        Returns
+        -------
+        losses : ndarray of float64, shape (n,)
+            Loss of each batch after its update, weight decay included.
+
+        Raises
+        ------
+        ValueError
+            If an index or a label is out of range, or shapes do not fit.
+        """
+        dtype, classes = self._work.y.dtype, self._units[-1]
+        indices = as_kernel_array(indices, INT64, "indices").copy()  # checked, then used
+        batch = self._work.rows.size
+        if indices.ndim != 2 or indices.shape[1] != batch:
+            raise ValueError(f"indices: expected (n, {batch}), got {indices.shape}")
+        no_labels, no_targets = np.empty((1, 0), np.int64), np.empty((1, 0, 0), dtype)
+        k = no_labels if labels is None else as_kernel_array(labels, INT64, "labels").copy()
+        t = no_targets if targets is None else as_kernel_array(targets, dtype, "targets")
+        if (labels is None) == (targets is None) or (
+            k.shape != indices.shape if targets is None else t.shape != (*indices.shape, classes)
+        ):
+            raise ValueError(
+                f"expected labels {indices.shape} or targets {(*indices.shape, classes)}, "
+                f"got {k.shape} and {t.shape}"
+            )
+        for a, stop, name in ((indices, len(self.data), "indices"), (k, classes, "labels")):
+            if a.size and not (a.min() >= 0 and a.max() < stop):
+                raise ValueError(
+                    f"{name}: expected integers from 0 to {stop - 1}, got {a.min()} to {a.max()}"
+                )
+        if not len(indices):
+            return np.zeros(0)
+        losses, penalties = np.empty(indices.shape), np.zeros(len(indices))
+        self.team.run(
+            *(train_iterations, self._net, self._work, self.data, indices, k, t, self.rule),
+            *(self.options, np.int64(self.iteration), self.weight_decay, losses, penalties),
+            threads=threads,
+        )
+        self.iteration += len(indices)
+        mean: Array = losses.mean(axis=1)
+        return mean + penalties
+
+    def accuracy(self, data: Array, labels: Array) -> float:
+        """Return the share of examples whose largest logit is that of their class.
+
+        Parameters
+        ----------
+        data : ndarray, shape (N, D)
+        labels : ndarray of int64, shape (N,)
+
+        Returns
+        -------
+        float
+        """
+        dtype = self._work.y.dtype
+        data = as_widenable(data, dtype, "data")
+        if data.ndim != 2 or data.shape[1] != self._units[0] or labels.shape != data.shape[:1]:
+            raise ValueError(
+                f"expected data (N, {self._units[0]}) and labels (N,), got {data.shape} and "
+                f"{labels.shape}"
+            )
+        net = self._net._replace(first=get_product_addresses(data.dtype, dtype))
+        none = np.empty((0, 0))
+        correct = count_correct_on_threads(net, data, labels.astype(np.int64), none, self.team)
+        return correct / max(1, labels.size)
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return zeros that begin with a cache line, so that no vector straddles two of them."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(shape)

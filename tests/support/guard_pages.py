@@ -1,0 +1,269 @@
+"""A program that runs the kernels that work on addresses with forbidden memory beside each array.
+
+Numba's check of bounds does not see them. Here each array ends where a page begins that may neither
+be read nor written, or begins where one ends: a step outside ends the process. What lies on an
+array's other side is filled with a pattern that has to stay.
+"""
+
+import ctypes
+import faulthandler
+import itertools
+import mmap
+
+import naive_convolution
+import numpy as np
+
+from kernels import (
+    affine_backward,
+    affine_forward,
+    convolution_backward,
+    convolution_forward,
+    optimizers,
+    pooling,
+)
+from kernels._convolution import IDENTITY, RELU_POOL, padded_filters, run_forward
+from kernels._convolution_backward import run_backward
+from kernels._convolution_block import convolution_relu_pool_backward
+from kernels._gemm import gemm, gemm_block, get_product_addresses
+from kernels._images import as_images
+from kernels._threads import Team
+from kernels.affine import get_microkernel_address
+from kernels.convolution import convolution_operands
+from kernels.mlp import RELU, MLPTrainer
+
+PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
+ENDS = (True, False)
+_libc = ctypes.CDLL(None, use_errno=True)
+_kept = []  # what must outlive its arrays, and the patterns to look at
+
+
+def guarded(a, at_end=True):
+    """Copy an array to where a forbidden page follows it, or lies before it."""
+    pages = -(-a.nbytes // PAGE) + 2
+    memory = mmap.mmap(-1, pages * PAGE)
+    all_of_it = np.frombuffer(memory, np.uint8)
+    for place in (0, (pages - 1) * PAGE):
+        address = ctypes.c_void_p(all_of_it.ctypes.data + place)
+        if _libc.mprotect(address, ctypes.c_size_t(PAGE), NOBODY):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    inner = all_of_it[PAGE:-PAGE]
+    inner[:] = PATTERN
+    start = inner.size - a.nbytes if at_end else 0
+    rest = inner[:start] if at_end else inner[a.nbytes :]
+    copy = inner[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    copy[...] = a
+    _kept.append((memory, rest))
+    return copy
+
+
+def release():
+    """See that no pattern was written over."""
+    for _, rest in _kept:
+        assert (rest == PATTERN).all()
+    _kept.clear()
+
+
+SHAPES = [
+    *itertools.product((1, 2, 5, 7, 13), (1, 3, 16), (1, 2, 4, 9, 17, 33)),
+    *((100, 784, 50), (100, 50, 10), (31, 1030, 67), (257, 65, 130), (7, 400, 129)),
+    *((0, 3, 2), (3, 0, 2), (3, 2, 0)),
+]
+
+
+def check_products(rng):
+    """``out = op(a) op(b) + bias`` as the affine layer uses it: forward and both gradients."""
+    for n, k, m in SHAPES:
+        for a_kind, kind in (("u1", "f4"), ("f4", "f4"), ("f4", "f8"), ("f8", "f8")):
+            kinds = np.dtype(a_kind), np.dtype(kind)
+            a = rng.integers(0, 9, (n, k)).astype(kinds[0])
+            b, bias = rng.integers(-9, 9, (k, m)).astype(kind), rng.integers(-9, 9, m).astype(kind)
+            expected = a.astype("f8") @ b.astype("f8") + bias
+            for at_end, (a_t, b_t) in itertools.product(ENDS, ((0, 0), (1, 0), (0, 1))):
+                operands = [
+                    guarded(np.ascontiguousarray(x), at_end)
+                    for x in (a.T if a_t else a, b.T if b_t else b, bias, np.empty((n, m), kind))
+                ]
+                a_, b_, bias_, out = operands
+                gemm(get_product_addresses(*kinds), a_, bool(a_t), b_, bool(b_t), bias_, out)
+                np.testing.assert_array_equal(out, expected)
+                if not b_t:  # by the non-zeros of `a`
+                    out[...] = 0
+                    rest = np.int64(0), np.int64(n), np.int64(0), np.int64(m), True
+                    addresses = get_product_addresses(*kinds)
+                    gemm_block(addresses, a_, bool(a_t), b_, False, bias_, out, *rest)
+                    np.testing.assert_array_equal(out, expected)
+        release()
+
+
+def check_public(rng):
+    for n, d, m in SHAPES:
+        for at_end in ENDS:
+            x, W, b, dout = (
+                guarded(rng.integers(-9, 9, shape).astype("f8"), at_end)
+                for shape in ((n, d), (d, m), (m,), (n, m))
+            )
+            np.testing.assert_array_equal(affine_forward(x, W, b), x @ W + b)
+            dx, dW, db = affine_backward(dout, x, W)
+            np.testing.assert_array_equal(dx, dout @ W.T)
+            np.testing.assert_array_equal(dW, x.T @ dout)
+            np.testing.assert_array_equal(db, dout.sum(axis=0))
+        release()
+
+
+CONVOLUTIONS = [
+    # N, C, H, W, FN, FH, FW, stride, pad
+    (2, 1, 6, 5, 3, 3, 2, 1, 0),
+    (3, 1, 9, 9, 17, 5, 5, 1, 2),
+    (2, 3, 7, 6, 5, 3, 3, 2, 1),
+    (2, 16, 6, 7, 18, 3, 3, 1, 0),
+    (12, 17, 4, 5, 33, 3, 2, 1, 1),
+    (2, 9, 5, 5, 4, 1, 1, 1, 1),
+    (1, 20, 7, 7, 6, 3, 3, 3, 0),
+]
+
+
+def guarded_images(rng, shape, kind, last, at_end):
+    """A batch of small integers in either memory order, between forbidden pages."""
+    n, c, h, w = shape
+    a = rng.integers(-9, 9, (n, h, w, c) if last else shape).astype(kind)
+    a = guarded(a, at_end)
+    return a.transpose(0, 3, 1, 2) if last else a
+
+
+def check_convolution(rng):
+    for shape, kind in itertools.product(CONVOLUTIONS, ("f4", "f8")):
+        (n, c, h, w, filters, fh, fw), options = shape[:7], shape[7:]
+        stride, pad = options
+        out_shape = n, filters, (h + 2 * pad - fh) // stride + 1, (w + 2 * pad - fw) // stride + 1
+        address = get_microkernel_address(np.dtype(kind), np.dtype(kind))
+        for at_end, last in itertools.product(ENDS, ENDS):
+            x = guarded_images(rng, (n, c, h, w), kind, last, at_end)
+            W = guarded(rng.integers(-9, 9, (filters, c, fh, fw)).astype(kind), at_end)
+            b = guarded(rng.integers(-9, 9, filters).astype(kind), at_end)
+            dout = guarded_images(rng, out_shape, kind, last, at_end)
+            expected = naive_convolution.convolution_forward(x, W, b, *options)
+            np.testing.assert_array_equal(convolution_forward(x, W, b, *options), expected)
+            gradients = naive_convolution.convolution_backward(dout, x, W, *options)
+            for got, want in zip(
+                convolution_backward(dout, x, W, *options), gradients, strict=True
+            ):
+                np.testing.assert_array_equal(got, want)
+            # What is allocated inside, between forbidden pages too.
+            images, is_last, W, g = convolution_operands("", x, W, *options)
+            out = guarded(np.empty((n, *out_shape[2:], filters), kind), at_end)
+            none = np.empty(0, np.uint8)
+            run_forward(address, images, is_last, W, b, g, IDENTITY, out, True, none)
+            np.testing.assert_array_equal(out.transpose(0, 3, 1, 2), expected)
+            dx = guarded(np.empty((n, h, w, c), kind), at_end)
+            run_backward(address, np.ascontiguousarray(dout), False, IDENTITY, out, none,
+                images, is_last, W, g, True, dx)  # fmt: skip
+            np.testing.assert_array_equal(dx.transpose(0, 3, 1, 2), gradients[0])
+            check_block(rng, x, W, b, g, kind, last, at_end)
+        release()
+
+
+def check_block(rng, x, W, b, g, kind, last, at_end):
+    """Convolution, ReLU and pooling in one pass: 0 where a maximum is not above 0."""
+    height, width = g.out_height // 2, g.out_width // 2
+    if not (height and width):
+        return
+    y = np.maximum(naive_convolution.convolution_forward(x, W, b, g.stride, g.pad), 0)
+    expected, arg_max = naive_convolution.max_pool_forward(y, 2, 2, 2)
+    images, is_last, W, g = convolution_operands("", x, W, g.stride, g.pad)
+    address = get_microkernel_address(np.dtype(kind), np.dtype(kind))
+    shape = (g.images, height, width, g.filters)
+    out = guarded(np.empty(shape if last else [shape[i] for i in (0, 3, 1, 2)], kind), at_end)
+    columns = padded_filters(g.filters, W.itemsize)
+    arg = guarded(np.empty((*shape[:3], columns), np.uint8), at_end)
+    run_forward(address, images, is_last, W, b, g, RELU_POOL, out, last, arg)
+    np.testing.assert_array_equal(out.transpose(0, 3, 1, 2) if last else out, expected)
+    dout = guarded_images(rng, expected.shape, kind, last, at_end)
+    dy = naive_convolution.max_pool_backward(dout, arg_max, y.shape, 2, 2, 2) * (y > 0)
+    gradients = naive_convolution.convolution_backward(dy, x, W, g.stride, g.pad)
+    found = convolution_relu_pool_backward(dout, arg, x, W, g.stride, g.pad)
+    for got, want in zip(found, gradients, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def check_pooling(rng):
+    windows = (2, 2, 2, 0), (3, 2, 1, 1), (2, 2, 2, 1)
+    sizes = (2, 1, 5, 4), (1, 17, 4, 6), (2, 16, 6, 6), (1, 33, 5, 5)
+    for options, size, kind in itertools.product(windows, sizes, ("f4", "f8")):
+        for at_end, last in itertools.product(ENDS, ENDS):
+            x = guarded_images(rng, size, kind, last, at_end)
+            expected, arg_max = naive_convolution.max_pool_forward(x, *options)
+            n, c, height, width = expected.shape
+            images, is_last = as_images(x, "x")
+            out = guarded(np.empty((n, height, width, c), kind), at_end)
+            indices = guarded(np.empty(out.shape, np.int32), at_end)
+            sizes_ = pooling._pool_sizes("", size, *options)
+            pooling._run_forward(images, is_last, out, indices, *sizes_)
+            np.testing.assert_array_equal(out.transpose(0, 3, 1, 2), expected)
+            np.testing.assert_array_equal(indices.transpose(0, 3, 1, 2), arg_max)
+            dout = guarded_images(rng, expected.shape, kind, last, at_end)
+            dx = guarded(np.empty((n, *size[2:], c), kind), at_end)
+            upper, upper_last = as_images(dout, "dout")
+            assert not pooling._run_backward(upper, upper_last, indices, dx, *sizes_)
+            wanted = naive_convolution.max_pool_backward(dout, arg_max, size, *options)
+            np.testing.assert_array_equal(dx.transpose(0, 3, 1, 2), wanted)
+        release()
+
+
+def train(rng_seed, sizes, kinds, zeros, at_end):
+    """A few iterations, with all arrays guarded unless `at_end` is None: losses and parameters."""
+    rng = np.random.default_rng(rng_seed)
+    n, d, h, c, batch = sizes
+    x = (rng.random((n, d)) * (rng.random((n, d)) >= zeros) * 9).astype(kinds[0])
+    dtype = np.dtype(kinds[1])
+    shapes = ((d, h), (h,), (h, c), (c,))
+    W1, b1, W2, b2 = parameters = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    state = [np.zeros_like(a) for a in parameters]
+    indices, t = rng.integers(0, n, (5, batch)), rng.integers(0, c, n)
+    if at_end is not None:
+        x = guarded(x, at_end)
+    with Team(2) as team:
+        options = optimizers.MOMENTUM, [0.1, 0.9], [state]
+        trainer = MLPTrainer([W1, W2], [b1, b2], [RELU], batch, x, team, *options)
+        labels = t[indices]
+        if at_end is not None:
+            guard_workspace(trainer, at_end)
+            indices, labels = guarded(indices, at_end), guarded(labels, at_end)
+        losses = trainer.train(indices, labels, None, 2)
+        accuracy = trainer.accuracy(x, t)
+        trainer.store()
+    return [losses, np.array(accuracy), *parameters, *state]
+
+
+def guard_workspace(trainer, at_end):
+    """Put the arrays that a trainer works with between forbidden pages."""
+    fields = trainer._work._asdict()
+    old = fields["parameters"].ctypes.data, fields["parameters"].nbytes
+    for name, value in fields.items():
+        if value.size and value.dtype.kind == "f":
+            fields[name] = guarded(value, at_end)
+    trainer._work = type(trainer._work)(**fields)
+    table = trainer._net.table
+    moved = (table >= old[0]) & (table < old[0] + old[1])
+    table[moved] += fields["parameters"].ctypes.data - old[0]
+
+
+def check_training():
+    sizes = [(5, 1, 1, 1, 1), (9, 7, 5, 3, 2), (70, 333, 40, 11, 13), (20, 3, 65, 2, 7)]
+    kinds = [("f4", "f4", 0.8), ("u1", "f4", 0.0), ("f4", "f4", 0.0), ("f8", "f8", 0.8)]
+    for seed, (size, (x_kind, kind, zeros)) in enumerate(itertools.product(sizes, kinds)):
+        arguments = seed, size, (x_kind, kind), zeros
+        plain = train(*arguments, None)
+        for at_end in ENDS:
+            for a, b in zip(train(*arguments, at_end), plain, strict=True):
+                np.testing.assert_array_equal(a, b)
+            release()
+
+
+if __name__ == "__main__":
+    faulthandler.enable()
+    check_products(np.random.default_rng(0))
+    check_public(np.random.default_rng(1))
+    check_convolution(np.random.default_rng(3))
+    check_pooling(np.random.default_rng(4))
+    check_training()
+    print("all in bounds")

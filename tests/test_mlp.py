@@ -1,0 +1,391 @@
+"""``kernels.mlp``: one compiled call, and training, against the layers and plain NumPy."""
+
+from itertools import pairwise
+
+import naive
+import numpy as np
+import pytest
+
+import kernels
+from kernels import optimizers
+from kernels._threads import Team
+from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, MLPTrainer
+from kernels.mlp.numerical_gradient import two_layer_numerical_gradient
+
+NETWORKS = {
+    "lecture": ((784, 50, 10), (RELU,)),
+    "sigmoid": ((70, 33, 3), (SIGMOID,)),
+    "deep": ((65, 33, 65, 3), (SIGMOID, RELU)),
+    "four": ((30, 1, 600, 5, 7), (IDENTITY, RELU, RELU)),
+    "one": ((90, 10), ()),
+}
+SMALL = {"small": ((9, 5, 3), (RELU,)), "small deep": ((4, 3, 1, 2), (SIGMOID, RELU))}
+ALL = {**NETWORKS, **SMALL}
+NAMES = [*NETWORKS, *(pytest.param(name, marks=pytest.mark.small) for name in SMALL)]
+RULES = {
+    "SGD": (optimizers.SGD, (0.1,), 0),
+    "Momentum": (optimizers.MOMENTUM, (0.05, 0.9), 1),
+    "Nesterov": (optimizers.NESTEROV, (0.05, 0.9), 1),
+    "AdaGrad": (optimizers.ADAGRAD, (0.05, 1e-7), 1),
+    "RMSprop": (optimizers.RMSPROP, (0.01, 0.9, 1e-7), 1),
+    "Adam": (optimizers.ADAM, (0.01, 0.9, 0.999, 1e-7), 2),
+}
+
+
+def parameters(rng, sizes, dtype):
+    pairs = list(pairwise(sizes))
+    weights = [(rng.standard_normal(s) / np.sqrt(s[0])).astype(dtype) for s in pairs]
+    return weights, [(0.1 * rng.standard_normal(m)).astype(dtype) for m in sizes[1:]]
+
+
+def inputs(rng, n, d, kind="f8", share=0.2):
+    x = rng.integers(1, 256, (n, d)) * (rng.random((n, d)) < share)
+    return x.astype(kind) if kind == "u1" else (x / 255).astype(kind)
+
+
+def by_layers(weights, biases, activations, x, t):
+    """Loss, gradients, and what layers keep, by the functions of single layers."""
+    a, kept, count = x, [], len(weights)
+    for i in range(count):
+        kept.append([a, None])
+        a = kernels.affine_forward(a, weights[i], biases[i])
+        if i < count - 1 and activations[i] == RELU:
+            a, kept[i][1] = kernels.relu_forward(a)
+        elif i < count - 1 and activations[i] == SIGMOID:
+            kept[i][1] = a = kernels.sigmoid_forward(a)
+    loss, y = kernels.softmax_cross_entropy_forward(a, t)
+    d, grads = kernels.softmax_cross_entropy_backward(y, t), []
+    for i in reversed(range(count)):
+        d, dW, db = kernels.affine_backward(d, kept[i][0], weights[i])
+        grads[:0] = [dW, db]
+        if i and activations[i - 1] == RELU:
+            d = kernels.relu_backward(d, kept[i - 1][1])
+        elif i and activations[i - 1] == SIGMOID:
+            d = kernels.sigmoid_backward(d, kept[i - 1][1])
+    return loss, y, kept, grads, a
+
+
+def forward(params, activations, x):
+    """The same in plain NumPy: logits, and the input of each affine layer."""
+    a, kept = x.astype("f8"), []
+    for i in range(len(params) // 2):
+        kept.append(a)
+        a = naive.affine_forward(a, params[2 * i], params[2 * i + 1])
+        if i < len(activations) and activations[i] == RELU:
+            a = naive.relu_forward(a)[0]
+        elif i < len(activations) and activations[i] == SIGMOID:
+            a = naive.sigmoid_forward(a)
+    return a, kept
+
+
+def gradient(params, activations, x, t, decay=0.0):
+    a, kept = forward(params, activations, x)
+    d, grads = naive.softmax_cross_entropy_backward(naive.softmax(a), t), []
+    for i in reversed(range(len(kept))):
+        d, dW, db = naive.affine_backward(d, kept[i], params[2 * i])
+        grads[:0] = [dW + decay * params[2 * i], db]
+        if i and activations[i - 1] == RELU:
+            d = d * (kept[i] > 0)
+        elif i and activations[i - 1] == SIGMOID:
+            d = naive.sigmoid_backward(d, kept[i])
+    return grads
+
+
+def loss(params, activations, x, t, decay=0.0):
+    value, _ = naive.softmax_cross_entropy_forward(forward(params, activations, x)[0], t)
+    return value + 0.5 * decay * sum(np.sum(W * W) for W in params[::2])
+
+
+def update(rule, options, number, p, g, s0, s1):
+    lr, o1, o2 = (*options, 0, 0)[:3]
+    if rule == optimizers.SGD:
+        p -= lr * g
+    elif rule == optimizers.MOMENTUM:
+        s0[...] = o1 * s0 - lr * g
+        p += s0
+    elif rule == optimizers.NESTEROV:
+        p += o1**2 * s0 - (1 + o1) * lr * g
+        s0[...] = o1 * s0 - lr * g
+    elif rule == optimizers.ADAGRAD:
+        s0 += g * g
+        p -= lr * g / (np.sqrt(s0) + 1e-7)
+    elif rule == optimizers.RMSPROP:
+        s0[...] = o1 * s0 + (1 - o1) * g * g
+        p -= lr * g / (np.sqrt(s0) + 1e-7)
+    else:
+        s0 += (1 - o1) * (g - s0)
+        s1 += (1 - o2) * (g * g - s1)
+        p -= lr * np.sqrt(1 - o2**number) / (1 - o1**number) * s0 / (np.sqrt(s1) + 1e-7)
+
+
+# ---------------------------------------------------------------- one call
+@pytest.mark.parametrize("kinds", [("f4", "f4"), ("f4", "f8"), ("u1", "f4"), ("f8", "f8")], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_bits_of_the_layers(rng, name, kinds):
+    sizes, activations = ALL[name]
+    weights, biases = parameters(rng, sizes, kinds[1])
+    network = CompiledNetwork(weights, biases, activations)
+    for n, share in ((1, 0.2), (7, 1), (40, 0.2), (300, 0.1)):
+        x, labels = inputs(rng, n, sizes[0], kinds[0], share), rng.integers(0, sizes[-1], n)
+        targets = rng.random((n, sizes[-1]))
+        for t in (labels, labels.astype("u1"), np.eye(sizes[-1])[labels], targets):
+            value, y, kept, grads, logits = by_layers(weights, biases, activations, x, t)
+            forward_, dweights, dbiases = network.gradient(x, t)
+            assert forward_.loss == value == network.loss(x, t).loss
+            np.testing.assert_array_equal(forward_.y, y)
+            np.testing.assert_array_equal(forward_.x, x)
+            for i, (a, _) in enumerate(kept[1:]):
+                assert forward_.outputs[i].tobytes() == a.tobytes()
+                mask = kept[i][1] if activations[i] == RELU else None
+                assert (forward_.masks[i] is None) == (mask is None)
+                if mask is not None:
+                    np.testing.assert_array_equal(forward_.masks[i], mask)
+            got = [g for pair in zip(dweights, dbiases, strict=True) for g in pair]
+            assert [g.tobytes() for g in got] == [g.tobytes() for g in grads]
+            classes = t if t.ndim == 1 else t.argmax(axis=1)
+            assert network.accuracy(x, t) == np.mean(logits.argmax(axis=1) == classes)
+
+
+def test_large_batches_on_threads_have_the_same_bits(rng, bits_on_threads, dtype):
+    sizes = (300, 40, 20, 5)
+    weights, biases = parameters(rng, sizes, dtype)
+    network = CompiledNetwork(weights, biases, (RELU, SIGMOID))
+    x, t = inputs(rng, 9000, 300, dtype), rng.integers(0, 5, 9000)
+
+    def everything():
+        forward_, dweights, dbiases = network.gradient(x, t)
+        return (forward_.loss, forward_.y, *dweights, *dbiases, network.accuracy(x, t))
+
+    one, others = bits_on_threads(everything)
+    assert all(bits == one for bits in others)
+    value, _, _, grads, _ = by_layers(weights, biases, (RELU, SIGMOID), x, t)
+    assert everything()[0] == value
+    assert everything()[2].tobytes() == grads[0].tobytes()
+
+
+@pytest.mark.parametrize("name", ["lecture", "deep"])
+def test_nan_and_infinity(rng, name):
+    sizes, activations = ALL[name]
+    t = rng.integers(0, sizes[-1], 20)
+    for bad in (np.nan, np.inf, -np.inf):
+        for which in range(3):
+            weights, biases = parameters(rng, sizes, "f8")
+            x = inputs(rng, 20, sizes[0])
+            (x, weights[0], weights[1])[which][3, 1] = bad
+            with np.errstate(all="ignore"):
+                value, y, _, grads, _ = by_layers(weights, biases, activations, x, t)
+                got, dweights, _ = CompiledNetwork(weights, biases, activations).gradient(x, t)
+            np.testing.assert_array_equal([got.loss], [value])
+            np.testing.assert_array_equal(got.y, y)
+            np.testing.assert_array_equal(dweights[0], grads[0])
+
+
+def test_parameters_may_change_in_place(rng):
+    weights, biases = parameters(rng, (6, 4, 3), "f8")
+    network = CompiledNetwork(weights, biases, [RELU])
+    x, t = inputs(rng, 5, 6), np.arange(5) % 3
+    first, dweights, _ = network.gradient(x, t)
+    kept = dweights[0].copy()
+    weights[0][...] *= 2
+    biases[1] += 1
+    again = network.loss(x, t)
+    assert again.loss == by_layers(weights, biases, [RELU], x, t)[0] != first.loss
+    network.gradient(x, t)
+    np.testing.assert_array_equal(dweights[0], kept)  # results are new arrays
+    assert network.matches(weights, biases, [RELU])
+    assert not network.matches([weights[0].copy(), weights[1]], biases, [RELU])
+    assert not network.matches(weights, biases, [SIGMOID])
+
+
+@pytest.mark.small
+def test_wrong_arguments(rng):
+    weights, biases = parameters(rng, (6, 4, 3), "f8")
+    network = CompiledNetwork(weights, biases, [RELU])
+    x, t = inputs(rng, 5, 6), np.arange(5) % 3
+    for bad_x, bad_t in (
+        *[(x[:, :5], t), (x[0], t), (x[:0], t[:0]), (x.reshape(5, 2, 3)[:, :1], t)],
+        *[(x, t[:4]), (x, t + 1), (x, t - 1), (x, np.eye(3)), (x, np.full((5, 3), np.nan))],
+    ):
+        for call in (network.loss, network.gradient, network.accuracy):
+            with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+                call(bad_x, bad_t)
+    with pytest.raises(TypeError, match=naive.EXPECTED_GOT):
+        network.loss(x, t * 1.0)
+    for arguments in (
+        *[(weights, biases, []), (weights, biases[:1], [RELU]), (weights, biases, [7])],
+        *[(weights[::-1], biases, [RELU]), ([], [], []), (weights, biases[::-1], [RELU])],
+        (weights, [b.astype("f4") for b in biases], [RELU]),
+        ([weights[0].T.copy().T, weights[1]], biases, [RELU]),
+    ):
+        with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+            CompiledNetwork(*arguments)
+
+
+# ---------------------------------------------------------------- training
+def train(name, rule, dtype, kind, *, batch=20, n=30, decay=0.0, soft=False, threads=1, **options):
+    """Trained parameters and losses, and those of plain NumPy."""
+    rng = np.random.default_rng(5)
+    sizes, activations = ALL[name]
+    code, rule_options, num_states = RULES[rule]
+    weights, biases = parameters(rng, sizes, dtype)
+    params = [a for pair in zip(weights, biases, strict=True) for a in pair]
+    states = [[np.zeros_like(a) for a in params] for _ in range(num_states)]
+    x, t = inputs(rng, 50, sizes[0], kind), rng.integers(0, sizes[-1], 50)
+    if soft:
+        t = rng.random((50, sizes[-1]))
+    drawn = rng.integers(0, 50, (n, batch))
+    exact = [a.astype("f8") for a in params]
+    exact_states = [[np.zeros_like(a) for a in exact] for _ in range(2)]
+    expected = []
+    for number, examples in enumerate(drawn, 1):
+        grads = gradient(exact, activations, x[examples], t[examples], decay)
+        for p, g, s0, s1 in zip(exact, grads, *exact_states, strict=True):
+            update(code, rule_options, number, p, g, s0, s1)
+        expected.append(loss(exact, activations, x[examples], t[examples], decay))
+    with Team(threads) as team:
+        trainer = MLPTrainer(
+            weights, biases, activations, batch, x, team, code, rule_options, states, 0, decay,
+            **options,
+        )  # fmt: skip
+        losses = []
+        for part in (drawn[: n // 3], drawn[n // 3 :]):
+            losses += trainer.train(part, None if soft else t[part], t[part] if soft else None,
+                None).tolist()  # fmt: skip
+            trainer.store()
+            trainer.load()
+        assert trainer.iteration == n
+        classes = t.argmax(axis=1) if soft else t
+        accuracy = trainer.accuracy(x, classes)
+    logits = forward([a.astype("f8") for a in params], activations, x)[0]
+    assert abs(accuracy - np.mean(logits.argmax(axis=1) == classes)) <= 0.02
+    ours = [np.array(losses), *params, *[s for state in states for s in state]]
+    pairs = [np.array(expected), *exact, *[s for k in exact_states[:num_states] for s in k]]
+    return ours, pairs
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", NAMES)
+def test_training_is_that_of_numpy(name, rule, sparse):
+    for decay, soft in ((0.0, False), (0.1, True)):
+        ours, exact = train(name, rule, "f8", "f8", decay=decay, soft=soft, sparse=sparse)
+        for a, b in zip(ours, exact, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("kinds", [("f4", "f4"), ("f4", "u1"), ("f8", "f4"), ("f8", "u1")], ids=str)
+@pytest.mark.parametrize("batch", [1, 65, 300])
+def test_types_and_batch_sizes(kinds, batch):
+    for sparse in (True, False):
+        for name in ("lecture", "deep"):
+            ours, exact = train(name, "Momentum", *kinds, batch=batch, n=9, sparse=sparse)
+            tolerance = 2e-3 if kinds[0] == "f4" else 1e-9
+            for a, b in zip(ours, exact, strict=True):
+                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize("name", ["lecture", "deep", "four"])
+def test_training_has_the_same_bits_on_threads(name):
+    for sparse in (True, False):
+        one = None
+        for threads in (1, 2, 3, 4, 8):
+            ours, _ = train(
+                name, "Adam", "f4", "f4", n=6, decay=0.1, threads=threads, sparse=sparse
+            )
+            bits = [a.tobytes() for a in ours]
+            one = one or bits
+            assert bits == one
+
+
+def test_a_thousand_iterations_in_float64():
+    ours, exact = train("lecture", "SGD", "f8", "f8", n=1000)
+    np.testing.assert_allclose(ours[0], exact[0], rtol=1e-9)
+
+
+def test_divergence_is_that_of_the_dense_route():
+    """NaN and infinity spread as in NumPy, where zeros are skipped, too."""
+    rng = np.random.default_rng(1)
+    x, t = inputs(rng, 50, 70), rng.integers(0, 3, 50)
+    drawn = rng.integers(0, 50, (6, 20))
+    results = []
+    for sparse in (True, False):
+        weights, biases = parameters(np.random.default_rng(2), (70, 33, 3), "f8")
+        with Team(1) as team, np.errstate(all="ignore"):
+            trainer = MLPTrainer(
+                weights, biases, [RELU], 20, x, team, optimizers.SGD, [1e200], [], sparse=sparse
+            )
+            losses = trainer.train(drawn, t[drawn], None, None)
+            trainer.store()
+        results.append([losses, *weights, *biases])
+    assert np.isnan(results[0][0][-1])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+
+
+def test_a_new_depth_or_size_compiles_nothing(rng, compiles_nothing):
+    def run(sizes, activations, rule):
+        weights, biases = parameters(rng, sizes, "f4")
+        network = CompiledNetwork(weights, biases, activations)
+        x, t = inputs(rng, 30, sizes[0], "f4"), rng.integers(0, sizes[-1], 30)
+        network.gradient(x, t)
+        network.accuracy(x, t)
+        code, options, count = RULES[rule]
+        params = [a for pair in zip(weights, biases, strict=True) for a in pair]
+        states = [[np.zeros_like(a) for a in params] for _ in range(count)]
+        drawn = rng.integers(0, 30, (3, 10))
+        with Team(1) as team:
+            trainer = MLPTrainer(weights, biases, activations, 10, x, team, code, options, states)
+            trainer.train(drawn, t[drawn], None, None)
+            trainer.accuracy(x, t)
+
+    def others():
+        run((100, 70, 30, 20, 5), (RELU, SIGMOID, RELU), "Adam")
+        run((20, 3), (), "Nesterov")
+
+    compiles_nothing(lambda: run((64, 32, 10), (RELU,), "SGD"), others)
+
+
+@pytest.mark.small
+def test_trainer_refuses(rng):
+    weights, biases = parameters(rng, (6, 4, 3), "f8")
+    x, t = inputs(rng, 8, 6), np.arange(8) % 3
+    with Team(1) as team:
+        make = (weights, biases, [RELU], 2)
+        trainer = MLPTrainer(*make, x, team, optimizers.SGD, [0.1], [])
+        drawn = np.array([[0, 1], [2, 3]])
+        for bad in (
+            *[
+                (drawn + 7, t[drawn], None),
+                (drawn - 1, t[drawn], None),
+                (drawn, t[drawn] + 1, None),
+            ],
+            *[(drawn, t[drawn] - 3, None), (drawn, None, None), (drawn, t[drawn][:1], None)],
+            *[(drawn[:, :1], t[drawn][:, :1], None), (drawn, None, np.ones((2, 2, 4)))],
+        ):
+            with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+                trainer.train(*bad, None)
+        with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+            MLPTrainer(*make, x[:, :5], team, optimizers.SGD, [0.1], [])
+        with pytest.raises(ValueError, match="expected"):
+            MLPTrainer(*make, x, team, optimizers.MOMENTUM, [0.1, 0.9], [[weights[0]]])
+        assert trainer.train(drawn[:0], t[drawn][:0], None, None).size == 0
+
+
+# ---------------------------------------------------------------- numerical gradient
+def test_numerical_gradient_of_large_activations(rng):
+    """Once infinite where an activation passed 7e6."""
+    for scale in (1.0, 1e3, 1e7, 1e9):
+        x, t = scale * (1 + rng.random((3, 4))), np.array([0, 1, 2])
+        W1, W2 = rng.random((4, 5)), rng.standard_normal((5, 3)) / scale
+        params = [W1, rng.random(5), W2, rng.standard_normal(3)]
+        numeric = two_layer_numerical_gradient(x, t, params, 1e-4)
+
+        def value(_, params=params, x=x, t=t):
+            return loss(params, [RELU], x, t)
+
+        for a, p in zip(numeric, params, strict=True):
+            assert np.isfinite(a).all()
+            expected = naive.numerical_gradient(value, p)
+            np.testing.assert_allclose(
+                a, expected, rtol=1e-6, atol=1e-7 * max(1, abs(expected).max())
+            )
