@@ -1,8 +1,8 @@
-# njitnet: what a newcomer, a developer and the gate run. It needs Python 3.11 to 3.13, nothing else.
+# njitnet: what a newcomer, a developer and the gate run. It needs Python 3.11 or later, nothing else.
 # Everything is installed into .venv, once, and again when pyproject.toml has changed.
 #
 #   make train ARGS="--iterations 1000"     arguments for the program that a target runs
-#   make test PYTHON=python3.13             the Python that .venv is made with
+#   make test PYTHON=python3.13             the Python that .venv is made with, anew if it was another
 
 PYTHON ?= python3
 ARGS ?=
@@ -12,6 +12,9 @@ VENV = .venv
 RUN = PATH="$$PWD/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m
 INSTALL = $(RUN) pip --disable-pip-version-check install --editable
 
+# Tells Pythons apart; .venv/.created holds that of the Python that .venv was made with.
+IDENTITY = $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3], "in", sys.base_prefix)'
+
 # What the history measures of each commit: two minutes' worth of the suite.
 HISTORY = -b "bench_(affine|activations|softmax).*\((100|10000), 'float32', '1'" \
 	-b "bench_network.*\('float32'(, '1'|\))" -b "track_ratio\('numpy', 'float32'" \
@@ -19,13 +22,14 @@ HISTORY = -b "bench_(affine|activations|softmax).*\((100|10000), 'float32', '1'"
 MACHINE = $$(uname -n)
 COMMITS = 10
 
-.PHONY: help train test lint bench bench-check bench-pages bench-history clean
+.PHONY: help train test lint docs bench bench-check bench-pages bench-history clean
 .NOTPARALLEL:
 
 help:
 	@echo "make train   train the network on MNIST"
 	@echo "make test    run the tests"
 	@echo "make lint    check style and types"
+	@echo "make docs    make the site of the documentation, in docs/_build/html"
 	@echo "make bench   measure this commit with airspeed velocity"
 	@echo "make bench-check     is the working tree slower than the last commit?"
 	@echo "make bench-history   measure the last commits that changed the product"
@@ -42,6 +46,10 @@ lint: $(VENV)/.njitnet-dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+docs: $(VENV)/.njitnet-dev
+	$(RUN) sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+	@echo "To look at it: docs/_build/html/index.html"
 
 bench: $(VENV)/.njitnet-dev
 	$(RUN) asv machine --yes
@@ -62,7 +70,7 @@ bench-pages: $(VENV)/.njitnet-dev
 	@echo "To look at them: $(VENV)/bin/asv preview"
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist docs/_build docs/reference/generated
 
 # Editable: what runs is what is in this folder, after a `git pull` too.
 $(VENV)/.njitnet: $(VENV)/.created pyproject.toml
@@ -73,7 +81,15 @@ $(VENV)/.njitnet-dev: $(VENV)/.created pyproject.toml
 	$(INSTALL) '.[dev]'
 	touch $@ $(VENV)/.njitnet
 
+# Another Python than before is taken where one is named, on the command line or by the environment.
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(IDENTITY)),$(shell cat $(VENV)/.created 2>/dev/null))
+.PHONY: $(VENV)/.created
+endif
+endif
+
 $(VENV)/.created:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and "njitnet: expected Python 3.11 to 3.13, got %d.%d; name another: make PYTHON=python3.12 ..." % v)'
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "njitnet: expected Python 3.11 or later, got %d.%d; name another: make PYTHON=python3.12 ..." % v)'
+	@test ! -f $@ || echo "njitnet: $(VENV) was made with Python $$(cat $@), and is made anew"
+	$(PYTHON) -m venv --clear $(VENV)
+	@$(IDENTITY) > $@

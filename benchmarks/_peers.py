@@ -1,4 +1,4 @@
-"""What the two table programs share: taking turns, and putting tables into text and README.
+"""What the two table programs share: taking turns, and putting tables into text and docs.
 
 Nothing here imports NumPy, Numba or another library by itself. The process that starts the others
 for the training table stays small by that: on Linux a child's peak memory counts from its parent's.
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 DISTRIBUTIONS = {
     "numba": "numba",
@@ -214,14 +214,14 @@ def fill(name: str, text: str, path: Path | None = None) -> None:
     name : str
     text : str
     path : Path, optional
-        By default the README.
+        By default the page on performance.
 
     Raises
     ------
     ValueError
         If the file has no such place; it is not changed then.
     """
-    path = path or README
+    path = path or PAGE
     before = path.read_text(encoding="utf-8")
     begin, end = f"<!-- table:{name} -->", "<!-- end -->"
     pattern = f"({re.escape(begin)}\n).*?({re.escape(end)})"

@@ -111,7 +111,7 @@ def _on(threads: int, figure: float, unit: str) -> str:
 
 
 def as_markdown(rows: Sequence[Row], limits: Limits) -> str:
-    """Return the short table for the README.
+    """Return the short table for docs/performance.md.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         By default those of the command line.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.affine", description=_summary())
-    parser.add_argument("--readme", action="store_true", help="put a short table into README.md")
+    parser.add_argument("--docs", action="store_true", help="fill in docs/performance.md")
     parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds")
     parser.add_argument("--rounds", type=int, help="default: 4, or 2 if quick")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print()
     print(as_text(rows, limits))
-    if options.readme:
+    if options.docs:
         _peers.fill("affine", as_markdown(rows, limits))
 
 

@@ -107,7 +107,7 @@ def size_pairs(tables: Tables) -> list[tuple[Job, float, float]]:
 
 
 def as_markdown(tables: Tables) -> str:
-    """Return the short table for the README.
+    """Return the short table for docs/performance.md.
 
     Parameters
     ----------
@@ -143,10 +143,10 @@ def as_markdown(tables: Tables) -> str:
     job = tables.main[0].job
     text = [
         _peers.markdown(header, lines),
-        f"{job.of:,} iterations and {job.evaluations(job.of)} evaluations of both accuracies. Ours "
-        "does them all; the others did fewer, scaled to the whole job, each on its best number of "
-        "threads. Start is what comes before the first iteration: imports, data, compiling or "
-        "loading what is compiled.",
+        f"{job.of:,} iterations and {job.evaluations(job.of)} evaluations of both accuracies. "
+        "njitnet runs all of them; the other timings are extrapolated from fewer, each on its best "
+        "number of threads. Start is what comes before the first iteration: imports, data, "
+        "compiling or loading what is compiled.",
     ]
     text += [
         f"`net.train` in {dtype}: test accuracy {mine.best().accuracy:.4f}; the whole process "
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     summary = str(__doc__).partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=summary)
-    parser.add_argument("--readme", action="store_true", help="put a short table into README.md")
+    parser.add_argument("--docs", action="store_true", help="fill in docs/performance.md")
     parser.add_argument("--quick", action="store_true", help="fewer contestants, one round")
     parser.add_argument("--iterations", type=int, default=10_000, help="of the whole job")
     parser.add_argument("--rounds", type=int, help="default: 3, or 1 if quick")
@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"The best of each one's rounds; spread: their median by the best. {neighbours.report()}")
     print()
     print(as_text(tables))
-    if options.readme:
+    if options.docs:
         _peers.fill("training", as_markdown(tables))
 
 

@@ -1,4 +1,8 @@
-"""What the README shows works: its examples run, and the commands it names are there."""
+"""What README and documentation show works: examples run, and the commands named are there.
+
+The Korean pages have the same code and commands: ``test_docs.py``. The examples of
+``docs/scaling.md`` need MPI and run in ``test_ranks.py``.
+"""
 
 import importlib.util
 import re
@@ -11,36 +15,53 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [
+        ROOT / "README.md",
+        DOCS / "start.md",
+        *sorted((DOCS / "tutorial").glob("*.md")),
+        *sorted((DOCS / "howto").glob("*.md")),
+    ]
+    if path.name != "index.md"
+}
+TEXT = PAGES["README.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INSTALL = [["pip", "install", "."], ["pip", "install", ".[mpi]"]]
 DEVELOP = ["pip", "install", "-e", ".[dev]"]  # as the Makefile does
-EXAMPLES = [code for language, code in FENCE.findall(TEXT) if language == "python"]
+EXAMPLES = {
+    f"{page}-{number}": code
+    for page, text in PAGES.items()
+    for number, (language, code) in enumerate(FENCE.findall(text))
+    if language == "python"
+}
 
 
-def commands():
+def commands(text):
     """Every command line in a block for the shell, and in the text if it is one of ours."""
     lines = [
         line
-        for language, block in FENCE.findall(TEXT)
+        for language, block in FENCE.findall(text)
         if language == "sh"
         for line in block.splitlines()
     ]
-    spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", TEXT))
+    spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
     ours = [span for span in spans if re.match(r"(make|njitnet|python -m) ", span)]
     return [words for line in lines + ours if (words := shlex.split(line, comments=True))]
 
 
-@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
+@pytest.mark.parametrize("code", EXAMPLES.values(), ids=EXAMPLES)
 def test_example(code, tmp_path, monkeypatch, capsys):
     """Each by itself, as a file; what trains for long does so for 20 iterations.
 
-    Where the comment behind a print begins with a number, that is what it prints.
+    Where the comment behind a print begins with a number or a bracket, that is what it prints.
     """
     script = tmp_path / "example.py"
     script.write_text(re.sub(r"\b10_?000\b", "20", code), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(script))
-    expected = re.findall(r"^print\(.*\)  # ([\d(].*)", code, re.MULTILINE)
+    expected = re.findall(r"^print\(.*\)  # ([\d(\[].*)", code, re.MULTILINE)
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in printed if line in expected] == expected
 
@@ -51,16 +72,22 @@ def check_options(arguments, shown):
             assert re.search(rf"(?<![\w-]){word}(?![\w-])", shown), word
 
 
-def test_commands_are_there():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    shown = "".join(
+@pytest.fixture(scope="module")
+def shown():
+    """What the command's help shows."""
+    return "".join(
         subprocess.check_output(
             [sys.executable, "-m", "net", *which, "--help"], cwd=ROOT, text=True
         )
         for which in ([], ["predict"])
     )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_there(page, shown):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     kinds = set()
-    for command, *arguments in commands():
+    for command, *arguments in commands(PAGES[page]):
         program = Path(command).name
         kinds.add(program)
         if program == "make":
@@ -71,16 +98,25 @@ def test_commands_are_there():
                     assert re.search(rf"^{word}:", makefile, re.MULTILINE), word
         elif program == "njitnet":
             check_options(arguments, shown)
+        elif program == "mpiexec":
+            assert arguments[2] == "njitnet"
+            check_options(arguments[3:], shown)
+        elif program.startswith("python") and arguments[0] != "-m":
+            assert (ROOT / arguments[0]).is_file(), arguments[0]
         elif program.startswith("python"):
-            assert arguments[0] == "-m"
             assert importlib.util.find_spec(arguments[1]), arguments[1]
         else:
-            assert [program, *arguments] in (["pip", "install", "."], DEVELOP)
-    assert kinds == {"make", "njitnet", "pip", "python", "python3"}
+            assert [program, *arguments] in (*INSTALL, DEVELOP)
+    if page == "README.md":
+        assert kinds == {"make", "njitnet", "pip", "python", "python3"}
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", TEXT)
-    assert targets
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page])
     for target in targets:
-        assert (ROOT / target).exists(), target
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_readme_is_short():
+    assert len(TEXT.splitlines()) <= 150

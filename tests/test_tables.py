@@ -82,20 +82,20 @@ def test_affine():
 
 def test_affine_command_line(monkeypatch, tmp_path, capsys):
     """Without PyTorch and JAX, as where they are not installed."""
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- table:affine -->\n<!-- end -->\n", encoding="utf-8")
-    monkeypatch.setattr(_peers, "README", readme)
+    page = tmp_path / "performance.md"
+    page.write_text("<!-- table:affine -->\n<!-- end -->\n", encoding="utf-8")
+    monkeypatch.setattr(_peers, "PAGE", page)
     real = _peers.installed
     monkeypatch.setattr(
         _peers, "installed", lambda *names: [n for n in real(*names) if n not in ("torch", "jax")]
     )
     arguments = ["--quick", "--shape", "3", "4", "5", "--dtype", "float32", "--threads", "1"]
-    affine.main([*arguments, "--readme", "--rounds", "1"])
+    affine.main([*arguments, "--docs", "--rounds", "1"])
     text = capsys.readouterr().out
     assert text.count("(3, 4, 5)") == 2
     assert "numpy" in text
     assert not re.search("float64|torch|jax", text)
-    assert "| 3, 4, 5 |" in readme.read_text(encoding="utf-8")
+    assert "| 3, 4, 5 |" in page.read_text(encoding="utf-8")
 
 
 def test_training():
@@ -132,7 +132,7 @@ def test_training_jobs(quick):
 
 
 def test_fill(tmp_path):
-    file = tmp_path / "README.md"
+    file = tmp_path / "page.md"
     file.write_text(
         "a\n<!-- table:x -->\nold\n<!-- end -->\nb\n<!-- table:y -->\n<!-- end -->\nc\n"
     )
@@ -147,15 +147,15 @@ def test_fill(tmp_path):
 
 
 def test_fill_without_a_place(tmp_path):
-    file = tmp_path / "README.md"
+    file = tmp_path / "page.md"
     file.write_text("nothing\n")
     with pytest.raises(ValueError, match=r"expected <!-- table:x --> .* once, found it 0 times"):
         _peers.fill("x", "new", file)
     assert file.read_text() == "nothing\n"
 
 
-def test_readme_has_the_places():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_has_the_places():
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     for name in ("affine", "training"):
         assert re.search(rf"<!-- table:{name} -->\n.*?<!-- end -->", text, re.DOTALL)
 
