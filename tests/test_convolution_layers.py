@@ -4,7 +4,7 @@ import naive
 import naive_convolution
 import numpy as np
 import pytest
-from net.convolution_layers import Convolution, Pooling
+from net.layers.convolution import Convolution, Pooling
 
 pytestmark = pytest.mark.small
 
