@@ -20,7 +20,7 @@ settings.register_profile(
 )
 settings.load_profile("njitnet")
 
-collect_ignore = ["fuzz"]  # programs that need atheris: docs/reliability.md
+collect_ignore = ["fuzz", "support"]  # programs; those in fuzz need atheris: docs/reliability.md
 
 
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests start in one.

@@ -224,7 +224,7 @@ ARGUMENTS = {
     "activation": (lambda v: MultiLayerNet(D, [H], C, v, rng=0), [None, "tanh", 1, Relu]),
     "weight_init_std of a deep network": (
         lambda v: MultiLayerNet(D, [H], C, weight_init_std=v, rng=0),
-        [*(v for v in NO_NUMBER if v != "1"), -1, "glorot", ""],
+        [*(v for v in NO_NUMBER if not isinstance(v, str)), -1, "glorot", ""],
     ),
     "dropout_ration": (
         lambda v: MultiLayerNetExtend(D, [H], C, use_dropout=True, dropout_ration=v, rng=0),

@@ -94,7 +94,7 @@ def seed(folder: Path) -> None:
         (folder / f"whole{kind}").write_bytes(bytes([0xFE | kind]) + file)
         for part, name in enumerate(NAMES):
             content = bytes([part << 1 | kind]) + MEMBERS[kind][name]
-            (folder / f"{name}{kind}").write_bytes(content)
+            (folder / f"{name.replace('/', '-')}{kind}").write_bytes(content)
 
 
 if __name__ == "__main__":
