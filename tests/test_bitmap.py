@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kernels import _bitmap, _gemm
-from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, gemm, gemm_block, skips_zeros
+from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, gemm_block, skips_zeros
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
 
 SMALL = [(9, 70, 21), (70, 9, 3)]
@@ -165,13 +165,6 @@ def test_x_changed_in_place(rng, dtype):
         x[:] = sparse(rng, (100, 784), dtype, share)
         expected = naive.affine_forward(x.astype("f8"), W.astype("f8"), b)
         naive.assert_within(affine_forward(x, W, b), expected, abs(expected), 784)
-
-
-def test_gemm_without_skipping(rng):
-    x, W = sparse(rng, (100, 200), "f8", 0.1), rng.random((200, 40))
-    out, addresses = np.empty((100, 40)), _gemm.get_product_addresses(x.dtype, W.dtype)
-    gemm((addresses[0], 0), x, NO_TRANSPOSE, W, NO_TRANSPOSE, np.zeros(40), out)
-    np.testing.assert_array_equal(out, affine_forward(x, W, np.zeros(40)))
 
 
 SSE2 = """
