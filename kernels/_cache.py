@@ -10,14 +10,21 @@ content of all of this package's sources:
 * `_Stamped` adds `STAMP` to the key of a user's own cached functions that call these kernels,
   since they hold a copy of the kernels' code. Other cached functions are left alone.
 
-What decides the folder is Numba's own: ``NUMBA_CACHE_DIR``, else ``__pycache__`` beside the
-source, else the user's cache folder.
+Kernels are kept in ``NUMBA_CACHE_DIR``, else in ``njitnet`` below ``XDG_CACHE_HOME`` or the
+platform's folder for a user's caches, so that nothing of theirs stays in ``site-packages`` when the
+package is uninstalled; where that is not writable, Numba's own order holds: ``__pycache__`` beside
+the source, then Numba's folder below the user's caches. A user's own functions are kept where Numba
+keeps them.
+
+On a terminal and in a notebook, the first compilation says what is going on: it takes seconds.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
 
 import hashlib
+import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,9 +39,12 @@ from numba.core.caching import (
     CompileResultCacheImpl,
     FunctionCache,
     IndexDataCacheFile,
+    UserProvidedCacheLocator,
+    UserWideCacheLocator,
 )
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
+from numba.misc.appdirs import AppDirs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +64,7 @@ _SETTINGS = (
 )
 
 _warned = False
+_announced = False
 
 
 def _hash_sources(folder: Path) -> str:
@@ -83,6 +94,20 @@ def _warn_once(problem: str) -> None:
             "write in.",
             RuntimeWarning,
             stacklevel=3,
+        )
+
+
+def _announce_once(folder: str) -> None:
+    """Tell the user in front of a terminal or a notebook, once, why the first call takes long."""
+    global _announced
+    if _announced:
+        return
+    _announced = True
+    if "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty()):
+        print(
+            "njitnet: compiling kernels, once for each kind of array; what is compiled is kept in "
+            f"{folder}",
+            file=sys.stderr,
         )
 
 
@@ -142,13 +167,16 @@ class _KernelCache(FunctionCache):
         return super()._index_key(sig, codegen), settings
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        loaded = None
         try:
-            return super().load_overload(sig, target_context)
+            loaded = super().load_overload(sig, target_context)
         except Exception as error:  # unpickling a damaged file may raise anything
             _warn_once(f"The compiled kernels in {self.cache_path} cannot be read ({error!r})")
             with suppress(Exception):
                 self.flush()  # a fresh index, so that the next process finds good files
-            return None
+        if loaded is None:  # Numba compiles it next
+            _announce_once(os.path.dirname(self.cache_path))
+        return loaded
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
@@ -187,6 +215,10 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return decorate if function is None else decorate(function)
 
 
+def _is_ours(module: str | None) -> bool:
+    return module is not None and (module == _PACKAGE or module.startswith(f"{_PACKAGE}."))
+
+
 def _uses_package(py_func: FunctionType) -> bool:
     """Tell whether a function is ours, or its module has one of our modules or functions."""
     names = [py_func.__module__]
@@ -195,13 +227,35 @@ def _uses_package(py_func: FunctionType) -> bool:
             names.append(value.__name__)
         elif isinstance(value, FunctionType | Dispatcher):
             names.append(value.__module__)
-    return any(name == _PACKAGE or name.startswith(f"{_PACKAGE}.") for name in names if name)
+    return any(map(_is_ours, names))
+
+
+class _UserCacheLocator(UserWideCacheLocator):
+    """A cache locator for kernels: our folder below the user's caches, not Numba's."""
+
+    def __init__(self, py_func: FunctionType, py_file: str):
+        super().__init__(py_func, py_file)
+        base = os.environ.get("XDG_CACHE_HOME")
+        folder = (
+            os.path.join(base, "njitnet")
+            if base
+            else AppDirs(appname="njitnet", appauthor=False).user_cache_dir
+        )
+        self._cache_path = os.path.join(folder, self.get_suitable_cache_subpath(py_file))
+
+    @classmethod
+    def from_function(cls, py_func: FunctionType, py_file: str) -> Any:
+        return super().from_function(py_func, py_file) if _is_ours(py_func.__module__) else None
 
 
 class _SourceHashLocator:
-    """A cache locator for functions that use the package: Numba's own, with our stamp added."""
+    """A cache locator for functions that use the package: others' folders, with our stamp added."""
 
-    others: tuple[Any, ...] = tuple(CacheImpl._locator_classes)
+    others: tuple[Any, ...] = (
+        UserProvidedCacheLocator,
+        _UserCacheLocator,
+        *CacheImpl._locator_classes,
+    )
 
     @classmethod
     def from_function(cls, py_func: FunctionType, py_file: str) -> Any:

@@ -160,10 +160,12 @@ def test_a_second_process_compiles_nothing(install):
     assert kept.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("cache_dir", [True, False], ids=["NUMBA_CACHE_DIR", "beside the source"])
-def test_an_edited_helper_in_another_file_is_seen(install, cache_dir):
-    if not cache_dir:
+@pytest.mark.parametrize("place", ["NUMBA_CACHE_DIR", "the user's caches", "beside the source"])
+def test_an_edited_helper_in_another_file_is_seen(install, place):
+    if place != "NUMBA_CACHE_DIR":
         install.environment.clear()
+    if place == "beside the source":
+        install.home.write_text("no folder")
     assert install.run()[0]["probe"] == 3.0
     install.edit_helper(4.0)
     assert install.run() == ({"probe": 5.0, "probe loaded": 0}, [])
@@ -218,6 +220,15 @@ def make_wheel(package, folder, version):
     return wheel
 
 
+NO_PACKAGE = """
+import json
+try:
+    import kernels
+except ImportError as error:
+    print(json.dumps(str(error)))
+"""
+
+
 def test_a_version_installed_over_another_runs_its_own_code(install, tmp_path):
     pytest.importorskip("pip")
     wheels = []
@@ -238,12 +249,18 @@ def test_a_version_installed_over_another_runs_its_own_code(install, tmp_path):
     }
     Path(site.strip(), "borrowed.pth").write_text("\n".join(map(str, borrowed)))
 
-    install.environment = {"PYTHONPATH": ""}  # so that Numba keeps its files beside the sources
-    pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "install"]
+    # The user's cache folder, and Python's own cache as users have it.
+    install.environment = {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
+    pip = [sys.executable, "-m", "pip", "--python", python, "--quiet"]
     for wheel, expected in zip(wheels, [3.0, 5.0], strict=True):
-        subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)
+        subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)
         assert install.run(python=python) == ({"probe": expected, "probe loaded": 0}, [])
         assert install.run(python=python) == ({"probe": expected, "probe loaded": 1}, [])
+
+    # What was compiled does not keep a package alive that is not there any more.
+    subprocess.run([*pip, "uninstall", "--yes", "probe-kernels"], check=True)
+    assert not Path(site.strip(), "kernels").exists()
+    assert "No module named 'kernels'" in install.execute(NO_PACKAGE, python=python)[0]
 
 
 def test_old_data_under_a_new_index_is_not_run(install):
@@ -315,11 +332,59 @@ def test_where_nothing_can_be_kept_kernels_work_from_memory(install, tmp_path):
         assert "set NUMBA_CACHE_DIR to a folder" in warning
 
 
-def test_beside_a_read_only_package_the_users_cache_folder_serves(install):
-    install.block_pycache()
+@pytest.mark.parametrize("variable", [True, False], ids=["XDG_CACHE_HOME", "HOME"])
+def test_kernels_are_kept_in_the_users_cache_folder(install, variable):
+    """And nothing beside the sources, where uninstalling would leave it."""
     install.environment.clear()
+    if not variable:
+        install.environment["XDG_CACHE_HOME"] = ""
     assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
     assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+    (kept,) = install.home.rglob("probe.probe-*.nbc")
+    assert "njitnet" in kept.parts
+    assert not variable or kept.is_relative_to(install.home / ".cache" / "njitnet")
+    assert not list(install.package.rglob("*.nb?"))
+
+
+def test_where_the_users_cache_folder_is_not_writable_others_serve(install):
+    install.environment.clear()
+    install.home.write_text("no folder")
+    assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
+    assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+    assert len(list(install.package.glob("__pycache__/probe.probe-*.nbc"))) == 1
+
+
+# What takes seconds is told to a user who waits for it, once, and to no program.
+FRONT = {
+    "terminal": ("sys.stderr.isatty = lambda: True", True),
+    "notebook": ("sys.modules['ipykernel'] = sys", True),
+    "program": ("", False),
+    "no stderr": ("sys.stderr = None", False),
+}
+
+
+@pytest.mark.parametrize(("front", "told"), FRONT.values(), ids=FRONT)
+def test_the_first_compilation_is_announced(install, front, told):
+    install.environment.clear()
+    code = f"""
+import io, json, sys
+import numpy as np
+sys.stderr = io.StringIO()
+stream = sys.stderr
+{front}
+from kernels.probe import probe
+before = stream.getvalue()
+for dtype in (np.float32, np.float64):
+    probe(np.ones(3, dtype), 0)
+print(json.dumps([before, stream.getvalue()]))
+"""
+    (before, after), _ = install.execute(code)
+    assert before == ""  # importing compiles nothing
+    folder = install.home / ".cache" / "njitnet"
+    expected = "njitnet: compiling kernels, once for each kind of array; what is compiled is kept "
+    assert after == (f"{expected}in {folder}\n" if told else "")
+    (_, after), _ = install.execute(code)
+    assert after == ""  # nothing was compiled
 
 
 @pytest.fixture

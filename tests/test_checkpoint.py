@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -163,26 +163,40 @@ def test_what_a_killed_run_left_does_no_harm(tmp_path):
     assert (tmp_path / "state").stat().st_size < 1000
 
 
+WRITERS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from net import archive
+
+path, size, first = sys.argv[1], 1000, 4 * int(sys.argv[2])
+
+def write(i):
+    for _ in range(60):
+        archive.write(path, {"a": np.full(size, i)})
+        a = archive.read(path)["a"]
+        assert a.size == size and (a == a[0]).all()
+
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(write, range(first, first + 4)))
+"""
+
+
 def test_many_write_the_same_file(tmp_path):
-    """As two runs do that were started in one folder."""
-    path, size = tmp_path / "state", 50_000
-    archive.write(path, {"a": np.zeros(size)})
-    errors = []
+    """As runs do that were started in one folder: four processes, and four threads in each.
 
-    def write(i):
-        try:
-            for _ in range(40):
-                archive.write(path, {"a": np.full(size, i)})
-                a = archive.read(path)["a"]
-                assert a.size == size
-                assert (a == a[0]).all()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=write, args=[i]) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert os.listdir(tmp_path) == ["state"]
+    Threads hold each other up between any two calls to the system, processes write at once: what
+    one found a moment ago, another may have renamed or removed.
+    """
+    path = tmp_path / "run" / "state"
+    path.parent.mkdir()
+    archive.write(path, {"a": np.zeros(1000)})
+    folders = [tmp_path / str(i) for i in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(4) as pool:
+        ended = pool.map(lambda folder: run(folder, "-c", WRITERS, path, folder.name), folders)
+    assert list(ended) == [(0, "")] * 4
+    assert os.listdir(path.parent) == ["state"]

@@ -216,7 +216,12 @@ def errors(folder):
 
 
 def uncaught(file, how):
-    """A run that ends by an error on the last rank, some evaluations on."""
+    """A run that ends by an error on the last rank, some evaluations on.
+
+    What each rank says is in a file of its own: mpiexec mixes lines that come at once.
+    """
+    said = os.open(f"{file}.{RANK}", os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, sys.stderr.fileno())
     net = network()
     error = signal.SIGKILL if how == "killed" else ValueError("uncaught")
     failing_relu = Fails(
