@@ -16,6 +16,8 @@ from kernels import affine_backward, affine_forward, sparse
 from kernels._gemm import gemm, gemm_block, get_product_addresses
 from kernels._threads import Team
 from kernels.fused import Data, Fused, State, prepare
+from kernels.mlp import RELU, CompiledNetwork, MLPTrainer, encode
+from kernels.optimizers import ADAM
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
 ENDS = (True, False)
@@ -147,10 +149,62 @@ def check_training():
             release()
 
 
+def train_stack(seed, sizes, kinds, is_sparse, min_size, at_end):
+    """A few iterations of a stack, with data and buffers guarded unless `at_end` is None."""
+    rng = np.random.default_rng(seed)
+    n, batch, *units = sizes
+    x = (rng.random((n, units[0])) > 0.6) * rng.integers(0, 9, (n, units[0]))
+    x, dtype = x.astype(kinds[0]), np.dtype(kinds[1])
+    pairs = list(itertools.pairwise(units))
+    weights = [rng.standard_normal(pair).astype(dtype) for pair in pairs]
+    biases = [rng.standard_normal(m).astype(dtype) for m in units[1:]]
+    states = [[np.zeros_like(a) for pair in zip(weights, biases, strict=True) for a in pair]] * 2
+    activations = [RELU] * (len(units) - 2)
+    indices, t = rng.integers(0, n, (3, batch)), rng.integers(0, units[-1], n)
+    with Team(2) as team:
+        data = encode(x, dtype, units[1], team, is_sparse, min_size)
+        if at_end is not None:
+            data = data._replace(codes=guarded(data.codes, at_end))
+        make = weights, biases, activations, batch, data, team, ADAM, [0.01, 0.9, 0.999, 1e-7]
+        trainer = MLPTrainer(*make, states)
+        if at_end is not None:
+            work, net = trainer._work, trainer._net
+            parameters = guarded(work.parameters, at_end)
+            moved = parameters.ctypes.data - work.parameters.ctypes.data
+            names = ("s0", "s1", "rows", "words", "batch", "y", "losses", "squares")
+            copies = {name: guarded(getattr(work, name), at_end) for name in names}
+            trainer._work = work._replace(parameters=parameters, **copies)
+            net.table[:, :2] += moved
+        losses = trainer.train(indices, t[indices], None, 2)
+        accuracy = trainer.accuracy(data, t)
+        trainer.store()
+    network = CompiledNetwork(weights, biases, activations)
+    if at_end is not None:
+        x = guarded(x, at_end)
+        weights, biases = ([guarded(a, at_end) for a in p] for p in (weights, biases))
+        network = CompiledNetwork(weights, biases, activations)
+    forward, dweights, dbiases = network.gradient(x, t)
+    return [losses, np.array(accuracy), *weights, *biases, forward.y, *dweights, *dbiases]
+
+
+def check_stacks():
+    sizes = [(5, 1, 1, 1, 1), (9, 2, 70, 5, 3), (70, 67, 130, 33, 65, 11), (20, 7, 3, 65, 2)]
+    kinds = [("f4", "f4", True, 0), ("f8", "f8", True, 10**9), ("u1", "f4", True, 0),
+        ("f4", "f8", False, 0)]  # fmt: skip
+    for seed, (size, (*types, is_sparse, least)) in enumerate(itertools.product(sizes, kinds)):
+        plain = train_stack(seed, size, types, is_sparse, least, None)
+        for at_end in ENDS:
+            got = train_stack(seed, size, types, is_sparse, least, at_end)
+            for a, b in zip(got, plain, strict=True):
+                np.testing.assert_array_equal(a, b)
+            release()
+
+
 if __name__ == "__main__":
     faulthandler.enable()
     check_products(np.random.default_rng(0))
     check_public(np.random.default_rng(1))
     check_compacting(np.random.default_rng(2))
     check_training()
+    check_stacks()
     print("all in bounds")
