@@ -119,7 +119,8 @@ def compiles_nothing():
     """Run ``warm``, then ``f``, and see that ``f`` compiled no kernel that ``warm`` had not."""
     import kernels
 
-    modules = [import_module(f"kernels.{m.name}") for m in pkgutil.iter_modules(kernels.__path__)]
+    found = pkgutil.walk_packages(kernels.__path__, "kernels.")
+    modules = [import_module(module.name) for module in found]
     dispatchers = {
         value
         for module in modules

@@ -18,7 +18,6 @@ from kernels import (
     affine_forward,
     convolution_backward,
     convolution_forward,
-    optimizers,
     pooling,
 )
 from kernels._convolution import IDENTITY, RELU_POOL, padded_filters, run_forward
@@ -29,7 +28,8 @@ from kernels._images import as_images
 from kernels._threads import Team
 from kernels.affine import get_microkernel_address
 from kernels.convolution import convolution_operands
-from kernels.mlp import RELU, MLPTrainer
+from kernels.mlp import RELU, CompiledNetwork, MLPTrainer, encode
+from kernels.optimizers import ADAM
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
 ENDS = (True, False)
@@ -209,52 +209,53 @@ def check_pooling(rng):
         release()
 
 
-def train(rng_seed, sizes, kinds, zeros, at_end):
-    """A few iterations, with all arrays guarded unless `at_end` is None: losses and parameters."""
-    rng = np.random.default_rng(rng_seed)
-    n, d, h, c, batch = sizes
-    x = (rng.random((n, d)) * (rng.random((n, d)) >= zeros) * 9).astype(kinds[0])
-    dtype = np.dtype(kinds[1])
-    shapes = ((d, h), (h,), (h, c), (c,))
-    W1, b1, W2, b2 = parameters = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
-    state = [np.zeros_like(a) for a in parameters]
-    indices, t = rng.integers(0, n, (5, batch)), rng.integers(0, c, n)
+def train_stack(seed, sizes, kinds, is_sparse, min_size, at_end):
+    """A few iterations of a stack, with data and buffers guarded unless `at_end` is None."""
+    rng = np.random.default_rng(seed)
+    n, batch, *units = sizes
+    x = (rng.random((n, units[0])) > 0.6) * rng.integers(0, 9, (n, units[0]))
+    x, dtype = x.astype(kinds[0]), np.dtype(kinds[1])
+    pairs = list(itertools.pairwise(units))
+    weights = [rng.standard_normal(pair).astype(dtype) for pair in pairs]
+    biases = [rng.standard_normal(m).astype(dtype) for m in units[1:]]
+    states = [[np.zeros_like(a) for pair in zip(weights, biases, strict=True) for a in pair]] * 2
+    activations = [RELU] * (len(units) - 2)
+    indices, t = rng.integers(0, n, (3, batch)), rng.integers(0, units[-1], n)
+    with Team(2) as team:
+        data = encode(x, dtype, units[1], team, is_sparse, min_size)
+        if at_end is not None:
+            data = data._replace(codes=guarded(data.codes, at_end))
+        make = weights, biases, activations, batch, data, team, ADAM, [0.01, 0.9, 0.999, 1e-7]
+        trainer = MLPTrainer(*make, states)
+        if at_end is not None:
+            work, net = trainer._work, trainer._net
+            parameters = guarded(work.parameters, at_end)
+            moved = parameters.ctypes.data - work.parameters.ctypes.data
+            names = ("s0", "s1", "rows", "words", "batch", "y", "losses", "squares")
+            copies = {name: guarded(getattr(work, name), at_end) for name in names}
+            trainer._work = work._replace(parameters=parameters, **copies)
+            net.table[:, :2] += moved
+        losses = trainer.train(indices, t[indices], None, 2)
+        accuracy = trainer.accuracy(data, t)
+        trainer.store()
+    network = CompiledNetwork(weights, biases, activations)
     if at_end is not None:
         x = guarded(x, at_end)
-    with Team(2) as team:
-        options = optimizers.MOMENTUM, [0.1, 0.9], [state]
-        trainer = MLPTrainer([W1, W2], [b1, b2], [RELU], batch, x, team, *options)
-        labels = t[indices]
-        if at_end is not None:
-            guard_workspace(trainer, at_end)
-            indices, labels = guarded(indices, at_end), guarded(labels, at_end)
-        losses = trainer.train(indices, labels, None, 2)
-        accuracy = trainer.accuracy(x, t)
-        trainer.store()
-    return [losses, np.array(accuracy), *parameters, *state]
+        weights, biases = ([guarded(a, at_end) for a in p] for p in (weights, biases))
+        network = CompiledNetwork(weights, biases, activations)
+    forward, dweights, dbiases = network.gradient(x, t)
+    return [losses, np.array(accuracy), *weights, *biases, forward.y, *dweights, *dbiases]
 
 
-def guard_workspace(trainer, at_end):
-    """Put the arrays that a trainer works with between forbidden pages."""
-    fields = trainer._work._asdict()
-    old = fields["parameters"].ctypes.data, fields["parameters"].nbytes
-    for name, value in fields.items():
-        if value.size and value.dtype.kind == "f":
-            fields[name] = guarded(value, at_end)
-    trainer._work = type(trainer._work)(**fields)
-    table = trainer._net.table
-    moved = (table >= old[0]) & (table < old[0] + old[1])
-    table[moved] += fields["parameters"].ctypes.data - old[0]
-
-
-def check_training():
-    sizes = [(5, 1, 1, 1, 1), (9, 7, 5, 3, 2), (70, 333, 40, 11, 13), (20, 3, 65, 2, 7)]
-    kinds = [("f4", "f4", 0.8), ("u1", "f4", 0.0), ("f4", "f4", 0.0), ("f8", "f8", 0.8)]
-    for seed, (size, (x_kind, kind, zeros)) in enumerate(itertools.product(sizes, kinds)):
-        arguments = seed, size, (x_kind, kind), zeros
-        plain = train(*arguments, None)
+def check_stacks():
+    sizes = [(5, 1, 1, 1, 1), (9, 2, 70, 5, 3), (70, 67, 130, 33, 65, 11), (20, 7, 3, 65, 2)]
+    kinds = [("f4", "f4", True, 0), ("f8", "f8", True, 10**9), ("u1", "f4", True, 0),
+        ("f4", "f8", False, 0)]  # fmt: skip
+    for seed, (size, (*types, is_sparse, least)) in enumerate(itertools.product(sizes, kinds)):
+        plain = train_stack(seed, size, types, is_sparse, least, None)
         for at_end in ENDS:
-            for a, b in zip(train(*arguments, at_end), plain, strict=True):
+            got = train_stack(seed, size, types, is_sparse, least, at_end)
+            for a, b in zip(got, plain, strict=True):
                 np.testing.assert_array_equal(a, b)
             release()
 
@@ -265,5 +266,5 @@ if __name__ == "__main__":
     check_public(np.random.default_rng(1))
     check_convolution(np.random.default_rng(3))
     check_pooling(np.random.default_rng(4))
-    check_training()
+    check_stacks()
     print("all in bounds")
