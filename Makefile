@@ -22,12 +22,16 @@ HISTORY = -b "bench_(affine|activations|softmax).*\((100|10000), 'float32', '1'"
 MACHINE = $$(uname -n)
 COMMITS = 10
 
-.PHONY: help train test lint docs bench bench-check bench-pages bench-history clean
+# Processes that test side by side: one for each core.
+WORKERS ?= auto
+
+.PHONY: help train test test-exhaustive lint docs bench bench-check bench-pages bench-history clean
 .NOTPARALLEL:
 
 help:
 	@echo "make train   train the network on MNIST"
 	@echo "make test    run the tests"
+	@echo "make test-exhaustive   run those that take long"
 	@echo "make lint    check style and types"
 	@echo "make docs    make the site of the documentation, in docs/_build/html"
 	@echo "make bench   measure this commit with airspeed velocity"
@@ -39,8 +43,14 @@ help:
 train: $(VENV)/.njitnet
 	$(RUN) net $(ARGS)
 
+# A file's tests stay together: they share fixtures and what they compile.
+PYTEST = $(RUN) pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
+
 test: $(VENV)/.njitnet-dev
-	$(RUN) pytest $(ARGS)
+	$(PYTEST) -m "not exhaustive" $(ARGS)
+
+test-exhaustive: $(VENV)/.njitnet-dev
+	$(PYTEST) -m "exhaustive or explores" $(ARGS)
 
 lint: $(VENV)/.njitnet-dev
 	$(RUN) ruff check .

@@ -235,12 +235,10 @@ class _UserCacheLocator(UserWideCacheLocator):
 
     def __init__(self, py_func: FunctionType, py_file: str):
         super().__init__(py_func, py_file)
-        base = os.environ.get("XDG_CACHE_HOME")
-        folder = (
-            os.path.join(base, "njitnet")
-            if base
-            else AppDirs(appname="njitnet", appauthor=False).user_cache_dir
-        )
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        if not os.path.isabs(base):  # the specification has others ignored
+            base = "" if sys.platform in ("win32", "darwin") else os.path.expanduser("~/.cache")
+        folder = os.path.join(base, "njitnet") if base else AppDirs("njitnet", False).user_cache_dir
         self._cache_path = os.path.join(folder, self.get_suitable_cache_subpath(py_file))
 
     @classmethod

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from numba.core.dispatcher import Dispatcher
+from support import exhaustive
 
 settings.register_profile(
     "njitnet",
@@ -28,7 +29,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "small: small enough to run as plain Python, without Numba")
+    for marker in (
+        "small: small enough to run as plain Python, without Numba",
+        "exhaustive: long, and left out of `make test`",
+        "explores: draws fewer cases in `make test`",
+    ):
+        config.addinivalue_line("markers", marker)
+    exhaustive.quick = config.option.markexpr == exhaustive.EXPRESSION
+
+
+def pytest_terminal_summary(terminalreporter):
+    if exhaustive.quick:
+        terminalreporter.write_line(
+            "left out: tests marked exhaustive, and nine of ten drawn cases; to run them: "
+            "make test-exhaustive"
+        )
 
 
 @pytest.fixture

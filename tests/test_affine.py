@@ -348,6 +348,7 @@ for dtype in (np.float32, np.float64):
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for older x86 processors")
 @pytest.mark.parametrize(
     ("vector_bytes", "settings"),

@@ -140,6 +140,7 @@ def results(folder):
     return {result["commit_hash"]: result for result in read}
 
 
+@pytest.mark.exhaustive
 def test_asv_measures_the_code_of_each_commit(run, folder, measured):
     """Two commits differ in a helper in another file than the kernel that is measured."""
     _, two, log = measured
@@ -182,6 +183,7 @@ def scripts(tmp_path_factory):
         pytest.skip(str(error))
 
 
+@pytest.mark.exhaustive
 def test_pages_need_no_other_server(published, scripts, measured, tmp_path):
     commits, _, _ = measured
     with browser.served(published) as (address, _):

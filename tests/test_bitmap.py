@@ -178,6 +178,7 @@ for shape in ((100, 784, 50), (9, 70, 21), (257, 65, 130)):
 """
 
 
+@pytest.mark.exhaustive
 def test_narrower_vectors(tmp_path):
     environment = {"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
     tests = Path(__file__).parent

@@ -27,6 +27,7 @@ def run(*command, **environment):
     )
 
 
+@pytest.mark.exhaustive
 def test_odd_arguments_with_bounds_checked(tmp_path):
     """The thousands of cases once more, with every index that Numba's code uses looked at."""
     # One thread: out of a parallel loop an exception is lost.
@@ -47,6 +48,7 @@ def guarded(code):
     return run("-c", f"{imports}; {code}")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by POSIX's mprotect")
 def test_kernels_beside_forbidden_memory():
     done = run("-m", "support.guard_pages")

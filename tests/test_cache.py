@@ -172,6 +172,7 @@ def test_an_edited_helper_in_another_file_is_seen(install, place):
     assert install.run() == ({"probe": 5.0, "probe loaded": 1}, [])
 
 
+@pytest.mark.exhaustive
 def test_an_edited_helper_is_seen_whatever_decides_the_folder(install):
     """A user may bring locators of his own, in which ours is not asked."""
     install.environment["NUMBA_CACHE_LOCATOR_CLASSES"] = "UserProvidedCacheLocator"
@@ -180,6 +181,7 @@ def test_an_edited_helper_is_seen_whatever_decides_the_folder(install):
     assert install.run()[0]["probe"] == 5.0
 
 
+@pytest.mark.exhaustive
 def test_a_users_cached_functions_follow_the_kernels_they_call(install, tmp_path):
     """And the others stay as they are, for plain Numba too."""
     for name, (imported, call) in CALLERS.items():
@@ -229,6 +231,7 @@ except ImportError as error:
 """
 
 
+@pytest.mark.exhaustive
 def test_a_version_installed_over_another_runs_its_own_code(install, tmp_path):
     pytest.importorskip("pip")
     wheels = []
@@ -300,6 +303,7 @@ answer["relu loaded"] = loaded(kernels.relu._forward)
 """
 
 
+@pytest.mark.exhaustive
 def test_four_processes_compile_at_once(install):
     with ThreadPoolExecutor(4) as pool:
         runs = pool.map(lambda i: install.run(i, after=AT_ONCE.format(i=i)), range(4))
@@ -311,6 +315,7 @@ def test_four_processes_compile_at_once(install):
     assert (answer["probe loaded"], answer["relu loaded"], warnings) == (1, 2, [])
 
 
+@pytest.mark.exhaustive
 def test_settings_that_change_the_code_have_entries_of_their_own(install):
     after = "try:\n    answer['past the end'] = probe(x, 10**6) and 0\n"
     after += "except IndexError as error:\n    answer['past the end'] = str(error)"
@@ -403,6 +408,7 @@ def mount():
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.exhaustive
 def test_on_a_read_only_disk_the_users_cache_folder_serves(install, mount):
     site = install.package.parent
     mount(site, "--bind", site)
@@ -426,6 +432,7 @@ def flip(content, i):
     return content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :]
 
 
+@pytest.mark.exhaustive
 def test_a_damaged_file_costs_one_warning_and_is_mended(install):
     install.run()
     damages = {
@@ -475,6 +482,7 @@ def test_every_kernel_is_kept_under_the_stamp():
     assert {name: kind for name, kind in found.items() if kind == "FunctionCache"} == {}
 
 
+@pytest.mark.exhaustive
 def test_loaded_callee_with_a_parallel_region(tmp_path):
     """A caller compiled when its parallel callee came from the cache starts the threads, too."""
     root = Path(kernels.__file__).parent.parent
@@ -496,6 +504,7 @@ def test_loaded_callee_with_a_parallel_region(tmp_path):
     run()  # loads both
 
 
+@pytest.mark.exhaustive
 def test_imported_from_a_zip_file(tmp_path):
     """Compiled code belongs to the content of the archive."""
     seen = []

@@ -42,11 +42,22 @@ def user(name):
             os.seteuid(0)
 
 
-def test_killed_a_hundred_times(tmp_path):
+def killed(tmp_path, times):
+    """Kill a run again and again, and go on from what it left: see the program."""
     folder = tmp_path / "run"
     folder.mkdir()
-    status, output = run(tmp_path, "-m", "support.kill_and_resume", folder, 100)
+    status, output = run(tmp_path, "-m", "support.kill_and_resume", folder, times)
     assert status == 0, output
+    return output
+
+
+def test_killed_ten_times(tmp_path):
+    assert "10 kills" in killed(tmp_path, 10)
+
+
+@pytest.mark.exhaustive
+def test_killed_a_hundred_times(tmp_path):
+    output = killed(tmp_path, 100)
     assert int(re.search(r"(\d+) of them in a write", output)[1]) > 0, output
 
 

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.exhaustive import exhaustive
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+QUICK = "initial_weights"
+
+
+@pytest.mark.parametrize(
+    "example",
+    [path if path.stem == QUICK else exhaustive(path, id=path.stem) for path in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_example(example, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", example],

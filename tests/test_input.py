@@ -4,7 +4,7 @@ import naive
 import naive_convolution
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.argument_strategies import (
     COMMON,
@@ -20,6 +20,7 @@ from support.argument_strategies import (
     scale,
     targets,
 )
+from support.exhaustive import explore
 
 import kernels
 from net import Add, Affine, Mul, Relu, Sigmoid, SoftmaxWithLoss
@@ -291,7 +292,7 @@ KERNELS = {
 
 @pytest.mark.small
 @pytest.mark.parametrize("name", KERNELS)
-@settings(max_examples=300)
+@explore(300)
 @given(data=st.data())
 def test_kernels(name, data):
     call = KERNELS[name]
@@ -451,7 +452,7 @@ LAYERS = {
 
 @pytest.mark.small
 @pytest.mark.parametrize("name", LAYERS)
-@settings(max_examples=200)
+@explore(200)
 @given(data=st.data())
 def test_layers(name, data):
     call = LAYERS[name]
@@ -464,7 +465,7 @@ OPERANDS = {"ND": ("ND", "ND"), "row": ("ND", "D"), "column": ("N1", "ND"), "oth
 @pytest.mark.small
 @pytest.mark.parametrize(("node", "operation"), [(Add, np.add), (Mul, np.multiply)])
 @pytest.mark.parametrize("shapes", OPERANDS.values(), ids=OPERANDS)
-@settings(max_examples=100)
+@explore(100)
 @given(data=st.data())
 def test_nodes(node, operation, shapes, data):
     x, y = data.draw(arguments(shapes))

@@ -8,7 +8,7 @@ from fractions import Fraction
 import naive
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.argument_strategies import (
     COMMON,
@@ -20,6 +20,7 @@ from support.argument_strategies import (
     snapshot,
     targets,
 )
+from support.exhaustive import explore
 
 from net import (
     SGD,
@@ -78,7 +79,7 @@ def moderate(arrays):
 @pytest.mark.small
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("other", [False, True], ids=["plain", "other"])
-@settings(max_examples=120)
+@explore(120)
 @given(data=st.data())
 def test_network(method, other, data):
     x, t = data.draw(batches())
@@ -112,7 +113,7 @@ def test_network(method, other, data):
 
 # ---------------------------------------------------------------- train
 @pytest.mark.parametrize("other", [False, True], ids=["fused", "layers"])
-@settings(max_examples=150)
+@explore(150)
 @given(data=st.data())
 def test_train(other, data):
     x, t = data.draw(batches())

@@ -3,6 +3,7 @@
 import naive_networks
 import numpy as np
 import pytest
+from support.exhaustive import exhaustive
 
 import net
 from net import MultiLayerNet, MultiLayerNetExtend, Trainer, train
@@ -44,8 +45,8 @@ def assert_same(ours, model, rtol=1e-9):
         np.testing.assert_allclose(ours.params[key], value, rtol, rtol * scale)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.01])
-@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+@pytest.mark.parametrize("decay", [exhaustive(0.0), 0.01])
+@pytest.mark.parametrize("activation", ["relu", exhaustive("sigmoid")])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_thousand_iterations(data, name, activation, decay):
     ours, model = make(activation=activation, decay=decay)

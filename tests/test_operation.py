@@ -67,6 +67,7 @@ def run(folder, order):
     return done.stdout.split()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_each_has_its_own_code_on_disk(tmp_path):
     """Compiled in one order, loaded in a new process in another one, or alone."""

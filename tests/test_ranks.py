@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.exhaustive import exhaustive
 from support.processes import PYTHONPATH
 
 from net import TwoLayerNet
@@ -49,7 +50,7 @@ def mpi_program(ranks, *arguments, **options):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("ranks", [exhaustive(1), exhaustive(2), 3, exhaustive(4)])
 def test_the_same_as_one_process(ranks):
     for name, seen in mpi_program(ranks, "same").items():
         assert seen.pop("difference") < (1e-4 if name == "float32" else 1e-9), name
@@ -57,7 +58,7 @@ def test_the_same_as_one_process(ranks):
 
 
 # ---------------------------------------------------------------------------------------- failures
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[exhaustive(2), 3])
 def errors(request, tmp_path_factory):
     return mpi_program(request.param, "errors", tmp_path_factory.mktemp("errors"))
 

@@ -132,6 +132,7 @@ def installed(wheel, tmp_path):
         path.chmod(path.stat().st_mode | 0o200)
 
 
+@pytest.mark.exhaustive
 def test_it_works_from_another_folder_on_read_only_files(installed, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in installed.rglob("*")}
     elsewhere, home = tmp_path / "elsewhere", tmp_path / "home"

@@ -33,12 +33,14 @@ def run_tests(*selection, names=KERNELS, **environment):
     assert " skipped" not in run.stdout
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_kernels_without_jit():
     """As plain Python: where a debugger steps, and indices are checked."""
     run_tests("-m", "small", NUMBA_DISABLE_JIT="1")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_odd_arguments_without_jit():
     """NumPy's numbers warn where Numba's do not; all else is the same."""
@@ -46,6 +48,7 @@ def test_odd_arguments_without_jit():
     run_tests(*options, names=("input", "input_net"), NUMBA_DISABLE_JIT="1")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_bits_on_more_threads_than_cores():
     run_tests("-k", "bits_do_not_depend", NUMBA_NUM_THREADS="7", OMP_WAIT_POLICY="passive")
@@ -80,8 +83,17 @@ FIRST_CALLS = {
 }
 
 
+QUICK = ("relu_forward", "njit")
+
+
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("call", FIRST_CALLS.values(), ids=FIRST_CALLS)
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(call, marks=() if name in QUICK else pytest.mark.exhaustive, id=name)
+        for name, call in FIRST_CALLS.items()
+    ],
+)
 def test_any_kernel_may_be_the_first(call, tmp_path):
     """In a new process, with nothing compiled yet; then in another, with all compiled before."""
     for compiled_before in (False, True):
