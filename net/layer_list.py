@@ -28,7 +28,14 @@ def name_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
     Returns
     -------
     list of (str, layer)
+
+    Raises
+    ------
+    TypeError
+        If there is nothing to go through.
     """
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers: expected a mapping or list of layers, got {layers!r}")
     counts: dict[str, int] = {}
     named = []
     for layer in layers:

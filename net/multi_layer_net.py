@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from net.initialization import draw_normal, layer_std
 from net.layers import Affine, BatchNormalization, Dropout, Relu, Sigmoid
 from net.network import Network
-from net.validation import Random, check_dtype, check_int
+from net.validation import Random, check_dtype, check_finite, check_int
 
 _ACTIVATIONS = {"relu": Relu, "sigmoid": Sigmoid}
 
@@ -187,6 +187,6 @@ class MultiLayerNetExtend(MultiLayerNet):
             weight_decay_lambda,
             dtype,
             rng,
-            dropout_ration if use_dropout else None,
+            check_finite(dropout_ration, "dropout_ration") if use_dropout else None,
             bool(use_batchnorm),
         )

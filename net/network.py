@@ -85,14 +85,14 @@ class Network:
         self.layers: OrderedDict[str, Any] = Layers(named)
         self.last_layer = SoftmaxWithLoss() if last_layer is None else last_layer
         for name, layer in self.layers.items():
-            if not (isinstance(name, str) and isinstance(layer, Layer)):
+            if isinstance(layer, type) or not (isinstance(name, str) and isinstance(layer, Layer)):
                 raise TypeError(
-                    f"layers: expected objects with forward(x) and backward(dout), got {layer!r} "
-                    f"as {name!r}"
+                    f"layers: expected objects with forward(x) and backward(dout), got {layer!r}"
                 )
         if len({*map(id, self.layers.values())}) < len(self.layers):
             raise ValueError("layers: expected each layer once, got one of them twice")
-        if not all(callable(getattr(self.last_layer, n, None)) for n in ("forward", "backward")):
+        methods = [getattr(self.last_layer, name, None) for name in ("forward", "backward")]
+        if isinstance(self.last_layer, type) or not all(map(callable, methods)):
             raise TypeError(
                 "last_layer: expected an object with forward(x, t) and backward(dout), got "
                 f"{last_layer!r}"

@@ -183,7 +183,10 @@ def _make_optimizer(optimizer: Any, params: Mapping[str, Any]) -> Any:
         try:
             return _OPTIMIZERS[optimizer.lower()](**params)
         except TypeError as error:
-            raise TypeError(f"optimizer_param: {error}") from None
+            kind = _OPTIMIZERS[optimizer.lower()].__name__
+            raise TypeError(
+                f"optimizer_param: expected arguments of {kind}, got {params!r} ({error})"
+            ) from None
     if not callable(getattr(optimizer, "update", None)) or isinstance(optimizer, type):
         raise TypeError(
             f"optimizer: expected a name such as 'Adam', or an optimizer, got {optimizer!r}"
