@@ -223,6 +223,7 @@ def test_from_njit(rng):
     np.testing.assert_array_equal(dx, sigmoid_backward(dout, out))
 
 
+@pytest.mark.exhaustive
 def test_from_njit_strided_and_four_dimensional(rng):
     x, dout = rng.standard_normal((2, 3, 4, 5, 6))
     np.testing.assert_array_equal(users_relu(x, dout)[2], np.where(x > 0, dout, 0))

@@ -235,6 +235,7 @@ def test_from_njit(rng):
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.exhaustive
 def test_from_njit_strided(rng):
     x, W, b, dout = (np.asfortranarray(a) for a in operands(rng, (7, 5, 3), np.float64))
     out, *gradients = users_step(x, W, b, dout)

@@ -132,7 +132,7 @@ class Install:
             | environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
         )
         assert done.returncode == 0, done.stderr
         warnings = [line for line in done.stderr.splitlines() if "RuntimeWarning: " in line]
@@ -492,7 +492,7 @@ def test_loaded_callee_with_a_parallel_region(tmp_path):
 
     def run():
         command = [sys.executable, "-W", "error", "-c", script]
-        subprocess.run(command, cwd=root, env=environment, check=True, timeout=120)
+        subprocess.run(command, cwd=root, env=environment, check=True, timeout=280)
 
     run()
     callers = list(tmp_path.rglob("_gemm.gemm-*"))

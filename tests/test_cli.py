@@ -27,7 +27,7 @@ from net.images import draw, read_images
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "net"]
 SIZE, CLASSES = 8, 3
-TIMEOUT = 120
+TIMEOUT = 280  # a deadlock ends here; on a busy machine compilation alone takes minutes
 
 
 # --------------------------------------------------------------------- a small data set and network

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.exhaustive import exhaustive
 
 import kernels
 from kernels._convolution_block import (
@@ -330,6 +331,7 @@ def compiled_with_defaults(x, W):
     return kernels.convolution_forward(x, W, 0.5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, exhaustive(np.float64)], ids=["float32", "float64"])
 def test_compiled_callers(rng, dtype):
     x, W, b, dout = operands(rng, (12, 6, 9, 8, 5, 3, 3, 2, 1), dtype)
     out, *gradients = compiled(x, W, b, dout)

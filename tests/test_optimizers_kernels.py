@@ -357,6 +357,7 @@ def users_rmsprop(p, g, h):
     kernels.rmsprop_update(p, g, h, 0.1, 0.99)
 
 
+@pytest.mark.exhaustive
 def test_from_njit_strided_and_of_other_types(rng):
     p, g, h = make(rng, "rmsprop", (7, 5), np.float64)
     g = (4 * g).astype(np.int32)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.exhaustive import exhaustive
 from test_convolution import channels_last
 
 import kernels
@@ -156,6 +157,7 @@ def compiled_backward(dout, arg_max, shape):
     return kernels.max_pool_backward(dout, arg_max, shape, 2, 2, 2)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, exhaustive(np.float64)], ids=["float32", "float64"])
 def test_compiled_callers(rng, dtype):
     x = images(rng, (2, 3, 5, 6), dtype)
     expected, indices = naive_convolution.max_pool_forward(x, 3, 2, 2, 1)

@@ -34,7 +34,7 @@ def environment(threads):
     return {**variables, "NUMBA_NUM_THREADS": threads} if threads else variables
 
 
-def mpiexec(ranks, *arguments, limit=120, threads="1", cwd=ROOT):
+def mpiexec(ranks, *arguments, limit=280, threads="1", cwd=ROOT):
     """Run Python on so many ranks; one thread each, or what they choose by themselves."""
     return subprocess.run(
         [MPIEXEC, "-n", str(ranks), sys.executable, *map(str, arguments)],
@@ -232,7 +232,7 @@ def test_nothing_of_mpi_without_comm():
         "train(TwoLayerNet(2, 2, 2, rng=0), np.eye(2), [0, 1], iterations=1);"
         "assert not any(name.startswith('mpi4py') for name in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=280)
 
 
 # ---------------------------------------------------------------------------------------- command
@@ -312,7 +312,7 @@ def test_ctrl_c_keeps_what_was_trained(tmp_path, data):
         for _ in range(3):  # it trains
             assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=280)
     finally:
         process.kill()
     assert process.returncode == 130, out + err
@@ -329,7 +329,7 @@ def test_command_without_mpi4py(tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False,
-        timeout=120,
+        timeout=280,
     )  # fmt: skip
     assert done.returncode == 2
     assert re.match(r"njitnet: error: argument --mpi: expected mpi4py .* pip install", done.stderr)
