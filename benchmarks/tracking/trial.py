@@ -24,11 +24,11 @@ PLANTS = {
     ),
     "kernel": (
         "kernels/_gemm.py",
-        "                init, init_row, at, m, r1 - r0, w)  # fmt: skip\n",
-        "                init, init_row, at, m, r1 - r0, w)  # fmt: skip\n"
+        "                b_at, b_row, depth, init, init_row, at, m, r1 - r0, w)  # fmt: skip\n",
+        "                b_at, b_row, depth, init, init_row, at, m, r1 - r0, w)  # fmt: skip\n"
         "            if block == 0:\n"
-        "                panel(engine, place(a, r0 * a_row + k0 * a_k), a_row, a_k, b_at, b_row,\n"
-        "                    depth, init, init_row, at, m, (r1 - r0) // 5, w)\n",
+        "                microkernel(dense, address_of(x, r0 * a_row + k0 * a_k), a_row, a_k,\n"
+        "                    b_at, b_row, depth, init, init_row, at, m, (r1 - r0) // 5, w)\n",
     ),
     "itself": ("kernels/relu.py", "", "\n"),
 }
