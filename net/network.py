@@ -243,8 +243,8 @@ class Network:
         stack = self.stack()
         if stack is not None:
             return stack.compiled.accuracy(x, t)
-        x = as_real(x, "x")
-        n = x.shape[0] if x.ndim else 0
+        x = np.atleast_1d(as_real(x, "x"))
+        n = x.shape[0]
         size = batch_size or max(n, 1)
         logits = [self.predict(x[i : i + size]) for i in range(0, max(n, 1), size)]
         shape = (n, *np.shape(logits[0])[1:])

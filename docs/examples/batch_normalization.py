@@ -1,5 +1,7 @@
 """Batch normalisation learns from initial weights of any scale."""
 
+import warnings
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -20,7 +22,8 @@ for axes, std in zip(grid, np.logspace(0, -4, num=8), strict=True):
             network, x_train, t_train, x_test, t_test, epochs=20, mini_batch_size=100,
             optimizer_param={"lr": 0.01}, evaluate_sample_num_per_epoch=1000, verbose=False,
         )  # fmt: skip
-        with np.errstate(all="ignore"):  # large weights without normalisation overflow
+        # Large weights without normalisation overflow.
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
             trainer.train()
         axes.plot(trainer.train_acc_list, "-" if use_batchnorm else "--", label=name)
         print(f"std {std:.4f}, {name:19} {trainer.train_acc_list[-1]:.3f}")
