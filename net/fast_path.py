@@ -29,8 +29,9 @@ Array = NDArray[Any]
 _ACTIVATIONS = {Relu: RELU, Sigmoid: SIGMOID}
 
 MIN_ENCODED_SIZE = 2**62
-"""Elements of a data set from which it is kept in codes of one byte. They train MNIST no faster, and
-reading them is another variant of the products to compile."""
+"""Elements of a data set from which it is kept in codes of one byte.
+
+They train MNIST no faster, and reading them is another variant of the products to compile."""
 
 
 class Stack:
