@@ -94,7 +94,7 @@ def work(jobs: Sequence[Job], sizes: Sequence[int], duration: float, alone: bool
 
     from kernels._threads import Team
     from net import SGD, TwoLayerNet, load_mnist
-    from net.distributed import processes
+    from net.processes import processes
     from net.training_run import TrainingRun
 
     comm = MPI.COMM_WORLD

@@ -11,9 +11,9 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from kernels._threads import Team
-from net.distributed import processes
 from net.history import History
 from net.network import Network
+from net.processes import processes
 from net.training_checks import check_examples, check_network, check_optimizer, check_resume
 from net.training_run import TrainingRun, next_stop
 from net.validation import Random, check_int, check_path, check_rng
