@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 
 from kernels._cache import njit
 from kernels._microkernel import VECTOR_BYTES, _Emitter, element_type, splat
+from kernels._targets import _all_finite
 
 WORD = 64
 """Bits of a word of the bitmap."""
@@ -307,3 +308,30 @@ def transposed_bitmap(words, words_row, n, out, out_row):
             mask ^= mask << np.uint64(width)
         for j in range(WORD):
             out[j * out_row + v] = square[j]
+
+
+MIN_SKIP_SIZE = 4096
+"""Below this many elements of `a`, to look for zeros costs more than it spares."""
+
+
+@njit(nogil=True)
+def skip_threshold(m, itemsize):
+    """Return the density of `a` below which skipping its zeros is faster."""
+    vectors = (m * itemsize + VECTOR_BYTES - 1) // VECTOR_BYTES
+    if vectors <= 2:
+        return 0.0
+    return 0.4 if 7 <= vectors < 64 else 0.3
+
+
+@njit(nogil=True)
+def skips_zeros(a, b, m):
+    """Tell whether a product ``op(a) b`` with `m` columns skips zeros, and the share it computes.
+
+    Where `b` is not finite, zeros are multiplied as NumPy does: 0 times infinity is NaN.
+    """
+    limit = skip_threshold(m, b.itemsize)
+    if limit == 0 or a.size < MIN_SKIP_SIZE:
+        return False, 1.0
+    share = density(a)
+    skip = share < limit and _all_finite(b.reshape(-1))
+    return skip, share if skip else 1.0

@@ -16,8 +16,8 @@ from kernels._bitmap import (
     WORD,
     bitmap_gemm,
     bitmap_gemm_address,
-    density,
     row_bitmap,
+    skips_zeros,
     transposed_bitmap,
 )
 from kernels._cache import njit
@@ -30,7 +30,6 @@ from kernels._microkernel import (
     microkernel,
     microkernel_address,
 )
-from kernels._targets import _all_finite
 from kernels._threads import chunk_bounds, thread_count
 
 MIN_PARALLEL_FLOPS = 1_000_000
@@ -38,8 +37,6 @@ MIN_PARALLEL_FLOPS = 1_000_000
 MIN_PARALLEL_FLOPS_SKIP = 4_000_000
 """The same where zeros are skipped, with what comes after it: an update of the weights takes longer
 if half of their gradient is in the other core's cache."""
-MIN_SKIP_SIZE = 4096
-"""Below this many elements of `a`, to look for zeros costs more than it spares."""
 
 # Steps along the sum that are done for all tiles before the next ones, so that what they read
 # stays in a cache: of `b` packed, of `a` read across its rows, or else of `b` as it is.
@@ -91,8 +88,7 @@ def _values_of(values, a, out):
 
 
 def _skip_rows(
-    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip,
-    values,
+    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, values,
 ):  # fmt: skip
     """``a @ b + bias`` by the non-zeros of `a`."""
     x, b, out = matrix_at(a, n, k, like_a), matrix_at(b, k, m, like_c), matrix_at(out, n, m, like_c)
@@ -111,15 +107,14 @@ def _skip_rows(
             for i in range(count):
                 row_bitmap(flat, (first + i) * k + k0, depth, words, i * width)
             init, init_row = (at, m) if block else (address_of(bias, c0), 0)
-            bitmap_gemm(skipping, address_of(words, 0), width, (depth + WORD - 1) // WORD,
+            bitmap_gemm(kernel, address_of(words, 0), width, (depth + WORD - 1) // WORD,
                 address_of(x, first * k + k0), address_of(rows, 0), address_of(columns, 0),
                 address_of(table, 0), address_of(b, k0 * m + c0), m, init, init_row, at, m,
                 count, c1 - c0)  # fmt: skip
 
 
 def _skip_transposed(
-    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip,
-    values,
+    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, values,
 ):  # fmt: skip
     """``a.T @ b + bias`` by the non-zeros of `a`."""
     x, b, out = matrix_at(a, k, n, like_a), matrix_at(b, k, m, like_c), matrix_at(out, n, m, like_c)
@@ -139,15 +134,14 @@ def _skip_transposed(
             transposed_bitmap(words, np.int64(1), depth, transposed, width)
             at = address_of(out, first * m + c0)
             init, init_row = (at, m) if block else (address_of(bias, c0), 0)
-            bitmap_gemm(skipping, address_of(transposed, 0), width,
+            bitmap_gemm(kernel, address_of(transposed, 0), width,
                 (depth + WORD - 1) // WORD, address_of(x, k0 * n + first), address_of(columns, 0),
                 address_of(rows, 0), address_of(table, 0), address_of(b, k0 * m + c0), m, init,
                 init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
 def _multiply_all(
-    like_a, like_c, dense, skipping, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip,
-    values,
+    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, values,
 ):  # fmt: skip
     """``op(a) @ op(b) + bias`` by the micro-kernel."""
     x = matrix_at(a, k if a_t else n, n if a_t else k, like_a)
@@ -169,7 +163,7 @@ def _multiply_all(
                 b_at, b_row = address_of(packed, 0), width
             at = address_of(out, r0 * m + j)
             init, init_row = (at, m) if block else (address_of(bias, j), 0)
-            microkernel(dense, address_of(x, r0 * a_row + k0 * a_k), a_row, a_k,
+            microkernel(kernel, address_of(x, r0 * a_row + k0 * a_k), a_row, a_k,
                 b_at, b_row, depth, init, init_row, at, m, r1 - r0, w)  # fmt: skip
 
 
@@ -191,105 +185,79 @@ def _pack(b, b_t, k0, j0, packed, depth, width):
 # most of a product's code, are called by an address: compiled once for two element types, whatever
 # calls them.
 _INT = ir.IntType(64)
-_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 17)
+_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
+
+
+def _emit_call(way, context, builder, a, c):
+    """Write a function of numbers alone around one of the three, and return its address."""
+    function = ir.Function(builder.module, _BLOCK_TYPE, f"njitnet{way.__name__}_{a}_{c}")
+    function.linkage = "internal"
+    inner = ir.IRBuilder(function.append_basic_block("entry"))
+    kinds = [types.Array(kind, 2, "C") for kind in (a, c)]
+    likes = [ir.Constant(context.get_value_type(kind), None) for kind in kinds]
+    kind = types.void(*kinds, *[types.intp] * 15)
+    compiled = context.compile_subroutine(inner, way, kind)
+    context.call_internal_no_propagate(inner, compiled.fndesc, kind, [*likes, *function.args])
+    inner.ret_void()
+    return builder.ptrtoint(function, _INT)
 
 
 @intrinsic
-def _emit_block(context, a, c):
+def _emit_dense(context, a, c):
     def emit(context, builder, signature, args):
-        name = f"njitnet_block_{a.dtype}_{c.dtype}"
-        function = ir.Function(builder.module, _BLOCK_TYPE, name)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        inner = ir.IRBuilder(function.append_basic_block("entry"))
-        kinds = [types.Array(t.dtype, 2, "C") for t in (a, c)]
-        likes = [ir.Constant(context.get_value_type(kind), None) for kind in kinds]
-        kind = types.void(*kinds, *[types.intp] * 17)
+        return _emit_call(_multiply_all, context, builder, a.dtype, c.dtype)
 
-        def call(way):
-            compiled = context.compile_subroutine(inner, way, kind)
-            values = [*likes, *function.args]
-            context.call_internal_no_propagate(inner, compiled.fndesc, kind, values)
+    return types.intp(a, c), emit
 
-        zero = ir.Constant(_INT, 0)
-        skip, a_t = (inner.icmp_signed("!=", function.args[i], zero) for i in (15, 3))
-        with inner.if_else(skip) as (then, otherwise):
-            with then, inner.if_else(a_t) as (transposed, not_transposed):
-                with transposed:
-                    call(_skip_transposed)
-                with not_transposed:
-                    call(_skip_rows)
-            with otherwise:
-                call(_multiply_all)
-        inner.ret_void()
-        return builder.ptrtoint(function, _INT)
+
+@intrinsic
+def _emit_rows(context, a, c):
+    def emit(context, builder, signature, args):
+        return _emit_call(_skip_rows, context, builder, a.dtype, c.dtype)
+
+    return types.intp(a, c), emit
+
+
+@intrinsic
+def _emit_transposed(context, a, c):
+    def emit(context, builder, signature, args):
+        return _emit_call(_skip_transposed, context, builder, a.dtype, c.dtype)
 
     return types.intp(a, c), emit
 
 
 @intrinsic
 def _call_block(
-    context,
-    addresses,
-    a,
-    a_t,
-    b,
-    b_t,
-    bias,
-    out,
-    n,
-    k,
-    m,
-    r0,
-    r1,
-    c0,
-    c1,
-    skip,
-    values,
-    like_a,
-    like_c,
-):
+    context, addresses, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip, values,
+    like_a, like_c,
+):  # fmt: skip
     def emit(context, builder, signature, args):
-        block, dense, skipping = cgutils.unpack_tuple(builder, args[0], 3)
-        function = builder.inttoptr(block, _BLOCK_TYPE.as_pointer())
-        builder.call(function, [dense, skipping, *args[1:16]])
+        dense, rows, transposed, microkernel_, bitmap = cgutils.unpack_tuple(builder, args[0], 5)
+        zero = ir.Constant(_INT, 0)
+        skip_, a_t_ = (builder.icmp_signed("!=", args[i], zero) for i in (14, 2))
+        way = builder.select(skip_, builder.select(a_t_, transposed, rows), dense)
+        kernel = builder.select(skip_, bitmap, microkernel_)
+        function = builder.inttoptr(way, _BLOCK_TYPE.as_pointer())
+        builder.call(function, [kernel, *args[1:14], args[15]])
         return context.get_dummy_value()
 
-    ints = types.UniTuple(types.intp, 3), *[types.intp] * 15
+    ints = types.UniTuple(types.intp, 5), *[types.intp] * 15
     return types.void(*ints, like_a, like_c), emit
 
 
 def _plain_call_block(
-    addresses,
-    a,
-    a_t,
-    b,
-    b_t,
-    bias,
-    out,
-    n,
-    k,
-    m,
-    r0,
-    r1,
-    c0,
-    c1,
-    skip,
-    values,
-    like_a,
-    like_c,
+    addresses, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip, values, like_a, like_c
 ):
     way = _multiply_all if not skip else _skip_transposed if a_t else _skip_rows
-    way(like_a, like_c, *addresses[1:], a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip,
-        values)  # fmt: skip
+    way(like_a, like_c, 0, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, values)
 
 
-def _plain_block_address(a, c):
-    return 0
+def _plain_address(a, c):
+    return 1  # 0 stands for what is not compiled
 
 
 if config.DISABLE_JIT:
-    _emit_block = _plain_block_address
+    _emit_dense = _emit_rows = _emit_transposed = _plain_address
 
 gemm_block_at = _plain_call_block if config.DISABLE_JIT else _call_block
 """Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, skipping zeros of `a` or not.
@@ -310,31 +278,68 @@ def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
 
 
 @njit(nogil=True)
-def _block_address(a, c):
-    return _emit_block(a, c)
+def _dense_address(a, c):
+    return _emit_dense(a, c)
 
 
 @njit(nogil=True)
-def jit_product_addresses(a, c):
-    """In compiled code: what `get_product_addresses` returns, from arrays of the two types."""
-    return _block_address(a, c), microkernel_address(a, c), bitmap_gemm_address(a, c)
+def _rows_address(a, c):
+    return _emit_rows(a, c)
 
 
-_addresses: dict[tuple[np.dtype[Any], np.dtype[Any]], tuple[int, int, int]] = {}
+@njit(nogil=True)
+def _transposed_address(a, c):
+    return _emit_transposed(a, c)
 
 
-def get_product_addresses(a: np.dtype[Any], c: np.dtype[Any]) -> tuple[int, int, int]:
+@njit(nogil=True)
+def jit_forward_addresses(a, c):
+    """In compiled code: addresses for ``a @ b``, from arrays of the two types."""
+    none = np.int64(0)
+    found = _dense_address(a, c), _rows_address(a, c), none
+    return (*found, microkernel_address(a, c), bitmap_gemm_address(a, c))
+
+
+@njit(nogil=True)
+def jit_backward_addresses(a, c):
+    """In compiled code: addresses for ``a.T @ b``, and for ``a @ b.T``."""
+    none = np.int64(0)
+    found = _dense_address(a, c), none, _transposed_address(a, c)
+    return (*found, microkernel_address(a, c), bitmap_gemm_address(a, c))
+
+
+# What can be compiled for two element types, and what a kind of product needs of it.
+_PARTS = (
+    _dense_address,
+    _rows_address,
+    _transposed_address,
+    microkernel_address,
+    bitmap_gemm_address,
+)
+DENSE, FORWARD, BACKWARD, BOTH = (0, 3), (0, 1, 3, 4), (0, 2, 3, 4), (0, 1, 2, 3, 4)
+SKIP_FORWARD, BITMAP, MICROKERNEL = (1, 4), (4,), (3,)
+
+Dtype = np.dtype[Any]
+Addresses = tuple[int, ...]
+_parts: dict[tuple[int, Dtype, Dtype], int] = {}
+_addresses: dict[tuple[tuple[int, ...], Dtype, Dtype], Addresses] = {}
+
+
+def get_product_addresses(a: Dtype, c: Dtype, needs: tuple[int, ...] = BOTH) -> Addresses:
     """Return the addresses that products of two element types need, compiled at first use.
 
-    Of what computes a block of `gemm`, of the micro-kernel and of the product by set bits.
+    Of blocks of `gemm`: all multiplied, zeros of `a` skipped, the same with `a` transposed; of the
+    micro-kernel and of the product by set bits. Those that are not needed are 0.
     """
     try:
-        return _addresses[a, c]
+        return _addresses[needs, a, c]
     except KeyError:
         arrays = np.empty((0, 0), a), np.empty((0, 0), c)
-        found = (_block_address(*arrays), microkernel_address(*arrays),
-            bitmap_gemm_address(*arrays))  # fmt: skip
-        return _addresses.setdefault((a, c), found)
+        for part in needs:
+            if (part, a, c) not in _parts:
+                _parts[part, a, c] = _PARTS[part](*arrays)
+        found = tuple(_parts[i, a, c] if i in needs else 0 for i in range(len(_PARTS)))
+        return _addresses.setdefault((needs, a, c), found)
 
 
 @njit(parallel=True, nogil=True)
@@ -350,36 +355,13 @@ def _grid(addresses, a, a_t, b, b_t, bias, out, down, across, skip):
 
 
 @njit(nogil=True)
-def skip_threshold(m, itemsize):
-    """Return the density of `a` below which skipping its zeros is faster."""
-    vectors = (m * itemsize + VECTOR_BYTES - 1) // VECTOR_BYTES
-    if vectors <= 2:
-        return 0.0
-    return 0.4 if 7 <= vectors < 64 else 0.3
-
-
-@njit(nogil=True)
-def skips_zeros(a, b, m):
-    """Tell whether a product ``op(a) b`` with `m` columns skips zeros, and the share it computes.
-
-    Where `b` is not finite, zeros are multiplied as NumPy does: 0 times infinity is NaN.
-    """
-    limit = skip_threshold(m, b.itemsize)
-    if limit == 0 or a.size < MIN_SKIP_SIZE:
-        return False, 1.0
-    share = density(a)
-    skip = share < limit and _all_finite(b.reshape(-1))
-    return skip, share if skip else 1.0
-
-
-@njit(nogil=True)
 def gemm(addresses, a, a_t, b, b_t, bias, out):
     """``out = op(a) op(b) + bias``, where ``op`` transposes or not as the flag beside it says.
 
     Parameters
     ----------
     addresses : tuple of int
-        `get_product_addresses` for the two element types.
+        `get_product_addresses` for the two element types; without those that skip, nothing is.
     a : ndarray, shape (n, k), or (k, n) if `a_t`
     b : ndarray, shape (k, m), or (m, k) if `b_t`
     bias : ndarray, shape (m,)
@@ -387,7 +369,8 @@ def gemm(addresses, a, a_t, b, b_t, bias, out):
         All C-contiguous, and `b`, `bias` and `out` of one dtype.
     """
     n, m = out.shape
-    skip, share = (False, 1.0) if b_t else skips_zeros(a, b, m)
+    can_skip = not b_t and addresses[2 if a_t else 1] != 0
+    skip, share = skips_zeros(a, b, m) if can_skip else (False, 1.0)
     flops = 2.0 * n * m * (a.shape[0] if a_t else a.shape[1]) * share
     threads = thread_count()
     if threads == 1 or flops < (MIN_PARALLEL_FLOPS_SKIP if skip else MIN_PARALLEL_FLOPS):

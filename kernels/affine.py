@@ -16,12 +16,17 @@ from kernels._arrays import (
 )
 from kernels._cache import njit
 from kernels._gemm import (
+    BACKWARD,
+    DENSE,
+    FORWARD,
+    MICROKERNEL,
     NO_TRANSPOSE,
     TRANSPOSE,
     TRANSPOSE_BLOCK,
     gemm,
     get_product_addresses,
-    jit_product_addresses,
+    jit_backward_addresses,
+    jit_forward_addresses,
 )
 
 
@@ -70,7 +75,7 @@ def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
             + format_shapes(x=x, W=W, b=b)
         )
     out = np.empty((x.shape[0], W.shape[1]), dtype)
-    gemm(get_product_addresses(x.dtype, dtype), x, NO_TRANSPOSE, W, NO_TRANSPOSE, b, out)
+    gemm(get_product_addresses(x.dtype, dtype, FORWARD), x, NO_TRANSPOSE, W, NO_TRANSPOSE, b, out)
     return out
 
 
@@ -170,8 +175,8 @@ def _run_backward(dout: Array, x: Array, W: Array, dx: Array) -> tuple[Array, Ar
     dtype = W.dtype
     dW, db = np.empty(W.shape, dtype), np.empty(W.shape[1], dtype)
     _backward(
-        get_product_addresses(x.dtype, dtype),
-        get_product_addresses(dtype, dtype),
+        get_product_addresses(x.dtype, dtype, BACKWARD),
+        get_product_addresses(dtype, dtype, DENSE),
         dout,
         x,
         W,
@@ -184,7 +189,7 @@ def _run_backward(dout: Array, x: Array, W: Array, dx: Array) -> tuple[Array, Ar
 
 def get_microkernel_address(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
     """Return the address of the micro-kernel for two element types."""
-    return get_product_addresses(a, c)[1]
+    return get_product_addresses(a, c, MICROKERNEL)[3]
 
 
 @register_jitable
@@ -253,7 +258,7 @@ def _compiled_affine_forward(x, W, b):
         batch, bias = jit_as_widenable(x, weights), jit_as_kernel_array(b, weights)
         out = np.empty((x.shape[0], W.shape[1]), weights.dtype)
         gemm(
-            jit_product_addresses(batch, out), batch, NO_TRANSPOSE, weights, NO_TRANSPOSE, bias, out
+            jit_forward_addresses(batch, out), batch, NO_TRANSPOSE, weights, NO_TRANSPOSE, bias, out
         )
         return out
 
@@ -289,6 +294,6 @@ def _compiled_backward(dout, x, W, dx):
     weights = jit_as_kernel_array(W, W)
     upper, batch = jit_as_kernel_array(dout, weights), jit_as_widenable(x, weights)
     dW, db = np.empty(W.shape, weights.dtype), np.empty(W.shape[1], weights.dtype)
-    addresses = jit_product_addresses(batch, dW), jit_product_addresses(upper, dW)
+    addresses = jit_backward_addresses(batch, dW), jit_backward_addresses(upper, dW)
     _backward(*addresses, upper, batch, weights, dx, dW, db)
     return dW, db

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kernels import _bitmap, _gemm
-from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, gemm_block, skips_zeros
+from kernels._bitmap import skips_zeros
+from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, gemm_block
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
 
 SMALL = [(9, 70, 21), (70, 9, 3)]

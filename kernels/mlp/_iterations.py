@@ -33,7 +33,7 @@ from kernels.mlp._stack import (
     forward_rows,
 )
 from kernels.optimizers import NUM_COEFFICIENTS, rule_coefficients, update_block
-from kernels.softmax import _backward_part, _softmax_part
+from kernels.softmax import _backward_part, _softmax_block
 
 FORWARD_WORDS, GRADIENT_WORDS = 4, 4
 """Words of a bitmap done for all rows before the next ones: what they meet stays in a cache."""
@@ -128,7 +128,7 @@ def _forward(net, work, data, r0, r1):
         out = address_of(field(net, 0, OUTPUT, work.rows.size), r0 * m)
         for w in range(0, width, FORWARD_WORDS):
             init, init_row = (out, m) if w else (address_of(work.parameters, work.offsets[0, 1]), 0)
-            bitmap_gemm(net.first[2], address_of(work.words, r0 * width + w), width,
+            bitmap_gemm(net.first[4], address_of(work.words, r0 * width + w), width,
                 min(FORWARD_WORDS, width - w), address_of(data, w * WORD),
                 address_of(work.rows, r0), address_of(work.columns, 0), address_of(net.values, 0),
                 address_of(work.parameters, work.offsets[0, 0] + w * WORD * m), m, init, init_row,
@@ -145,7 +145,7 @@ def _gradient_by_bits(net, work, data, first, j0, j1, transposed, out):
     width = (batch + WORD - 1) // WORD
     for v in range(0, width, GRADIENT_WORDS):
         init, init_row = (address_of(out, 0), m) if v else (address_of(net.zeros, 0), 0)
-        bitmap_gemm(net.first[2], address_of(transposed, (j0 - first) * width + v), width,
+        bitmap_gemm(net.first[4], address_of(transposed, (j0 - first) * width + v), width,
             min(GRADIENT_WORDS, width - v), address_of(data, j0), address_of(work.columns, 0),
             address_of(work.rows, v * WORD), address_of(net.values, 0),
             address_of(dout, v * WORD * m), m, init, init_row, address_of(out, 0), m, j1 - j0,
@@ -207,13 +207,13 @@ def _update_weights(net, work, data, rule, decay, coefficients, thread, num_thre
                         _gradient_by_bits(net, work, data, j, j0, j1, transposed, gradient)
                     elif layer == 0:
                         dout = field(net, layer, DOUT, batch)
-                        _dense_gradient(net.first[1], work.batch, dout, net.zeros, j0, j1, gradient)
+                        _dense_gradient(net.first[3], work.batch, dout, net.zeros, j0, j1, gradient)
                     else:
                         dout, a = (
                             field(net, layer, DOUT, batch),
                             field(net, layer - 1, OUTPUT, batch),
                         )
-                        _dense_gradient(net.rest[1], a, dout, net.zeros, j0, j1, gradient)
+                        _dense_gradient(net.rest[3], a, dout, net.zeros, j0, j1, gradient)
                     at = work.offsets[layer, 0] + j0 * m
                     total += _update(rule, work, at, (j1 - j0) * m, gradient, decay, coefficients)
                 work.squares[block] = total
@@ -250,7 +250,7 @@ def train_iterations(
             row_losses = work.losses[r0:r1] if now else losses[k, r0:r1]
             some_targets = targets[k % len(targets)][r0:r1]
             some_labels = labels[k % len(labels)][r0:r1]
-            _softmax_part(logits[r0:r1], y, some_targets, some_labels, row_losses)
+            _softmax_block(logits[r0:r1], y, some_targets, some_labels, row_losses)
             if now:
                 _backward_part(y, some_targets, some_labels, scale, dlogits[r0:r1])
         if i > 0 and thread == 0 and decay != 0:

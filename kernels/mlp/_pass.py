@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from kernels._bitmap import skips_zeros
 from kernels._cache import njit
-from kernels._gemm import gemm_block_at, skips_zeros
+from kernels._gemm import gemm_block_at
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
 from kernels.mlp._stack import (

@@ -31,10 +31,8 @@ class Stack(NamedTuple):
     units: Array  # int64 (L + 1,): how many of them are used; the others stay 0
     activations: Array  # int64 (L,): after each layer; IDENTITY after the last
     table: Array  # int64 (L, NUM_FIELDS)
-    first: tuple[
-        int, int, int
-    ]  # `get_product_addresses` of the first layer, whose input may be narrower
-    rest: tuple[int, int, int]  # of the others
+    first: tuple[int, ...]  # product addresses of the first layer: its input may be narrower
+    rest: tuple[int, ...]  # of the others
     zeros: Array  # at least as many as the largest size
     values: Array  # (256,): what uint8 input stands for, where its zeros are skipped; or empty
 

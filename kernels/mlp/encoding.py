@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels._arrays import UINT8, Array, as_widenable
-from kernels._bitmap import density
+from kernels._bitmap import density, skip_threshold
 from kernels._cache import njit
-from kernels._gemm import skip_threshold
 from kernels._threads import Team, chunk_bounds
 
 MIN_ENCODED_SIZE = 4_000_000

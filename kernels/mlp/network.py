@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenable, format_shapes
-from kernels._gemm import get_product_addresses
+from kernels._gemm import DENSE, FORWARD, get_product_addresses
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
 from kernels._threads import Team
 from kernels.mlp._pass import EVALUATED, count_correct, narrow_targets, run_part
@@ -175,8 +175,8 @@ class CompiledNetwork:
             self._sizes,
             self._codes,
             table,
-            get_product_addresses(x_dtype, self.dtype),
-            get_product_addresses(self.dtype, self.dtype),
+            get_product_addresses(x_dtype, self.dtype, FORWARD),
+            get_product_addresses(self.dtype, self.dtype, DENSE),
             np.zeros(self._sizes.max(), self.dtype),
             self._no_gradient,
         )
@@ -219,7 +219,7 @@ class CompiledNetwork:
             self._codes,
             self._addresses,
             get_product_addresses(x.dtype, dtype),
-            get_product_addresses(dtype, dtype),
+            get_product_addresses(dtype, dtype, DENSE),
             x,
             labels,
             targets,

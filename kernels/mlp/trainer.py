@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT64, INT64, Array, as_kernel_array, as_widenable
 from kernels._bitmap import WORD
-from kernels._gemm import get_product_addresses
+from kernels._gemm import BITMAP, DENSE, FORWARD, SKIP_FORWARD, get_product_addresses
 from kernels._microkernel import VECTOR_BYTES
 from kernels._threads import Team
 from kernels.mlp._iterations import CACHE_LINE, GRADIENT_SIZE, Workspace, train_iterations
@@ -145,8 +145,8 @@ class MLPTrainer:
             np.array(units, np.int64),
             np.array([*activations, IDENTITY], np.int64),
             table,
-            get_product_addresses(codes.dtype, dtype),
-            get_product_addresses(dtype, dtype),
+            get_product_addresses(codes.dtype, dtype, BITMAP if data.sparse else DENSE),
+            get_product_addresses(dtype, dtype, DENSE),
             aligned((max(sizes),), dtype),
             data.values,
         )
@@ -264,7 +264,8 @@ class MLPTrainer:
                 f"expected data (N, {self._units[0]}) and labels (N,), got {x.shape} and "
                 f"{labels.shape}"
             )
-        first = get_product_addresses(x.dtype, dtype)
+        needs = SKIP_FORWARD if data.values.size else FORWARD
+        first = get_product_addresses(x.dtype, dtype, needs)
         net = self._net._replace(first=first, values=data.values)
         none = np.empty((0, 0))
         correct = count_correct_on_threads(net, x, labels.astype(np.int64), none, self.team)
