@@ -19,7 +19,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._cache import njit
-from kernels._microkernel import VECTOR_BYTES, _Emitter, element_type, splat
+from kernels._microkernel import (
+    VECTOR_BYTES,
+    _Emitter,
+    element_type,
+    plain_array,
+    plain_code,
+    plain_code_address,
+    splat,
+)
 from kernels._targets import _all_finite
 
 WORD = 64
@@ -29,7 +37,7 @@ STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
 
 _INT = ir.IntType(64)
-_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
+_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 14)
 
 
 class _BitmapEmitter(_Emitter):
@@ -77,16 +85,15 @@ class _BitmapEmitter(_Emitter):
         they share is computed twice: few variants serve all widths.
         """
         c = self.element.as_pointer()
-        args = [*[_INT] * 7, c, _INT, c, _INT, c, _INT, _INT, _INT]
+        args = [*[_INT] * 6, c, _INT, c, _INT, c, _INT, _INT, _INT]
         name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        words, words_row, count_words, a, a_rows, a_k, values, *rest = fn.args
+        words, words_row, count_words, a, a_rows, a_k, *rest = fn.args
         bs, b_row, init, init_row, c, c_row, rows, wide = rest
         words, a_rows, a_k = (b.inttoptr(p, _INT.as_pointer()) for p in (words, a_rows, a_k))
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
-        values = b.inttoptr(values, self.element.as_pointer())
         mask = None
         if count == 1:
             lanes = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
@@ -117,11 +124,7 @@ class _BitmapEmitter(_Emitter):
                 b.position_at_end(body)
                 k = b.add(base, b.call(cttz, [word, ir.Constant(ir.IntType(1), 1)]))
                 b.store(b.and_(word, b.sub(word, _constant(1))), left)
-                x = b.load(b.gep(a_row, [b.load(b.gep(a_k, [k]))]))
-                if isinstance(self.a_type, types.Float):
-                    x = self._widen(b, x)
-                else:  # a code
-                    x = b.load(b.gep(values, [b.zext(x, _INT)]))
+                x = self._widen(b, b.load(b.gep(a_row, [b.load(b.gep(a_k, [k]))])))
                 x = splat(b, x, self.lanes)
                 b_at = b.gep(bs, [b.mul(k, b_row)])
                 fma = self._llvm("fmuladd", kind, [kind] * 3)
@@ -162,51 +165,52 @@ def bitmap_gemm_address(a, c):
     return _address(a, c)
 
 
-def _no_address(a, c):
-    return 1  # 0 stands for a product that does not skip
+def _plain_bitmap_gemm_address(a, c):
+    return plain_code_address(a.dtype, c.dtype)
 
 
 if config.DISABLE_JIT:
-    bitmap_gemm_address = _no_address
+    bitmap_gemm_address = _plain_bitmap_gemm_address
 
 
 @intrinsic
 def _call_bitmap_gemm(
-    context, address, words, words_row, count, a, a_rows, a_k, values, b, b_row, init, init_row, c,
-    c_row, rows, columns,
+    context, address, words, words_row, count, a, a_rows, a_k, b, b_row, init, init_row, c, c_row,
+    rows, columns,
 ):  # fmt: skip
     def emit(context, builder, signature, args):
         function = builder.inttoptr(args[0], _BITMAP_GEMM_TYPE.as_pointer())
         builder.call(function, args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 16), emit
+    return types.void(*[types.intp] * 15), emit
 
 
 def _plain_bitmap_gemm(
-    address, words, words_row, count, a, a_rows, a_k, values, b, b_row, init, init_row, c, c_row,
-    rows, columns,
+    address, words, words_row, count, a, a_rows, a_k, b, b_row, init, init_row, c, c_row, rows,
+    columns,
 ):  # fmt: skip
-    (words, w0), (a, a0), (a_rows, r0), (a_k, t0) = words, a, a_rows, a_k
-    (b, b0), (init, init0), (c, c0) = b, init, c
-    table, v0 = values
+    a_type, c_type = plain_code(address)
+    bits = plain_array(words, (rows, count), (words_row, 1), np.uint64)
+    row_at = plain_array(a_rows, (rows,), (1,), np.int64)
     for r in range(rows):
-        sums = np.zeros(columns, c.dtype)
+        sums = np.zeros(columns, c_type)
         for k in range(count * WORD):
-            if int(words[w0 + r * words_row + k // WORD]) >> k % WORD & 1:
-                x = a[a0 + a_rows[r0 + r] + a_k[t0 + k]]
-                x = c.dtype.type(x if a.dtype.kind == "f" else table[v0 + int(x)])
-                sums += x * b[b0 + k * b_row : b0 + k * b_row + columns]
-        at = init0 + r * init_row
-        c[c0 + r * c_row : c0 + r * c_row + columns] = init[at : at + columns] + sums
+            if int(bits[r, k // WORD]) >> k % WORD & 1:
+                (k_at,) = plain_array(a_k + 8 * k, (1,), (1,), np.int64)
+                at = a + a_type.itemsize * (row_at[r] + k_at)
+                x = plain_array(at, (1,), (1,), a_type).astype(c_type)
+                sums += x * plain_array(b + c_type.itemsize * k * b_row, (columns,), (1,), c_type)
+        place = init + c_type.itemsize * r * init_row
+        sums = plain_array(place, (columns,), (1,), c_type) + sums
+        plain_array(c + c_type.itemsize * r * c_row, (columns,), (1,), c_type)[...] = sums
 
 
 bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else _call_bitmap_gemm
 """``c = init + a @ b`` over the set bits of a bitmap.
 
 Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
-rows may lie anywhere, and ``a`` may be transposed. Elements of one byte are codes: they stand for
-the 256 numbers at `values`, of which the first is 0. ``b``, ``init`` and ``c`` are given as to the
+rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
 micro-kernel. `count` words of each row of the bitmap are read; rows are `words_row` apart.
 """
 

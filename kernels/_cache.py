@@ -201,6 +201,7 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         Numba's dispatcher, or a decorator that makes one.
     """
     cache = options.pop("cache", True)
+    options.setdefault("no_cfunc_wrapper", True)  # nobody takes kernels as C functions
 
     def decorate(py_func: F) -> F:
         kernel: Any = numba.njit(**options)(py_func)
@@ -213,6 +214,11 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         return compiled
 
     return decorate if function is None else decorate(function)
+
+
+inner: Any = partial(njit, nogil=True, no_cpython_wrapper=True)
+"""Compile what compiled code alone calls: without the entry for calls from Python, which would
+take a sixth of its compilation. Python must not call it."""
 
 
 def _is_ours(module: str | None) -> bool:

@@ -7,10 +7,10 @@ Adjacent columns form groups of equal size, such as the positions of a channel.
 
 import numpy as np
 
-from kernels._cache import njit
+from kernels._cache import inner
 
 
-@njit(nogil=True)
+@inner
 def sum_columns(x, first, sums):
     """Add up each column from the first on."""
     n, last = x.shape[0], first + sums.size
@@ -26,7 +26,7 @@ def sum_columns(x, first, sums):
             sums[j] += np.float64(a[j])
 
 
-@njit(nogil=True)
+@inner
 def sum_squares(x, first, means, sums):
     """Add up the squared distances of each column from its mean."""
     n, last = x.shape[0], first + sums.size
@@ -42,7 +42,7 @@ def sum_squares(x, first, means, sums):
             sums[j] += da * da
 
 
-@njit(nogil=True)
+@inner
 def sum_products(dout, x, first, means, sums, products):
     """Add up each column of dout, and of its product with the distances of x from the mean."""
     n, last = x.shape[0], first + sums.size
@@ -60,7 +60,7 @@ def sum_products(dout, x, first, means, sums, products):
             products[j] += np.float64(da[j]) * (np.float64(xa[j]) - means[j])
 
 
-@njit(nogil=True)
+@inner
 def sum_groups(columns, out):
     """Add up the columns of each feature."""
     span = columns.size // out.size
@@ -71,7 +71,7 @@ def sum_groups(columns, out):
         out[f] = total
 
 
-@njit(nogil=True)
+@inner
 def repeat_groups(values, columns):
     """Return each feature's value once for each of its columns."""
     out, span = np.empty(columns), columns // values.size

@@ -21,7 +21,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from kernels._arrays import Array
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._gemm import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
@@ -71,7 +71,7 @@ def padded_filters(filters, itemsize):
     return (filters + lanes - 1) // lanes * lanes
 
 
-@njit(nogil=True)
+@inner
 def _copy_strided(source, start, strides, target, target_strides, shape):
     """Copy an array of 4 axes from one memory order to another."""
     (s0, s1, s2, s3), (t0, t1, t2, t3) = strides, target_strides
@@ -149,7 +149,7 @@ def unpack_filters(packed, depth, W):
     return filters
 
 
-@njit(nogil=True)
+@inner
 def weave(image, origin, row, channels, height, buffer):
     """Fill ``buffer[x][fy][c]`` with rows of an image."""
     step = height * channels
@@ -161,7 +161,7 @@ def weave(image, origin, row, channels, height, buffer):
                 target[x * step] = source[x * channels]
 
 
-@njit(nogil=True)
+@inner
 def copy_runs(source, start, step, target, at, run, count):
     """Copy ``count`` runs of elements that lie ``step`` apart to adjacent places."""
     # Unsigned, for Numba makes a vector loop of an index that cannot count from the end.
@@ -172,7 +172,7 @@ def copy_runs(source, start, step, target, at, run, count):
             target[t + i] = source[s + i]
 
 
-@njit(nogil=True)
+@inner
 def convolve_rows(
     address, image, origin, row, channels, stride, height, width, packed, bias,
     out, at, rows, count, scratch,
@@ -221,13 +221,13 @@ def convolution_scratch(channels, stride, height, width, rows, count, dtype):
 
 
 # -------------------------------------------------------------------------------------- forward
-@njit(nogil=True)
+@inner
 def _rectify(a):
     for i in range(a.size):
         a[i] = 0 if a[i] <= 0 else a[i]
 
 
-@njit(nogil=True)
+@inner
 def _store_maxima(maxima, columns, filters, pixels, out, channels_last):
     """Write (pixels, columns) as (pixels, filters) or (filters, pixels)."""
     if channels_last:
@@ -258,7 +258,7 @@ class ForwardArgs(NamedTuple):
     arg: Array  # (N, PH, PW, columns) if pooled
 
 
-@njit(nogil=True)
+@inner
 def forward_images(args, n0, n1):
     """Fill some images' output, and the indices of maxima where there is pooling."""
     address, x, packed, bias, g, out, arg = (

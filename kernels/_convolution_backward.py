@@ -6,7 +6,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from kernels._arrays import Array
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._convolution import (
     GATHERED_WIDTH,
     RELU,
@@ -42,7 +42,7 @@ def chunk_size(n):
     return max(IMAGES_PER_CHUNK, (n + MAX_CHUNKS - 1) // MAX_CHUNKS)
 
 
-@njit(nogil=True)
+@inner
 def _rectify_gradient(out, start, height, n, d, origin, row):
     for y in range(height):
         source = out[start + y * n : start + (y + 1) * n]
@@ -51,7 +51,7 @@ def _rectify_gradient(out, start, height, n, d, origin, row):
             target[i] = 0 if source[i] <= 0 else target[i]
 
 
-@njit(nogil=True)
+@inner
 def _add_gathered_gradient(
     address, image, origin, row, g, d, d_origin, d_row, depth, ones, windows, dense, dW, db
 ):
@@ -75,7 +75,7 @@ def _add_gathered_gradient(
             part, columns, part, columns, run, columns)  # fmt: skip
 
 
-@njit(nogil=True)
+@inner
 def _add_filter_gradient(
     address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
 ):
@@ -100,7 +100,7 @@ def _add_filter_gradient(
                 b, depth, count, part, columns, part, columns, k, columns)  # fmt: skip
 
 
-@njit(nogil=True)
+@inner
 def _scatter_row(address, d, at, depth, spread, zeros, shares, g, dx, origin, row):
     """Add what one output row contributes to the gradient of the padded input."""
     k = spread.shape[1]
@@ -135,7 +135,7 @@ class BackwardArgs(NamedTuple):
     db: Array  # (chunks, depth)
 
 
-@njit(nogil=True)
+@inner
 def backward_images(args, n0, n1):
     """Fill a chunk's sums, and its part of the gradient of the input."""
     address, x, channels_last, direct = args.address, args.x, args.channels_last, args.direct
@@ -222,7 +222,7 @@ def backward_images(args, n0, n1):
                     target[i] = source[i]
 
 
-@njit(nogil=True)
+@inner
 def add_chunks(parts, out):
     """Add what the chunks gave, in their order."""
     out[:] = 0

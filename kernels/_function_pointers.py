@@ -69,6 +69,35 @@ def _function_address(context, function, args):
 
 
 _INT = ir.IntType(64)
+
+
+def _empty_matrix(context, builder, kind):
+    matrix = context.make_array(kind)(
+        context, builder, ir.Constant(context.get_value_type(kind), None)
+    )
+    matrix.itemsize = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
+    return matrix._getvalue()
+
+
+def emit_function(function, name, context, builder, dtypes, count):
+    """Write a function of integers alone around a Python function, and return its address.
+
+    `function` takes an empty matrix of each dtype, for the dtype's sake, and `count` integers.
+    """
+    kinds = [types.Array(dtype, 2, "C") for dtype in dtypes]
+    name = "_".join(["njitnet", name, *map(str, dtypes)])
+    outer = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [_INT] * count), name)
+    outer.linkage = "internal"
+    inside = ir.IRBuilder(outer.append_basic_block("entry"))
+    likes = [_empty_matrix(context, inside, kind) for kind in kinds]
+    signature = types.void(*kinds, *[types.intp] * count)
+    compiled = context.compile_subroutine(inside, function, signature)
+    args = [*likes, *outer.args]
+    context.call_internal_no_propagate(inside, compiled.fndesc, signature, args)
+    inside.ret_void()
+    return builder.ptrtoint(outer, _INT)
+
+
 _CHUNK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 3)
 
 

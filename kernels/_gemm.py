@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import config, prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._bitmap import (
@@ -20,7 +19,8 @@ from kernels._bitmap import (
     skips_zeros,
     transposed_bitmap,
 )
-from kernels._cache import njit
+from kernels._cache import inner, njit
+from kernels._function_pointers import emit_function
 from kernels._microkernel import (
     TILE_ROWS,
     TILE_VECTORS,
@@ -29,6 +29,8 @@ from kernels._microkernel import (
     matrix_at,
     microkernel,
     microkernel_address,
+    plain_code,
+    plain_code_address,
 )
 from kernels._threads import chunk_bounds, thread_count
 
@@ -48,7 +50,7 @@ NO_TRANSPOSE, TRANSPOSE = np.False_, np.True_
 """What ``op`` does. Where compiled code says a plain ``True``, Numba compiles all of this anew."""
 
 
-@njit(nogil=True)
+@inner
 def _packs(n, m, b_t, itemsize):
     """Tell whether `b` is copied strip by strip."""
     # Rows of `b` longer than a strip lie on as many pages: a copy pays if it is read often. Asked
@@ -56,7 +58,7 @@ def _packs(n, m, b_t, itemsize):
     return b_t or (m > TILE_VECTORS * (VECTOR_BYTES // itemsize) and n >= 4 * TILE_ROWS[0])
 
 
-@njit(nogil=True)
+@inner
 def _count_blocks(n, k, m, a_t, b_t, itemsize):
     """Return how many blocks the sum is cut into."""
     limit = K_BLOCK_PACKED if _packs(n, m, b_t, itemsize) else K_BLOCK
@@ -64,64 +66,58 @@ def _count_blocks(n, k, m, a_t, b_t, itemsize):
     return max(1, (k + limit - 1) // limit)
 
 
-@njit(nogil=True)
-def _multiples(step, count):
-    """Return ``[0, step, 2 step ...]``."""
-    out = np.empty(count, np.int64)
-    for i in range(count):
+@inner
+def _fill_multiples(step, out):
+    """Fill an array with ``0, step, 2 step ...``."""
+    for i in range(out.size):
         out[i] = i * step
-    return out
-
-
-@njit(nogil=True)
-def _values_of(values, a, out):
-    """Return what elements of one byte stand for: what lies at an address, or themselves."""
-    if values != 0:
-        return matrix_at(values, np.int64(1), np.int64(256), out)
-    table = np.empty((np.int64(1), np.int64(256 if a.itemsize == 1 else 1)), out.dtype)
-    for i in range(table.size):
-        table[0, i] = i
-    return table
 
 
 # The three ways to compute a block. They share a signature, in addresses and numbers.
 
 
 def _skip_rows(
-    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, values,
+    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """``a @ b + bias`` by the non-zeros of `a`."""
-    x, b, out = matrix_at(a, n, k, like_a), matrix_at(b, k, m, like_c), matrix_at(out, n, m, like_c)
-    bias, flat = matrix_at(bias, np.int64(1), m, like_c), x.reshape(-1)
-    table = _values_of(values, x, out)
-    blocks = _count_blocks(n, k, m, a_t, b_t, out.itemsize)
-    rows, columns = _multiples(k, np.int64(WORD)), _multiples(np.int64(1), k)
+    flat, size_a, size = (
+        matrix_at(a, np.int64(1), n * k, like_a)[0],
+        like_a.itemsize,
+        like_c.itemsize,
+    )
+    blocks = _count_blocks(n, k, m, a_t, b_t, size)
+    rows, columns = np.empty(WORD, np.int64), np.empty(k, np.int64)
+    _fill_multiples(k, rows)
+    _fill_multiples(np.int64(1), columns)
     width = (k // blocks + WORD) // WORD
     words = np.empty(WORD * width, np.uint64)
     for first in range(r0, r1, WORD):
         count = min(WORD, r1 - first)
-        at = address_of(out, first * m + c0)
+        at = out + size * (first * m + c0)
         for block in range(blocks):
             k0 = k * block // blocks
             depth = k * (block + 1) // blocks - k0
             for i in range(count):
                 row_bitmap(flat, (first + i) * k + k0, depth, words, i * width)
-            init, init_row = (at, m) if block else (address_of(bias, c0), 0)
+            init, init_row = (at, m) if block else (bias + size * c0, 0)
             bitmap_gemm(kernel, address_of(words, 0), width, (depth + WORD - 1) // WORD,
-                address_of(x, first * k + k0), address_of(rows, 0), address_of(columns, 0),
-                address_of(table, 0), address_of(b, k0 * m + c0), m, init, init_row, at, m,
-                count, c1 - c0)  # fmt: skip
+                a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0),
+                b + size * (k0 * m + c0), m, init, init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
 def _skip_transposed(
-    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, values,
+    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """``a.T @ b + bias`` by the non-zeros of `a`."""
-    x, b, out = matrix_at(a, k, n, like_a), matrix_at(b, k, m, like_c), matrix_at(out, n, m, like_c)
-    bias, flat = matrix_at(bias, np.int64(1), m, like_c), x.reshape(-1)
-    table = _values_of(values, x, out)
-    blocks = _count_blocks(n, k, m, a_t, b_t, out.itemsize)
-    rows, columns = _multiples(n, k // blocks + 1), _multiples(np.int64(1), np.int64(WORD))
+    flat, size_a, size = (
+        matrix_at(a, np.int64(1), n * k, like_a)[0],
+        like_a.itemsize,
+        like_c.itemsize,
+    )
+    blocks = _count_blocks(n, k, m, a_t, b_t, size)
+    rows, columns = np.empty(k // blocks + 1, np.int64), np.empty(WORD, np.int64)
+    _fill_multiples(n, rows)
+    _fill_multiples(np.int64(1), columns)
     words, width = np.empty(rows.size, np.uint64), rows.size // WORD + 1
     transposed = np.empty(WORD * width, np.uint64)
     for block in range(blocks):
@@ -132,80 +128,68 @@ def _skip_transposed(
             for i in range(depth):
                 row_bitmap(flat, (k0 + i) * n + first, count, words, i)
             transposed_bitmap(words, np.int64(1), depth, transposed, width)
-            at = address_of(out, first * m + c0)
-            init, init_row = (at, m) if block else (address_of(bias, c0), 0)
-            bitmap_gemm(kernel, address_of(transposed, 0), width,
-                (depth + WORD - 1) // WORD, address_of(x, k0 * n + first), address_of(columns, 0),
-                address_of(rows, 0), address_of(table, 0), address_of(b, k0 * m + c0), m, init,
-                init_row, at, m, count, c1 - c0)  # fmt: skip
+            at = out + size * (first * m + c0)
+            init, init_row = (at, m) if block else (bias + size * c0, 0)
+            bitmap_gemm(kernel, address_of(transposed, 0), width, (depth + WORD - 1) // WORD,
+                a + size_a * (k0 * n + first), address_of(columns, 0), address_of(rows, 0),
+                b + size * (k0 * m + c0), m, init, init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
 def _multiply_all(
-    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, values,
+    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """``op(a) @ op(b) + bias`` by the micro-kernel."""
-    x = matrix_at(a, k if a_t else n, n if a_t else k, like_a)
-    b = matrix_at(b, m if b_t else k, k if b_t else m, like_c)
-    bias, out = matrix_at(bias, np.int64(1), m, like_c), matrix_at(out, n, m, like_c)
+    size_a, size = like_a.itemsize, like_c.itemsize
     a_row, a_k = (1, n) if a_t else (k, 1)
-    pack = _packs(n, m, b_t, out.itemsize)
-    width = TILE_VECTORS * (VECTOR_BYTES // out.itemsize) if pack else max(1, c1 - c0)
-    packed = np.empty((K_BLOCK_PACKED, width) if pack else (1, 1), out.dtype)
-    blocks = _count_blocks(n, k, m, a_t, b_t, out.itemsize)
+    pack = _packs(n, m, b_t, size)
+    width = TILE_VECTORS * (VECTOR_BYTES // size) if pack else max(1, c1 - c0)
+    packed = np.empty(K_BLOCK_PACKED * width if pack else 1, like_c.dtype)
+    blocks = _count_blocks(n, k, m, a_t, b_t, size)
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
         for j in range(c0, c1, width):
             w = min(width, c1 - j)
-            b_at, b_row = address_of(b, k0 * m + j), m
+            b_at, b_row = b + size * (k0 * m + j), m
             if pack:
-                _pack(b, b_t, k0, j, packed, depth, w)
+                whole = matrix_at(b, m if b_t else k, k if b_t else m, like_c)
+                _pack(whole, b_t, k0, j, packed, depth, w, width)
                 b_at, b_row = address_of(packed, 0), width
-            at = address_of(out, r0 * m + j)
-            init, init_row = (at, m) if block else (address_of(bias, j), 0)
-            microkernel(kernel, address_of(x, r0 * a_row + k0 * a_k), a_row, a_k,
-                b_at, b_row, depth, init, init_row, at, m, r1 - r0, w)  # fmt: skip
+            at = out + size * (r0 * m + j)
+            init, init_row = (at, m) if block else (bias + size * j, 0)
+            microkernel(kernel, a + size_a * (r0 * a_row + k0 * a_k), a_row, a_k, b_at, b_row,
+                depth, init, init_row, at, m, r1 - r0, w)  # fmt: skip
 
 
-@njit(nogil=True)
-def _pack(b, b_t, k0, j0, packed, depth, width):
-    """Copy a strip of ``op(b)``."""
+@inner
+def _pack(b, b_t, k0, j0, packed, depth, count, width):
+    """Copy a strip of ``op(b)``: `count` columns, as rows of `width`."""
     if not b_t:
         for k in range(depth):
-            for j in range(width):
-                packed[k, j] = b[k0 + k, j0 + j]
+            for j in range(count):
+                packed[k * width + j] = b[k0 + k, j0 + j]
         return
     for first in range(0, depth, TRANSPOSE_BLOCK):
-        for j in range(width):
+        for j in range(count):
             for k in range(first, min(depth, first + TRANSPOSE_BLOCK)):
-                packed[k, j] = b[j0 + j, k0 + k]
+                packed[k * width + j] = b[j0 + j, k0 + k]
 
 
 # A compiled function holds a copy of all that it calls, optimised anew. So these three, which are
 # most of a product's code, are called by an address: compiled once for two element types, whatever
 # calls them.
 _INT = ir.IntType(64)
-_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
+_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 14)
 
 
-def _emit_call(way, context, builder, a, c):
-    """Write a function of numbers alone around one of the three, and return its address."""
-    function = ir.Function(builder.module, _BLOCK_TYPE, f"njitnet{way.__name__}_{a}_{c}")
-    function.linkage = "internal"
-    inner = ir.IRBuilder(function.append_basic_block("entry"))
-    kinds = [types.Array(kind, 2, "C") for kind in (a, c)]
-    likes = [ir.Constant(context.get_value_type(kind), None) for kind in kinds]
-    kind = types.void(*kinds, *[types.intp] * 15)
-    compiled = context.compile_subroutine(inner, way, kind)
-    context.call_internal_no_propagate(inner, compiled.fndesc, kind, [*likes, *function.args])
-    inner.ret_void()
-    return builder.ptrtoint(function, _INT)
+def _emit_block(way, context, builder, a, c):
+    return emit_function(way, way.__name__, context, builder, [a, c], 14)
 
 
 @intrinsic
 def _emit_dense(context, a, c):
     def emit(context, builder, signature, args):
-        return _emit_call(_multiply_all, context, builder, a.dtype, c.dtype)
+        return _emit_block(_multiply_all, context, builder, a.dtype, c.dtype)
 
     return types.intp(a, c), emit
 
@@ -213,7 +197,7 @@ def _emit_dense(context, a, c):
 @intrinsic
 def _emit_rows(context, a, c):
     def emit(context, builder, signature, args):
-        return _emit_call(_skip_rows, context, builder, a.dtype, c.dtype)
+        return _emit_block(_skip_rows, context, builder, a.dtype, c.dtype)
 
     return types.intp(a, c), emit
 
@@ -221,60 +205,43 @@ def _emit_rows(context, a, c):
 @intrinsic
 def _emit_transposed(context, a, c):
     def emit(context, builder, signature, args):
-        return _emit_call(_skip_transposed, context, builder, a.dtype, c.dtype)
+        return _emit_block(_skip_transposed, context, builder, a.dtype, c.dtype)
 
     return types.intp(a, c), emit
 
 
 @intrinsic
-def _call_block(
-    context, addresses, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip, values,
-    like_a, like_c,
-):  # fmt: skip
+def _call_block(context, way, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1):
     def emit(context, builder, signature, args):
-        dense, rows, transposed, microkernel_, bitmap = cgutils.unpack_tuple(builder, args[0], 5)
-        zero = ir.Constant(_INT, 0)
-        skip_, a_t_ = (builder.icmp_signed("!=", args[i], zero) for i in (14, 2))
-        way = builder.select(skip_, builder.select(a_t_, transposed, rows), dense)
-        kernel = builder.select(skip_, bitmap, microkernel_)
-        function = builder.inttoptr(way, _BLOCK_TYPE.as_pointer())
-        builder.call(function, [kernel, *args[1:14], args[15]])
+        function = builder.inttoptr(args[0], _BLOCK_TYPE.as_pointer())
+        builder.call(function, args[1:])
         return context.get_dummy_value()
 
-    ints = types.UniTuple(types.intp, 5), *[types.intp] * 15
-    return types.void(*ints, like_a, like_c), emit
+    return types.void(*[types.intp] * 15), emit
 
 
-def _plain_call_block(
-    addresses, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, skip, values, like_a, like_c
-):
-    way = _multiply_all if not skip else _skip_transposed if a_t else _skip_rows
-    way(like_a, like_c, 0, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1, values)
+def _plain_call_block(way, *args):
+    function, a, c = plain_code(way)
+    function(np.empty((0, 0), a), np.empty((0, 0), c), *args)
 
-
-def _plain_address(a, c):
-    return 1  # 0 stands for what is not compiled
-
-
-if config.DISABLE_JIT:
-    _emit_dense = _emit_rows = _emit_transposed = _plain_address
 
 gemm_block_at = _plain_call_block if config.DISABLE_JIT else _call_block
-"""Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, skipping zeros of `a` or not.
+"""Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, in one of three ways.
 
-Elements of one byte, where zeros are skipped, stand for the 256 numbers at the address `values`, or
-for themselves if it is 0. Operands are given by their addresses; `n`, `k` and `m` are those of the
-whole product. Of `like_a` and `like_c` only the element types matter.
+`way` and `kernel` are addresses: of what multiplies all elements and of the micro-kernel, or of
+what skips the zeros of `a`, transposed or not, and of the product by set bits. Operands are given
+by their addresses; `n`, `k` and `m` are those of the whole product.
 """
 
 
 @njit(nogil=True)
 def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
     """Compute `gemm_block_at` for arrays."""
+    dense, rows, transposed, multiply, by_bits = addresses
     n, m = out.shape
-    gemm_block_at(addresses, a.ctypes.data, a_t, b.ctypes.data, b_t, bias.ctypes.data,
-        out.ctypes.data, n, a.shape[0] if a_t else a.shape[1], m, r0, r1, c0, c1, skip,
-        np.int64(0), a, out)  # fmt: skip
+    way, kernel = (transposed if a_t else rows, by_bits) if skip else (dense, multiply)
+    gemm_block_at(way, kernel, address_of(a, 0), a_t, address_of(b, 0), b_t, address_of(bias, 0),
+        address_of(out, 0), n, a.shape[0] if a_t else a.shape[1], m, r0, r1, c0, c1)  # fmt: skip
 
 
 @njit(nogil=True)
@@ -292,7 +259,19 @@ def _transposed_address(a, c):
     return _emit_transposed(a, c)
 
 
-@njit(nogil=True)
+if config.DISABLE_JIT:
+
+    def _dense_address(a, c):
+        return plain_code_address(_multiply_all, a.dtype, c.dtype)
+
+    def _rows_address(a, c):
+        return plain_code_address(_skip_rows, a.dtype, c.dtype)
+
+    def _transposed_address(a, c):
+        return plain_code_address(_skip_transposed, a.dtype, c.dtype)
+
+
+@inner
 def jit_forward_addresses(a, c):
     """In compiled code: addresses for ``a @ b``, from arrays of the two types."""
     none = np.int64(0)
@@ -300,7 +279,7 @@ def jit_forward_addresses(a, c):
     return (*found, microkernel_address(a, c), bitmap_gemm_address(a, c))
 
 
-@njit(nogil=True)
+@inner
 def jit_backward_addresses(a, c):
     """In compiled code: addresses for ``a.T @ b``, and for ``a @ b.T``."""
     none = np.int64(0)
@@ -317,7 +296,7 @@ _PARTS = (
     bitmap_gemm_address,
 )
 DENSE, FORWARD, BACKWARD, BOTH = (0, 3), (0, 1, 3, 4), (0, 2, 3, 4), (0, 1, 2, 3, 4)
-SKIP_FORWARD, BITMAP, MICROKERNEL = (1, 4), (4,), (3,)
+BITMAP, MICROKERNEL = (4,), (3,)
 
 Dtype = np.dtype[Any]
 Addresses = tuple[int, ...]

@@ -16,7 +16,7 @@ from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
 from kernels._arrays import Array, as_float, as_kernel_array, as_real, as_widenable
-from kernels._cache import njit
+from kernels._cache import inner, njit
 
 TRANSPOSE_BLOCK = 16
 """Channels that are gathered at once: of each, one cache line stays in the first cache."""
@@ -155,7 +155,7 @@ jit_empty_images = njit(nogil=True)(empty_images)
 """For compiled callers, kept on disk: Numba takes seconds over the axes."""
 
 
-@njit(nogil=True)
+@inner
 def copy_image(x, start, channels_last, channels, height, width, out, origin, row, pixel):
     """Copy an image into another one, whose channels come last, and which may be larger.
 

@@ -286,37 +286,66 @@ def _address_of(context, array, offset):
     return types.intp(array, types.intp), emit
 
 
+_code: list[tuple[Any, ...]] = []
+
+
+def plain_code_address(*what: Any) -> int:
+    """Stand for the address of compiled code where compilation is off."""
+    if what not in _code:
+        _code.append(what)
+    return _code.index(what) + 1  # 0 stands for what is not compiled
+
+
+def plain_code(address: int) -> tuple[Any, ...]:
+    """Return what was given to `plain_code_address`."""
+    return _code[int(address) - 1]
+
+
+def plain_array(address: int, shape: Any, steps: Any, dtype: Any) -> Any:
+    """Return an array at an address; `steps` along its axes are in elements."""
+    shape, steps = [int(n) for n in shape], [int(n) for n in steps]
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    size = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+    memory = (np.ctypeslib.as_ctypes_type(dtype) * size).from_address(int(address))
+    flat = np.frombuffer(memory, dtype)
+    return np.lib.stride_tricks.as_strided(flat, shape, [n * flat.itemsize for n in steps])
+
+
 def _plain_microkernel(
     address, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, rows, columns
 ):
-    (a, a0), (b, b0), (init, init0), (c, c0) = a, b, init, c
-    for r in range(rows):
-        for j in range(columns):
-            s = c.dtype.type(0)
-            for i in range(k):
-                s += c.dtype.type(a[a0 + r * a_row + i * a_k]) * b[b0 + i * b_row + j]
-            c[c0 + r * c_row + j] = init[init0 + r * init_row + j] + s
+    a_type, c_type = plain_code(address)
+    x, y = (
+        plain_array(a, (rows, k), (a_row, a_k), a_type),
+        plain_array(b, (k, columns), (b_row, 1), c_type),
+    )
+    sums = np.zeros((int(rows), int(columns)), c_type)
+    for i in range(int(k)):
+        sums += x[:, i : i + 1].astype(c_type) * y[i]
+    out = plain_array(c, (rows, columns), (c_row, 1), c_type)
+    out[...] = plain_array(init, (rows, columns), (init_row, 1), c_type) + sums
 
 
 def _plain_address_of(array, offset):
-    return array.reshape(-1), offset
+    return array.ctypes.data + int(offset) * array.itemsize
 
 
-def _no_address(a, c):
-    return 0
+def _plain_microkernel_address(a, c):
+    return plain_code_address(a.dtype, c.dtype)
 
 
 if config.DISABLE_JIT:
-    microkernel_address = _no_address
+    microkernel_address = _plain_microkernel_address
 
 address_of = _plain_address_of if config.DISABLE_JIT else _address_of
-"""Where an element is: ``place(array, offset)``, the offset in elements of the flat array.
+"""The address of an element: ``address_of(array, offset)``, the offset in elements of the array.
 
 It does not keep the array alive. Whoever takes it must have the array from a caller.
 """
 
 microkernel = _plain_microkernel if config.DISABLE_JIT else _call_microkernel
-"""``c = init + a @ b``, the operands given by their places and strides in elements.
+"""``c = init + a @ b``, the operands given by their addresses and strides in elements.
 
 ``a`` and ``c`` have `rows` rows, ``b``, ``init`` and ``c`` have `columns` adjacent columns; a row
 stride of 0 repeats the one row of ``init``. ``c`` may be ``init``.
@@ -337,10 +366,7 @@ def _matrix_at(address, n, m, like):
 
 
 def _plain_matrix_at(address, n, m, like):
-    size = int(n) * int(m)
-    kind = np.ctypeslib.as_ctypes_type(like.dtype) * size
-    memory = kind.from_address(int(address)) if size else kind()
-    return np.frombuffer(memory, like.dtype).reshape(n, m)
+    return plain_array(address, (n, m), (m, 1), like.dtype)
 
 
 matrix_at = _plain_matrix_at if config.DISABLE_JIT else _matrix_at

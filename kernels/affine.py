@@ -14,7 +14,7 @@ from kernels._arrays import (
     jit_as_widenable,
     require_arrays,
 )
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._gemm import (
     BACKWARD,
     DENSE,
@@ -227,7 +227,7 @@ def _backward(mixed, plain, dout, x, W, dx, dW, db):
         gemm(plain, dout, NO_TRANSPOSE, W, TRANSPOSE, np.zeros(d, dx.dtype), dx)
 
 
-@njit(nogil=True)
+@inner
 def _transpose(a, out):
     n, m = a.shape
     for i0 in range(0, n, TRANSPOSE_BLOCK):
@@ -239,7 +239,7 @@ def _transpose(a, out):
                     row[i] = column[i]
 
 
-@njit(nogil=True)
+@inner
 def _column_sums(a, sums):
     for i in range(a.shape[0]):
         for j in range(a.shape[1]):

@@ -22,7 +22,7 @@ from kernels._arrays import (
     jit_as_kernel_array,
     require_arrays,
 )
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._columns import repeat_groups, sum_columns, sum_groups, sum_products, sum_squares
 from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
 
@@ -207,7 +207,7 @@ def _check_shapes(function: str, x: Array, **vectors: Array) -> None:
         )
 
 
-@njit(nogil=True)
+@inner
 def _num_blocks(x, features):
     """Number of blocks of features, by the shape alone."""
     # The columns of a block should be long enough for the loops, and stay in the second cache,
@@ -232,7 +232,7 @@ def _statistics(x, first, span, mean, var):
         var[c] /= count
 
 
-@njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _forward_block(k, blocks, x, gamma, beta, mean, var, given, out):
     f, g = chunk_bounds(gamma.size, k, blocks)
     span = x.shape[1] // gamma.size
@@ -250,7 +250,7 @@ def _forward_block(k, blocks, x, gamma, beta, mean, var, given, out):
             b[j] = (np.float64(a[j]) - means[j]) * scales[j] + shifts[j]
 
 
-@njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta):
     f, g = chunk_bounds(gamma.size, k, blocks)
     span = x.shape[1] // gamma.size

@@ -1,8 +1,8 @@
 """Parameter updates of optimizers, in place, each in one pass over memory.
 
-Each rule has a body that updates one contiguous block. `rule_coefficients` and `update_block` are
-the only places that choose between rules: the public updates here and compiled training loops call
-the same two functions, and so compute the same bits.
+What is computed, and the only places that choose between rules, are in `kernels._update_rules`: the
+public updates here and compiled training loops call the same functions, and so compute the same
+bits.
 """
 
 from typing import Any
@@ -25,11 +25,24 @@ from kernels._in_place import (
     require_in_place,
 )
 from kernels._threads import thread_count
-
-# NumPy integers: Numba would compile the callees once more for each literal.
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = (np.int64(code) for code in range(6))
-
-NUM_COEFFICIENTS = 4  # the size of the array that `rule_coefficients` fills
+from kernels._update_rules import (
+    ADAGRAD,
+    ADAM,
+    MOMENTUM,
+    NESTEROV,
+    NUM_COEFFICIENTS,
+    RMSPROP,
+    SGD,
+    get_rule_address,
+    jit_adagrad_address,
+    jit_adam_address,
+    jit_momentum_address,
+    jit_nesterov_address,
+    jit_rmsprop_address,
+    jit_sgd_address,
+    rule_coefficients,
+    update_block,
+)
 
 BLOCK = 16_384  # elements that a thread updates at a time, whatever the number of threads
 
@@ -221,135 +234,43 @@ def update_ready(rule: Any, t: int, options: Array, g: Array, arrays: list[Array
     flat = [a.reshape(-1) for a in arrays]
     none = flat[0][:0]
     p, s0, s1, *_ = (*flat, none, none)
-    if not _run(rule, p, g.reshape(-1), s0, s1, options, t):
+    update = get_rule_address(int(rule), p.dtype)
+    if not _run(rule, update, p, g.reshape(-1), s0, s1, options, t):
         raise ValueError("expected separate arrays, got parameters and states that overlap")
 
 
 @njit(nogil=True)
-def _run(rule, p, g, s0, s1, options, t):
+def _run(rule, update, p, g, s0, s1, options, t):
     """Update flat arrays; return False, with nothing changed, if some of them overlap."""
     if overlap(p, s0) or overlap(p, s1) or overlap(s0, s1):
         return False
     if overlap(g, p) or overlap(g, s0) or overlap(g, s1):
         g = g.copy()
-    _update_blocks(rule, p, g, s0, s1, options, t)
+    coefficients = np.empty(NUM_COEFFICIENTS)
+    rule_coefficients(rule, options, t, coefficients)
+    if p.size < MIN_PARALLEL_UPDATE or thread_count() == 1:
+        update_block(update, p, g, s0, s1, coefficients)
+    else:
+        _update_blocks(update, p, g, s0, s1, coefficients)
     return True
 
 
 @njit(parallel=True, nogil=True)
-def _update_blocks(rule, p, g, s0, s1, options, t):
-    coefficients = np.empty(NUM_COEFFICIENTS)
-    rule_coefficients(rule, options, t, coefficients)
-    n, blocks = p.size, (p.size + BLOCK - 1) // BLOCK
-    if n < MIN_PARALLEL_UPDATE or thread_count() == 1:
-        update_block(rule, p, g, s0, s1, coefficients)
-    else:
-        for k in prange(blocks):
-            a, b = np.int64(k) * BLOCK, (np.int64(k) + 1) * BLOCK
-            update_block(rule, p[a:b], g[a:b], s0[a:b], s1[a:b], coefficients)
-
-
-@njit(nogil=True, error_model="numpy")
-def rule_coefficients(rule, options, t, out):
-    """Fill `out` with what `update_block` needs, from a rule's options and the iteration `t`.
-
-    `options` is a float64 array: the learning rate, the others in the order of the public update,
-    epsilon last. `t` counts from 1. `out` has `NUM_COEFFICIENTS` elements of float64.
-    """
-    for i in range(options.size):
-        out[i] = options[i]
-    if rule == NESTEROV:
-        out[2] = options[1] * options[1]
-        out[3] = (1 + options[1]) * options[0]
-    elif rule == RMSPROP:
-        out[2], out[3] = 1 - options[1], options[2]
-    elif rule == ADAM:
-        # As float: an integer power would be multiplied out, with other roundings than NumPy's.
-        steps = np.float64(t)
-        out[0] *= np.sqrt(1 - options[2] ** steps) / (1 - options[1] ** steps)
-        out[1], out[2] = 1 - options[1], 1 - options[2]
-
-
-@njit(nogil=True)
-def update_block(rule, p, g, s0, s1, coefficients):
-    """Update one contiguous block of parameters and of the rule's states, on one thread.
-
-    All arrays are one-dimensional and of one dtype; a state that the rule does not have is empty.
-    """
-    if rule == SGD:
-        _sgd(p, g, coefficients)
-    elif rule == MOMENTUM:
-        _momentum(p, g, s0, coefficients)
-    elif rule == NESTEROV:
-        _nesterov(p, g, s0, coefficients)
-    elif rule == ADAGRAD:
-        _adagrad(p, g, s0, coefficients)
-    elif rule == RMSPROP:
-        _rmsprop(p, g, s0, coefficients)
-    elif rule == ADAM:
-        _adam(p, g, s0, s1, coefficients)
-
-
-@njit(nogil=True)
-def _sgd(p, g, c):
-    lr = p.dtype.type(c[0])
-    for i in range(p.size):
-        p[i] -= lr * g[i]
-
-
-@njit(nogil=True)
-def _momentum(p, g, v, c):
-    lr, momentum = p.dtype.type(c[0]), p.dtype.type(c[1])
-    for i in range(p.size):
-        v[i] = momentum * v[i] - lr * g[i]
-        p[i] += v[i]
-
-
-@njit(nogil=True)
-def _nesterov(p, g, v, c):
-    lr, momentum = p.dtype.type(c[0]), p.dtype.type(c[1])
-    squared, step = p.dtype.type(c[2]), p.dtype.type(c[3])
-    for i in range(p.size):
-        p[i] += squared * v[i] - step * g[i]
-        v[i] = momentum * v[i] - lr * g[i]
-
-
-@njit(nogil=True, error_model="numpy")
-def _adagrad(p, g, h, c):
-    lr, epsilon = p.dtype.type(c[0]), p.dtype.type(c[1])
-    for i in range(p.size):
-        h[i] += g[i] * g[i]
-        p[i] -= lr * g[i] / (np.sqrt(h[i]) + epsilon)
-
-
-@njit(nogil=True, error_model="numpy")
-def _rmsprop(p, g, h, c):
-    lr, decay = p.dtype.type(c[0]), p.dtype.type(c[1])
-    rest, epsilon = p.dtype.type(c[2]), p.dtype.type(c[3])
-    for i in range(p.size):
-        h[i] = decay * h[i] + rest * (g[i] * g[i])
-        p[i] -= lr * g[i] / (np.sqrt(h[i]) + epsilon)
-
-
-@njit(nogil=True, error_model="numpy")
-def _adam(p, g, m, v, c):
-    lr, rest1 = p.dtype.type(c[0]), p.dtype.type(c[1])
-    rest2, epsilon = p.dtype.type(c[2]), p.dtype.type(c[3])
-    for i in range(p.size):
-        m[i] += rest1 * (g[i] - m[i])
-        v[i] += rest2 * (g[i] * g[i] - v[i])
-        p[i] -= lr * m[i] / (np.sqrt(v[i]) + epsilon)
+def _update_blocks(update, p, g, s0, s1, coefficients):
+    for k in prange((p.size + BLOCK - 1) // BLOCK):
+        a, b = np.int64(k) * BLOCK, (np.int64(k) + 1) * BLOCK
+        update_block(update, p[a:b], g[a:b], s0[a:b], s1[a:b], coefficients)
 
 
 @register_jitable
-def _jit_update(rule, t, options, g, p, s0=None, s1=None):
+def _jit_update(rule, update, t, options, g, p, s0=None, s1=None):
     if g.shape != p.shape:
         raise ValueError("expected equal shapes, got p and g that differ")
     if t < 1:
         raise ValueError("t: expected an integer from 1, got a smaller one")
     a, b, c = jit_flat(p, p), jit_flat(s0, p), jit_flat(s1, p)
     d = jit_as_kernel_array(g, p).reshape(-1)
-    if not _run(rule, a, d, b, c, np.array(options, np.float64), np.int64(t)):
+    if not _run(rule, update, a, d, b, c, np.array(options, np.float64), np.int64(t)):
         raise ValueError("expected separate arrays, got parameters and states that overlap")
     jit_write_back(p, a)
     jit_write_back(s0, b)
@@ -359,25 +280,31 @@ def _jit_update(rule, t, options, g, p, s0=None, s1=None):
 @overload(sgd_update)
 def _jit_sgd(p, g, lr):
     require_in_place("sgd_update", g, {"lr": lr}, p=p)
-    return lambda p, g, lr: _jit_update(SGD, 1, (lr,), g, p)
+    return lambda p, g, lr: _jit_update(SGD, jit_sgd_address(jit_flat(p, p)), 1, (lr,), g, p)
 
 
 @overload(momentum_update)
 def _jit_momentum(p, g, v, lr, momentum):
     require_in_place("momentum_update", g, {"lr": lr, "momentum": momentum}, p=p, v=v)
-    return lambda p, g, v, lr, momentum: _jit_update(MOMENTUM, 1, (lr, momentum), g, p, v)
+    return lambda p, g, v, lr, momentum: _jit_update(
+        MOMENTUM, jit_momentum_address(jit_flat(p, p)), 1, (lr, momentum), g, p, v
+    )
 
 
 @overload(nesterov_update)
 def _jit_nesterov(p, g, v, lr, momentum):
     require_in_place("nesterov_update", g, {"lr": lr, "momentum": momentum}, p=p, v=v)
-    return lambda p, g, v, lr, momentum: _jit_update(NESTEROV, 1, (lr, momentum), g, p, v)
+    return lambda p, g, v, lr, momentum: _jit_update(
+        NESTEROV, jit_nesterov_address(jit_flat(p, p)), 1, (lr, momentum), g, p, v
+    )
 
 
 @overload(adagrad_update)
 def _jit_adagrad(p, g, h, lr, epsilon=1e-7):
     require_in_place("adagrad_update", g, {"lr": lr, "epsilon": epsilon}, p=p, h=h)
-    return lambda p, g, h, lr, epsilon=1e-7: _jit_update(ADAGRAD, 1, (lr, epsilon), g, p, h)
+    return lambda p, g, h, lr, epsilon=1e-7: _jit_update(
+        ADAGRAD, jit_adagrad_address(jit_flat(p, p)), 1, (lr, epsilon), g, p, h
+    )
 
 
 @overload(rmsprop_update)
@@ -385,7 +312,7 @@ def _jit_rmsprop(p, g, h, lr, decay_rate, epsilon=1e-7):
     numbers = {"lr": lr, "decay_rate": decay_rate, "epsilon": epsilon}
     require_in_place("rmsprop_update", g, numbers, p=p, h=h)
     return lambda p, g, h, lr, decay_rate, epsilon=1e-7: _jit_update(
-        RMSPROP, 1, (lr, decay_rate, epsilon), g, p, h
+        RMSPROP, jit_rmsprop_address(jit_flat(p, p)), 1, (lr, decay_rate, epsilon), g, p, h
     )
 
 
@@ -396,5 +323,5 @@ def _jit_adam(p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7):
     if not isinstance(t, types.Integer):
         raise TypingError(f"adam_update: expected t as an integer from 1, got {t}")
     return lambda p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7: _jit_update(
-        ADAM, t, (lr, beta1, beta2, epsilon), g, p, m, v
+        ADAM, jit_adam_address(jit_flat(p, p)), t, (lr, beta1, beta2, epsilon), g, p, m, v
     )

@@ -12,7 +12,7 @@ from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike, NDArray
 
 from kernels._arrays import Array, as_kernel_array, as_real, jit_as_kernel_array, require_arrays
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._images import (
     as_images,
@@ -201,14 +201,14 @@ class _PoolArgs(NamedTuple):
 # Images are (pixels, C) here: a pixel is one index, and a loop over channels fills vectors.
 
 
-@njit(nogil=True)
+@inner
 def _first(x, pixel, k, out, arg, q):
     for i in range(x.shape[1]):
         out[q, i] = x[pixel, i]
         arg[q, i] = k
 
 
-@njit(nogil=True)
+@inner
 def _larger(x, pixel, k, out, arg, q):
     for i in range(x.shape[1]):
         value, best = x[pixel, i], out[q, i]
@@ -218,7 +218,7 @@ def _larger(x, pixel, k, out, arg, q):
         out[q, i] = value if more else best
 
 
-@njit(nogil=True)
+@inner
 def _forward_images(g, n0, n1):
     c, width, pixels = g.channels, g.width, g.height * g.width
     out_pixels, zero = g.out_height * g.out_width, np.int64(0)
@@ -253,7 +253,7 @@ def _forward_images(g, n0, n1):
                         _larger(x, start + u * width + v, k, out, arg, q)
 
 
-@njit(nogil=True)
+@inner
 def _add_where(dout, p, arg, q, k, dx, pixel):
     """Add a window's gradients to one of its pixels, and return the number of maxima there."""
     count = np.int32(0)
@@ -264,7 +264,7 @@ def _add_where(dout, p, arg, q, k, dx, pixel):
     return count
 
 
-@njit(nogil=True)
+@inner
 def _backward_images(g, n0, n1):
     c, width, pixels = g.channels, g.width, g.height * g.width
     out_pixels, zero = g.out_height * g.out_width, np.int64(0)

@@ -14,7 +14,7 @@ from kernels._arrays import (
     jit_as_kernel_array,
     require_arrays,
 )
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._exp import exp
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets, jit_targets
 from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
@@ -161,7 +161,7 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
 _NO_LOSSES = np.empty(0)
 
 
-@njit(nogil=True)
+@inner
 def _largest(row):
     m = row[0]
     for j in range(1, row.size):
@@ -187,49 +187,37 @@ def total(row):
 
 @njit(nogil=True, error_model="numpy")
 def _softmax_part(x, y, targets, labels, losses):
-    classes = x.shape[1]
-    rows = max(1, 4096 // classes)  # whose y stays in the first cache over the three passes
-    for first in range(0, x.shape[0], rows):
-        last = first + rows
-        _softmax_block(
-            x[first:last],
-            y[first:last],
-            targets[first:last],
-            labels[first:last],
-            losses[first:last],
-        )
-
-
-@njit(nogil=True, error_model="numpy")
-def _softmax_block(x, y, targets, labels, losses):
     n, classes = x.shape
-    for i in range(n):
-        m = _largest(x[i])
-        for j in range(classes):
-            y[i, j] = x[i, j] - m
-        if labels.size:
-            losses[i] = -y[i, labels[i]]
-        elif losses.size:
-            losses[i] = 0
+    rows = max(1, 4096 // classes)  # whose y stays in the first cache over the three passes
+    for first in range(0, n, rows):
+        last = min(n, first + rows)
+        for i in range(first, last):
+            m = _largest(x[i])
             for j in range(classes):
-                if targets[i, j] != 0:
-                    losses[i] -= np.float64(targets[i, j]) * y[i, j]
-    # One long loop: rows of ten classes would leave the vectors half empty.
-    flat = y.reshape(-1)
-    for k in range(flat.size):
-        flat[k] = exp(flat[k])
-    for i in range(n):
-        s = total(y[i])
-        if labels.size:
-            losses[i] += np.log(s)
-        elif losses.size:
-            weight = 0.0
+                y[i, j] = x[i, j] - m
+            if labels.size:
+                losses[i] = -y[i, labels[i]]
+            elif losses.size:
+                losses[i] = 0
+                for j in range(classes):
+                    if targets[i, j] != 0:
+                        losses[i] -= np.float64(targets[i, j]) * y[i, j]
+        # One long loop: rows of ten classes would leave the vectors half empty.
+        flat = y[first:last].reshape(-1)
+        for k in range(flat.size):
+            flat[k] = exp(flat[k])
+        for i in range(first, last):
+            s = total(y[i])
+            if labels.size:
+                losses[i] += np.log(s)
+            elif losses.size:
+                weight = 0.0
+                for j in range(classes):
+                    weight += targets[i, j]
+                losses[i] += weight * np.log(s)
+            scale = y.dtype.type(1 / s)
             for j in range(classes):
-                weight += targets[i, j]
-            losses[i] += weight * np.log(s)
-        scale = y.dtype.type(1 / s)
-        for j in range(classes):
-            y[i, j] *= scale
+                y[i, j] *= scale
 
 
 @njit(parallel=True, nogil=True)
@@ -245,7 +233,7 @@ def _softmax(x, y, targets, labels, losses):
     return _sum(losses) / max(1, losses.size)
 
 
-@njit(nogil=True)
+@inner
 def _sum(a):
     # In the order of the examples: Numba would cut `a.sum()` in a parallel function by threads.
     total = 0.0

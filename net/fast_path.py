@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kernels._arrays import as_kernel_array, as_real
+from kernels._arrays import as_kernel_array, as_real, as_widenable
 from kernels._threads import Team
-from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, Forward, MLPTrainer, encode
+from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, Forward, MLPTrainer
 from kernels.mlp.numerical_gradient import two_layer_numerical_gradient
 from net.distributed import Examples
 from net.gradient import STEP
@@ -27,11 +27,6 @@ from net.thread_tuner import ThreadTuner
 Array = NDArray[Any]
 
 _ACTIVATIONS = {Relu: RELU, Sigmoid: SIGMOID}
-
-MIN_ENCODED_SIZE = 2**62
-"""Elements of a data set from which it is kept in codes of one byte.
-
-They train MNIST no faster, and reading them is another variant of the products to compile."""
 
 
 class Stack:
@@ -222,18 +217,14 @@ class FastIterations:
         prepared: dict[Any, Any],
     ):
         dtype = stack.compiled.dtype
-        units = stack.compiled.weights[0].shape[1]
-        if (dtype, units) not in prepared:
-            inputs = [
-                encode(x.reshape(len(x), -1), dtype, units, team, min_size=MIN_ENCODED_SIZE)
-                for x, _ in sets
-            ]
+        if dtype not in prepared:
+            inputs = [as_widenable(x.reshape(len(x), -1), dtype, "x") for x, _ in sets]
             classes = [(t if t.ndim == 1 else t.argmax(axis=1)).astype(np.int64) for _, t in sets]
             targets = sets[0][1]
             if targets.ndim == 2:
                 targets = as_kernel_array(targets, dtype, "t_train")
-            prepared[dtype, units] = inputs, classes, targets
-        self._inputs, self._classes, self._targets = prepared[dtype, units]
+            prepared[dtype] = inputs, classes, targets
+        self._inputs, self._classes, self._targets = prepared[dtype]
         self._batch_size, self._rng, self._tuner = batch_size, rng, tuner
         self._optimizer = optimizer
         params = network.params

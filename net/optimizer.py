@@ -180,7 +180,7 @@ class Optimizer:
         return state
 
     def hyperparameters(self) -> NDArray[np.float64]:
-        """Return the options as `kernels.optimizers.rule_coefficients` expects them.
+        """Return the options as `kernels._update_rules.rule_coefficients` expects them.
 
         Returns
         -------

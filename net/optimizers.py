@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kernels import optimizers as rules
+from kernels import _update_rules as rules
 from net.optimizer import Array, Optimizer
 from net.validation import check_finite
 

@@ -151,9 +151,10 @@ def test_bits_do_not_depend_on_threads(rng, bits_on_threads, monkeypatch, shape,
     for f in (lambda: affine_forward(x, W, b), lambda: affine_backward_params(dout, x, W)):
         one, others = bits_on_threads(f)
         assert all(bits == one for bits in others)
-        addresses = _gemm.get_product_addresses(x.dtype, W.dtype)
+        addresses = _gemm.get_product_addresses(x.dtype, W.dtype, _gemm.DENSE)
         with monkeypatch.context() as patch:  # and the bits of the dense route
-            patch.setitem(_gemm._addresses, (x.dtype, W.dtype), addresses)
+            for needs in (_gemm.FORWARD, _gemm.BACKWARD):
+                patch.setitem(_gemm._addresses, (needs, x.dtype, W.dtype), addresses)
             one_dense, others = bits_on_threads(f)
             assert one_dense == one
             assert all(bits == one for bits in others)

@@ -7,7 +7,7 @@ import naive
 import numpy as np
 import pytest
 
-from kernels import optimizers as rules
+from kernels import _update_rules as rules
 from net.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, Optimizer, RMSprop
 
 # The course's formulas, written down once more: parameter, gradient, states, number of the update.
@@ -240,7 +240,9 @@ def test_hyperparameters_are_those_of_the_compiled_rule(rng, kind):
     for t in (1, 2, 3):
         optimizer.update(params, {"W": g})
         rules.rule_coefficients(kind.rule, optimizer.hyperparameters(), t, coefficients)
-        rules.update_block(kind.rule, p, g, *states, coefficients)
+        rules.update_block(
+            rules.get_rule_address(int(kind.rule), p.dtype), p, g, *states, coefficients
+        )
     np.testing.assert_array_equal(p, params["W"])
 
 

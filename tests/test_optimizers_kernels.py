@@ -8,7 +8,7 @@ from numba.core.errors import TypingError
 from support.argument_strategies import swapped
 
 import kernels
-from kernels import optimizers
+from kernels import _update_rules, optimizers
 
 # The states of each rule, and the other arguments.
 RULES = {
@@ -417,12 +417,13 @@ def test_blocks_give_the_bits_of_the_public_update(rng, rule, parts, dtype):
     t = options.pop("t", 1)
     if rule not in ("sgd", "momentum", "nesterov"):
         options["epsilon"] = 1e-7
-    coefficients = np.empty(optimizers.NUM_COEFFICIENTS)
-    code = getattr(optimizers, rule.upper())
-    optimizers.rule_coefficients(code, np.array([*options.values()]), t, coefficients)
+    coefficients = np.empty(_update_rules.NUM_COEFFICIENTS)
+    code = getattr(_update_rules, rule.upper())
+    address = _update_rules.get_rule_address(int(code), dtype)
+    _update_rules.rule_coefficients(code, np.array([*options.values()]), t, coefficients)
     for part in range(parts):
         a, b = 1001 * part // parts, 1001 * (part + 1) // parts
-        optimizers.update_block(code, *(c[a:b] for c in copies), coefficients)
+        _update_rules.update_block(address, *(c[a:b] for c in copies), coefficients)
     kernel(rule)(*arrays, **RULES[rule][1])
     for a, b in zip(arrays, copies, strict=False):
         np.testing.assert_array_equal(a, b)

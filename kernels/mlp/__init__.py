@@ -3,7 +3,6 @@ architecture.
 """
 
 from kernels.mlp._stack import IDENTITY, RELU, SIGMOID
-from kernels.mlp.encoding import EncodedData, encode
 from kernels.mlp.network import CompiledNetwork, Forward
 from kernels.mlp.trainer import MLPTrainer
 
@@ -12,8 +11,6 @@ __all__ = [
     "RELU",
     "SIGMOID",
     "CompiledNetwork",
-    "EncodedData",
     "Forward",
     "MLPTrainer",
-    "encode",
 ]

@@ -19,21 +19,27 @@ from numba.extending import intrinsic
 
 from kernels._arrays import Array
 from kernels._bitmap import WORD, bitmap_gemm, row_bitmap, transposed_bitmap
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
+from kernels._update_rules import NUM_COEFFICIENTS, rule_coefficients, update_block
 from kernels.mlp._stack import (
+    BIAS,
+    BY_BITS,
     DOUT,
+    INPUTS,
+    MULTIPLY,
     OUTPUT,
+    OUTPUTS,
+    WEIGHT,
     activate_rows,
     backward_rows,
     column_sums,
-    field,
     forward_rows,
+    rows_of,
 )
-from kernels.optimizers import NUM_COEFFICIENTS, rule_coefficients, update_block
-from kernels.softmax import _backward_part, _softmax_block
+from kernels.softmax import _backward_part, _softmax_part
 
 FORWARD_WORDS, GRADIENT_WORDS = 4, 4
 """Words of a bitmap done for all rows before the next ones: what they meet stays in a cache."""
@@ -43,23 +49,23 @@ GRADIENT_SIZE = 16_384
 
 CACHE_LINE = 64
 
+COLUMNS = np.arange(max(FORWARD_WORDS, GRADIENT_WORDS) * WORD)
+"""Where the columns of a batch begin beside each other."""
+
 
 class Workspace(NamedTuple):
     """Parameters, the optimizer's state and the buffers of a batch of ``B`` examples."""
 
-    parameters: Array  # all in one array, each on a cache line
-    s0: Array  # the optimizer's states: as the parameters, or empty
-    s1: Array
-    offsets: Array  # int64 (L, 2): where a layer's weights and bias begin
+    state: Array  # (1 to 3, ...): the parameters, each on a cache line, and the optimizer's states
     rows: Array  # int64 (B,): where the batch's examples begin in the data
     words: Array  # uint64 (B * W,): their bitmaps; empty if zeros are not skipped
     batch: Array  # (B, D): copies of the examples; (B, 0) if zeros are skipped
-    columns: Array  # int64 (64,): 0, 1 ...
     y: Array  # (B, C)
     losses: Array  # float64 (B,)
     gradients: Array  # (threads, ...): of the block that a thread updates
     squares: Array  # float64: sums of squared weights, block by block
-    infinite: Array  # int64 (1,): whether NaN or infinity has come, beside which no zero is skipped
+    infinite: Array  # int64 (1,): whether NaN or infinity has come, beside which no zero is
+    # skipped; empty if none is
 
 
 @intrinsic
@@ -91,24 +97,23 @@ prefetch = _plain_prefetch if config.DISABLE_JIT else _prefetch
 """Begin to read elements that will be needed soon: random examples are in no cache."""
 
 
-@njit(nogil=True)
-def _take_batch(net, work, data, examples, r0, r1):
+@inner
+def _take_batch(data, examples, rows, words, batch, infinite, r0, r1):
     """Find examples `r0` to `r1` of a batch, and make their bitmaps or copies."""
-    d, width = net.sizes[0], work.words.size // work.rows.size
+    d, width = data.shape[1], words.size // rows.size
     flat = data.reshape(-1)
     for r in range(r0, r1):
-        work.rows[r] = examples[r] * d
+        rows[r] = examples[r] * d
         if width:
-            row_bitmap(flat, work.rows[r], d, work.words, r * width)
+            row_bitmap(flat, rows[r], d, words, r * width)
         else:
-            source, copy = data[examples[r]], work.batch[r]
-            for j in range(copy.size):
-                copy[j] = source[j]
-    if width and work.infinite[0]:
-        _fill_words(work.words, r0, r1, width, d)
+            for j in range(d):
+                batch[r, j] = flat[rows[r] + j]
+    if width and infinite[0]:
+        _fill_words(words, r0, r1, width, d)
 
 
-@njit(nogil=True)
+@inner
 def _fill_words(words, r0, r1, width, size):
     """Set all bits of rows `r0` to `r1`, as if no element was zero."""
     for r in range(r0, r1):
@@ -118,63 +123,55 @@ def _fill_words(words, r0, r1, width, size):
             words[r * width + w] = ones if rest >= WORD else ~(ones << np.uint64(max(rest, 0)))
 
 
-@njit(nogil=True)
-def _forward(net, work, data, r0, r1):
-    """Compute the logits of examples `r0` to `r1` of the batch."""
-    start, zero = np.int64(0), np.int64(0)
-    if work.words.size:
-        start = np.int64(1)
-        m, width = net.sizes[1], work.words.size // work.rows.size
-        out = address_of(field(net, 0, OUTPUT, work.rows.size), r0 * m)
-        for w in range(0, width, FORWARD_WORDS):
-            init, init_row = (out, m) if w else (address_of(work.parameters, work.offsets[0, 1]), 0)
-            bitmap_gemm(net.first[4], address_of(work.words, r0 * width + w), width,
-                min(FORWARD_WORDS, width - w), address_of(data, w * WORD),
-                address_of(work.rows, r0), address_of(work.columns, 0), address_of(net.values, 0),
-                address_of(work.parameters, work.offsets[0, 0] + w * WORD * m), m, init, init_row,
-                out, m, r1 - r0, m)  # fmt: skip
-        activate_rows(net, zero, r0, r1)
-    forward_rows(net, work.batch, r0, r1, start, zero)
+@inner
+def _first_by_bits(net, zeros, data, rows, words, columns, r0, r1):
+    """Compute the first layer's output for examples `r0` to `r1` by the batch's bitmap."""
+    m, width, size = net[0, OUTPUTS], words.size // rows.size, zeros.itemsize
+    out = net[0, OUTPUT] + size * r0 * m
+    for w in range(0, width, FORWARD_WORDS):
+        init, init_row = (out, m) if w else (net[0, BIAS], 0)
+        bitmap_gemm(net[0, BY_BITS], address_of(words, r0 * width + w), width,
+            min(FORWARD_WORDS, width - w), address_of(data, w * WORD), address_of(rows, r0),
+            address_of(columns, 0), net[0, WEIGHT] + size * w * WORD * m, m, init, init_row, out,
+            m, r1 - r0, m)  # fmt: skip
+    activate_rows(net, zeros, np.int64(0), r0, r1)
 
 
-@njit(nogil=True)
-def _gradient_by_bits(net, work, data, first, j0, j1, transposed, out):
+@inner
+def _gradient_by_bits(net, zeros, data, rows, columns, first, j0, j1, transposed, out):
     """Rows `j0` to `j1` of the first weights' gradient, by the batch's transposed bitmap."""
-    batch, m = work.rows.size, net.sizes[1]
-    dout = field(net, 0, DOUT, batch)
-    width = (batch + WORD - 1) // WORD
+    m, width = net[0, OUTPUTS], (rows.size + WORD - 1) // WORD
     for v in range(0, width, GRADIENT_WORDS):
-        init, init_row = (address_of(out, 0), m) if v else (address_of(net.zeros, 0), 0)
-        bitmap_gemm(net.first[4], address_of(transposed, (j0 - first) * width + v), width,
-            min(GRADIENT_WORDS, width - v), address_of(data, j0), address_of(work.columns, 0),
-            address_of(work.rows, v * WORD), address_of(net.values, 0),
-            address_of(dout, v * WORD * m), m, init, init_row, address_of(out, 0), m, j1 - j0,
-            m)  # fmt: skip
+        init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
+        bitmap_gemm(net[0, BY_BITS], address_of(transposed, (j0 - first) * width + v), width,
+            min(GRADIENT_WORDS, width - v), address_of(data, j0), address_of(columns, 0),
+            address_of(rows, v * WORD), net[0, DOUT] + zeros.itemsize * v * WORD * m, m, init,
+            init_row, address_of(out, 0), m, j1 - j0, m)  # fmt: skip
 
 
-@njit(nogil=True)
-def _dense_gradient(address, a, dout, zeros, j0, j1, out):
-    """Rows `j0` to `j1` of ``a.T @ dout``."""
-    (batch, d), m = a.shape, dout.shape[1]
-    for k in range(0, batch, GRADIENT_WORDS * WORD):
+@inner
+def _dense_gradient(net, layer, a, size_a, zeros, n, j0, j1, out):
+    """Rows `j0` to `j1` of the gradient of a layer's weights; `a` is where its input is."""
+    d, m = net[layer, INPUTS], net[layer, OUTPUTS]
+    for k in range(0, n, GRADIENT_WORDS * WORD):
         init, init_row = (address_of(out, 0), m) if k else (address_of(zeros, 0), 0)
-        microkernel(address, address_of(a, k * d + j0), 1, d, address_of(dout, k * m), m,
-            min(GRADIENT_WORDS * WORD, batch - k), init, init_row, address_of(out, 0), m,
-            j1 - j0, m)  # fmt: skip
+        microkernel(net[layer, MULTIPLY], a + size_a * (k * d + j0), 1, d,
+            net[layer, DOUT] + zeros.itemsize * k * m, m, min(GRADIENT_WORDS * WORD, n - k), init,
+            init_row, address_of(out, 0), m, j1 - j0, m)  # fmt: skip
 
 
-@njit(nogil=True)
-def _update(rule, work, at, count, gradient, decay, coefficients):
+@inner
+def _update(update, state, at, count, gradient, decay, coefficients, infinite):
     """Update some adjacent parameters, and return the sum of their squares if weights decay."""
-    p, g = work.parameters[at : at + count], gradient[:count]
+    p, g, last = state[0, at : at + count], gradient[:count], state.shape[0] - 1
     if decay != 0:
         scale = p.dtype.type(decay)
         for i in range(count):
             g[i] += scale * p[i]
-    s0, s1 = work.s0[at : at + count], work.s1[at : at + count]
-    update_block(rule, p, g, s0, s1, coefficients)
-    if work.words.size and not _all_finite(p):
-        work.infinite[0] = 1
+    s0, s1 = state[min(1, last), at : at + count], state[last, at : at + count]
+    update_block(update, p, g, s0, s1, coefficients)
+    if infinite.size and not _all_finite(p):
+        infinite[0] = 1
     total = 0.0
     if decay != 0:
         for i in range(count):
@@ -182,92 +179,95 @@ def _update(rule, work, at, count, gradient, decay, coefficients):
     return total
 
 
-@njit(nogil=True)
-def _update_weights(net, work, data, rule, decay, coefficients, thread, num_threads):
+@inner
+def _update_weights(
+    net, zeros, state, data, rows, words, batch, columns, gradient, squares, infinite, update,
+    decay, coefficients, thread, num_threads,
+):  # fmt: skip
     """Update one thread's blocks of all weights."""
-    batch, gradient = work.rows.size, work.gradients[thread]
-    first, last = chunk_bounds(work.squares.size, thread, num_threads)
-    width = (batch + WORD - 1) // WORD
+    n, start = rows.size, net[0, WEIGHT]
+    first, last = chunk_bounds(squares.size, thread, num_threads)
+    width = (n + WORD - 1) // WORD
     transposed = np.empty(WORD * width, np.uint64)
     block = np.int64(0)
-    for layer in range(net.activations.size):
-        d, m = net.sizes[layer], net.sizes[layer + 1]
-        step = min(WORD, max(1, GRADIENT_SIZE // m))
+    a, size_a, size = address_of(batch, 0), batch.itemsize, zeros.itemsize
+    for layer in range(net.shape[0]):
+        d, m = net[layer, INPUTS], net[layer, OUTPUTS]
+        by_bits, step = layer == 0 and words.size > 0, min(WORD, max(1, GRADIENT_SIZE // m))
         for j in range(0, d, WORD):
             if first <= block < last:
-                if layer == 0 and work.words.size:
-                    words = work.words[j // WORD :]
-                    transposed_bitmap(words, work.words.size // batch, batch, transposed, width)
-                    if work.infinite[0]:
-                        _fill_words(transposed, np.int64(0), np.int64(WORD), width, batch)
+                if by_bits:
+                    transposed_bitmap(words[j // WORD :], words.size // n, n, transposed, width)
+                    if infinite[0]:
+                        _fill_words(transposed, np.int64(0), np.int64(WORD), width, n)
                 total, stop = 0.0, min(d, j + WORD)
                 for j0 in range(j, stop, step):
                     j1 = min(stop, j0 + step)
-                    if layer == 0 and work.words.size:
-                        _gradient_by_bits(net, work, data, j, j0, j1, transposed, gradient)
-                    elif layer == 0:
-                        dout = field(net, layer, DOUT, batch)
-                        _dense_gradient(net.first[3], work.batch, dout, net.zeros, j0, j1, gradient)
-                    else:
-                        dout, a = (
-                            field(net, layer, DOUT, batch),
-                            field(net, layer - 1, OUTPUT, batch),
+                    if by_bits:
+                        _gradient_by_bits(
+                            net, zeros, data, rows, columns, j, j0, j1, transposed, gradient
                         )
-                        _dense_gradient(net.rest[3], a, dout, net.zeros, j0, j1, gradient)
-                    at = work.offsets[layer, 0] + j0 * m
-                    total += _update(rule, work, at, (j1 - j0) * m, gradient, decay, coefficients)
-                work.squares[block] = total
+                    else:
+                        _dense_gradient(net, layer, a, size_a, zeros, n, j0, j1, gradient)
+                    at = (net[layer, WEIGHT] - start) // size + j0 * m
+                    total += _update(update, state, at, (j1 - j0) * m, gradient, decay,
+                        coefficients, infinite)  # fmt: skip
+                squares[block] = total
             block += 1
         if layer % num_threads == thread:
-            for i in range(m):
-                gradient[i] = 0
-            column_sums(field(net, layer, DOUT, batch), gradient)
-            _update(rule, work, work.offsets[layer, 1], m, gradient, 0.0, coefficients)
+            gradient[:m] = 0
+            column_sums(rows_of(net, zeros, layer, DOUT, np.int64(0), n), gradient)
+            at = (net[layer, BIAS] - start) // size
+            _update(update, state, at, m, gradient, 0.0, coefficients, infinite)
+        a, size_a = net[layer, OUTPUT], size
 
 
 @njit(nogil=True)
 def train_iterations(
-    net, work, data, indices, labels, targets, rule, options, t, decay, losses, penalties,
-    thread, num_threads, barrier,
+    net, zeros, work, columns, data, indices, labels, targets, rule, update, options, t, decay,
+    losses, penalties, thread, num_threads, barrier,
 ):  # fmt: skip
     """What one thread does in a stretch of iterations; see `kernels.mlp.MLPTrainer.train`."""
-    count, batch = indices.shape
-    r0, r1 = chunk_bounds(batch, thread, num_threads)
-    last = net.activations.size - 1
+    state, rows, words, batch, y, row_losses, gradients, squares, infinite = work
+    (count, n), d = indices.shape, data.shape[1]
+    r0, r1 = chunk_bounds(n, thread, num_threads)
+    last, zero, sparse = net.shape[0] - 1, np.int64(0), np.int64(words.size > 0)
     coefficients = np.empty(NUM_COEFFICIENTS)
-    scale = work.y.dtype.type(1.0 / batch)
-    logits, dlogits = field(net, last, OUTPUT, batch), field(net, last, DOUT, batch)
-    dout = field(net, 0, DOUT, batch)
-    y = work.y[r0:r1]
+    scale = y.dtype.type(1.0 / n)
+    logits = rows_of(net, zeros, last, OUTPUT, r0, r1)
+    dlogits = rows_of(net, zeros, last, DOUT, r0, r1)
+    dout = rows_of(net, zeros, zero, DOUT, r0, r1)
     for i in range(count + 1):
         for now in (False, True):  # the loss of the last batch, then this one
             if i + now == 0 or (now and i == count):
                 continue
             if now:
-                _take_batch(net, work, data, indices[i], r0, r1)
-            _forward(net, work, data, r0, r1)
+                _take_batch(data, indices[i], rows, words, batch, infinite, r0, r1)
+            if sparse:
+                _first_by_bits(net, zeros, data, rows, words, columns, r0, r1)
+            forward_rows(net, zeros, address_of(batch, 0), n, r0, r1, sparse, zero)
             k = i if now else i - 1
-            row_losses = work.losses[r0:r1] if now else losses[k, r0:r1]
+            some_losses = row_losses[r0:r1] if now else losses[k, r0:r1]
             some_targets = targets[k % len(targets)][r0:r1]
             some_labels = labels[k % len(labels)][r0:r1]
-            _softmax_block(logits[r0:r1], y, some_targets, some_labels, row_losses)
+            _softmax_part(logits, y[r0:r1], some_targets, some_labels, some_losses)
             if now:
-                _backward_part(y, some_targets, some_labels, scale, dlogits[r0:r1])
+                _backward_part(y[r0:r1], some_targets, some_labels, scale, dlogits)
         if i > 0 and thread == 0 and decay != 0:
-            for k in range(work.squares.size):
-                penalties[i - 1] += 0.5 * decay * work.squares[k]
+            for k in range(squares.size):
+                penalties[i - 1] += 0.5 * decay * squares[k]
         if i == count:
             break
-        backward_rows(net, batch, r0, r1)
-        if work.words.size and not _all_finite(dout[r0:r1].reshape(-1)):
-            work.infinite[0] = 1
+        backward_rows(net, zeros, n, r0, r1)
+        if sparse and not _all_finite(dout.reshape(-1)):
+            infinite[0] = 1
         if i + 1 < count:
-            d = net.sizes[0]
             for r in range(r0, r1):
                 prefetch(data, indices[i + 1, r] * d, d)
         if not barrier_wait(barrier, (2 * i + 1) * num_threads):
             return
         rule_coefficients(rule, options, t + i + 1, coefficients)
-        _update_weights(net, work, data, rule, decay, coefficients, thread, num_threads)
+        _update_weights(net, zeros, state, data, rows, words, batch, columns, gradients[thread],
+            squares, infinite, update, decay, coefficients, thread, num_threads)  # fmt: skip
         if not barrier_wait(barrier, (2 * i + 2) * num_threads):
             return

@@ -3,24 +3,28 @@
 import numpy as np
 
 from kernels._bitmap import skips_zeros
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._gemm import gemm_block_at
+from kernels._microkernel import address_of, matrix_at
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
 from kernels.mlp._stack import (
-    BIAS,
+    BY_BITS,
     D_BIAS,
     D_WEIGHT,
+    DENSE_BLOCK,
     DOUT,
-    NUM_FIELDS,
+    INPUTS,
+    MULTIPLY,
     OUTPUT,
-    WEIGHT,
-    Stack,
+    OUTPUTS,
+    TRANSPOSED_BLOCK,
     backward_rows,
     column_sums,
-    field,
     forward_rows,
     largest_of,
+    rows_of,
+    weights_of,
 )
 from kernels.softmax import _backward_part, _softmax_part, _sum
 
@@ -39,90 +43,80 @@ def narrow_targets(t, out):
 
 @njit(nogil=True)
 def run_part(
-    sizes, activations, addresses, first, rest, x, labels, targets, outputs, y, masks, douts,
-    gradient, losses, thread, num_threads, barrier,
+    network, zeros, x, labels, targets, outputs, y, masks, douts, gradient, losses, thread,
+    num_threads, barrier,
 ):  # fmt: skip
     """What one thread does of a forward pass, and of a backward pass if there is a gradient."""
-    n, layers = x.shape[0], activations.size
-    table = np.empty((layers, NUM_FIELDS), np.int64)
-    size, example, parameter, largest = y.itemsize, np.int64(0), np.int64(0), np.int64(0)
+    n, layers, zero = x.shape[0], network.shape[0], np.int64(0)
+    net, size, example, parameter = network.copy(), y.itemsize, np.int64(0), np.int64(0)
     for i in range(layers):
-        d, m = sizes[i], sizes[i + 1]
-        table[i, WEIGHT], table[i, BIAS] = addresses[2 * i], addresses[2 * i + 1]
-        table[i, OUTPUT] = outputs.ctypes.data + size * example
-        table[i, DOUT] = douts.ctypes.data + size * example
-        table[i, D_WEIGHT] = gradient.ctypes.data + size * parameter
-        table[i, D_BIAS] = gradient.ctypes.data + size * (parameter + d * m)
+        d, m = net[i, INPUTS], net[i, OUTPUTS]
+        net[i, OUTPUT] = address_of(outputs, 0) + size * example
+        net[i, DOUT] = address_of(douts, 0) + size * example
+        net[i, D_WEIGHT] = address_of(gradient, 0) + size * parameter
+        net[i, D_BIAS] = net[i, D_WEIGHT] + size * d * m
         example += n * m
         parameter += d * m + m
-        largest = max(largest, d, m)
-    net = Stack(sizes, sizes, activations, table, first, rest, np.zeros(largest, y.dtype),
-        np.empty(0, y.dtype))  # fmt: skip
-    skip, _ = skips_zeros(x, field(net, 0, WEIGHT, n), sizes[1])
+    skip, _ = skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])
     r0, r1 = chunk_bounds(n, thread, num_threads)
-    forward_rows(net, x, r0, r1, np.int64(0), skip)
-    logits = field(net, layers - 1, OUTPUT, n)
-    _softmax_part(logits[r0:r1], y[r0:r1], targets[r0:r1], labels[r0:r1], losses[r0:r1])
-    at = np.int64(0)
-    for i in range(layers - 1):
-        m = sizes[i + 1]
-        out, mask = outputs[at + r0 * m : at + r1 * m], masks[at + r0 * m : at + r1 * m]
-        if masks.size:
-            for k in range(out.size):
-                mask[k] = out[k] == 0
-        at += n * m
+    forward_rows(net, zeros, address_of(x, 0), n, r0, r1, zero, np.int64(skip))
+    logits = rows_of(net, zeros, layers - 1, OUTPUT, r0, r1)
+    _softmax_part(logits, y[r0:r1], targets[r0:r1], labels[r0:r1], losses[r0:r1])
+    if masks.size:
+        at = np.int64(0)
+        for i in range(layers - 1):
+            m = net[i, OUTPUTS]
+            for k in range(at + r0 * m, at + r1 * m):
+                masks[k] = outputs[k] == 0
+            at += n * m
     if gradient.size:
-        dlogits, scale = field(net, layers - 1, DOUT, n), y.dtype.type(1.0 / n)
-        _backward_part(y[r0:r1], targets[r0:r1], labels[r0:r1], scale, dlogits[r0:r1])
-        backward_rows(net, n, r0, r1)
+        dlogits, scale = rows_of(net, zeros, layers - 1, DOUT, r0, r1), y.dtype.type(1.0 / n)
+        _backward_part(y[r0:r1], targets[r0:r1], labels[r0:r1], scale, dlogits)
+        backward_rows(net, zeros, n, r0, r1)
     if not barrier_wait(barrier, num_threads):
         return 0.0
     if gradient.size:
-        _parameter_gradients(net, x, thread, num_threads)
+        _parameter_gradients(net, zeros, x, thread, num_threads)
     return _sum(losses) / n
 
 
-@njit(nogil=True)
-def _parameter_gradients(net, x, thread, num_threads):
+@inner
+def _parameter_gradients(net, zeros, x, thread, num_threads):
     """Fill one thread's part of the gradients of all parameters."""
-    n, none, one = x.shape[0], np.int64(0), np.int64(1)
-    for layer in range(net.activations.size):
-        d, m = net.sizes[layer], net.sizes[layer + 1]
-        dout, dW, zeros = net.table[layer, DOUT], net.table[layer, D_WEIGHT], net.zeros.ctypes.data
+    n, zero, a = x.shape[0], np.int64(0), address_of(x, 0)
+    for layer in range(net.shape[0]):
+        d, m = net[layer, INPUTS], net[layer, OUTPUTS]
+        dout = rows_of(net, zeros, layer, DOUT, zero, n)
+        way, kernel = DENSE_BLOCK, MULTIPLY
+        if layer == 0 and skips_zeros(x, dout, m)[0]:
+            way, kernel = TRANSPOSED_BLOCK, BY_BITS
         j0, j1 = chunk_bounds(d, thread, num_threads)
-        if layer:
-            gemm_block_at(net.rest, net.table[layer - 1, OUTPUT], one, dout, none, zeros, dW, d, n,
-                m, j0, j1, none, m, none, none, net.zeros, net.zeros)  # fmt: skip
-        else:
-            skip, _ = skips_zeros(x, field(net, layer, DOUT, n), m)
-            gemm_block_at(net.first, x.ctypes.data, one, dout, none, zeros, dW, d, n, m, j0, j1,
-                none, m, skip, none, x, net.zeros)  # fmt: skip
+        gemm_block_at(net[layer, way], net[layer, kernel], a, 1, net[layer, DOUT], 0,
+            address_of(zeros, 0), net[layer, D_WEIGHT], d, n, m, j0, j1, 0, m)  # fmt: skip
         if layer % num_threads == thread:
-            db = field(net, layer, D_BIAS, n)[0]
+            db = matrix_at(net[layer, D_BIAS], np.int64(1), m, zeros)[0]
             db[:] = 0
-            column_sums(field(net, layer, DOUT, n), db)
+            column_sums(dout, db)
+        a = net[layer, OUTPUT]
 
 
 @njit(nogil=True)
-def count_correct(net, x, labels, targets, outputs, thread, num_threads, barrier):
+def count_correct(network, zeros, x, labels, targets, outputs, thread, num_threads, barrier):
     """How many of one thread's examples are classified correctly, or -1 for targets not finite."""
-    n, layers = x.shape[0], net.activations.size
-    table, at = net.table.copy(), thread * outputs.shape[1]
+    n, d = x.shape
+    net, layers, at = network.copy(), network.shape[0], thread * outputs.shape[1]
     for i in range(layers):
-        table[i, OUTPUT] = outputs.ctypes.data + outputs.itemsize * at
-        at += EVALUATED * net.sizes[i + 1]
-    own = Stack(net.sizes, net.units, net.activations, table, net.first, net.rest, net.zeros,
-        net.values)  # fmt: skip
-    skip, _ = skips_zeros(x, field(own, 0, WEIGHT, n), net.sizes[1])
-    if net.values.size:  # codes: not to be multiplied themselves
-        skip = True
+        net[i, OUTPUT] = address_of(outputs, at)
+        at += EVALUATED * net[i, OUTPUTS]
+    skip = np.int64(skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])[0])
     first, last = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
     correct, zero = np.int64(0), np.int64(0)
     for block in range(first, last):
-        start, stop = block * EVALUATED, min(n, (block + 1) * EVALUATED)
-        forward_rows(own, x[start:stop], zero, stop - start, zero, skip)
-        logits = field(own, layers - 1, OUTPUT, stop - start)
-        for r in range(stop - start):
+        start = block * EVALUATED
+        count = min(n - start, EVALUATED)
+        forward_rows(net, zeros, address_of(x, start * d), count, zero, count, zero, skip)
+        logits = rows_of(net, zeros, layers - 1, OUTPUT, zero, count)
+        for r in range(count):
             best = largest_of(logits[r])
             if labels.size:
                 correct += best == labels[start + r]

@@ -8,11 +8,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenable, format_shapes
-from kernels._gemm import DENSE, FORWARD, get_product_addresses
+from kernels._gemm import BOTH, DENSE, FORWARD, get_product_addresses
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
 from kernels._threads import Team
 from kernels.mlp._pass import EVALUATED, count_correct, narrow_targets, run_part
-from kernels.mlp._stack import BIAS, IDENTITY, NUM_FIELDS, RELU, SIGMOID, WEIGHT, Stack
+from kernels.mlp._stack import (
+    ACTIVATION,
+    BIAS,
+    DENSE_BLOCK,
+    IDENTITY,
+    INPUTS,
+    NUM_COLUMNS,
+    OUTPUTS,
+    RELU,
+    SIGMOID,
+    UNITS,
+    WEIGHT,
+)
 
 PARALLEL_PRODUCTS = 100_000_000
 """Multiplications in a batch from which a team of threads pays."""
@@ -80,9 +92,11 @@ class CompiledNetwork:
         self.dtype = weights[0].dtype
         self._arrays = [a for pair in zip(weights, biases, strict=True) for a in pair]
         self._forms = [(a.shape, a.dtype) for a in self._arrays]
-        self._sizes = np.array(sizes, np.int64)
-        self._codes = np.array([*self.activations, IDENTITY], np.int64)
-        self._addresses = np.array([a.ctypes.data for a in self._arrays], np.int64)
+        self._table = network_table(sizes, sizes, self.activations)
+        self._table[:, WEIGHT] = [w.ctypes.data for w in self.weights]
+        self._table[:, BIAS] = [b.ctypes.data for b in self.biases]
+        self._tables: dict[Any, Array] = {}  # for the dtypes of x, and for what is done
+        self._widths, self._zeros = sizes[1:], np.zeros(max(sizes), self.dtype)
         self._shapes: list[tuple[tuple[int, ...], int, int]] = []  # of the gradients in one array
         at = 0
         for a in self._arrays:
@@ -152,34 +166,30 @@ class CompiledNetwork:
         """
         x = self._batch(x)
         t = t if type(t) is np.ndarray else as_real(t, "t")
-        shape = x.shape[0], int(self._sizes[-1])
+        shape = x.shape[0], self._widths[-1]
         if t.shape == shape:
             labels, targets = NO_LABELS, as_widenable(t, FLOAT64, "t")
             if targets.dtype != FLOAT64:
                 targets = targets.astype(FLOAT64)
         else:
             labels, targets = check_targets(t, shape, FLOAT64)
-        net = self._stack(x.dtype)
+        net = self._network(x.dtype, FORWARD)
         threads = None if x.shape[0] * self._products > PARALLEL_PRODUCTS else 1
         with Team(threads) as team:
-            correct = count_correct_on_threads(net, x, labels, targets, team)
+            correct = count_correct_on_threads(net, self._zeros, x, labels, targets, team)
         if correct < 0:
             raise ValueError("t: expected finite targets, got NaN or infinity")
         return float(correct / x.shape[0])
 
-    def _stack(self, x_dtype: np.dtype[Any]) -> Stack:
-        table = np.zeros((self._codes.size, NUM_FIELDS), np.int64)
-        table[:, WEIGHT], table[:, BIAS] = self._addresses[::2], self._addresses[1::2]
-        return Stack(
-            self._sizes,
-            self._sizes,
-            self._codes,
-            table,
-            get_product_addresses(x_dtype, self.dtype, FORWARD),
-            get_product_addresses(self.dtype, self.dtype, DENSE),
-            np.zeros(self._sizes.max(), self.dtype),
-            self._no_gradient,
-        )
+    def _network(self, x_dtype: np.dtype[Any], needs: tuple[int, ...]) -> Array:
+        """Return the network's table for a batch of some dtype."""
+        try:
+            return self._tables[x_dtype, needs]
+        except KeyError:
+            net = self._table.copy()
+            net[:, DENSE_BLOCK:] = get_product_addresses(self.dtype, self.dtype, DENSE)
+            net[0, DENSE_BLOCK:] = get_product_addresses(x_dtype, self.dtype, needs)
+            return self._tables.setdefault((x_dtype, needs), net)
 
     def _batch(self, x: ArrayLike) -> Array:
         """Check a batch and bring it to the form that compiled code reads."""
@@ -200,7 +210,8 @@ class CompiledNetwork:
 
     def _run(self, x: ArrayLike, t: ArrayLike, gradient: Array) -> Forward:
         x = self._batch(x)
-        n, classes, dtype = x.shape[0], int(self._sizes[-1]), self.dtype
+        n, widths, dtype = x.shape[0], self._widths, self.dtype
+        classes, total = widths[-1], sum(widths)
         t = t if type(t) is np.ndarray else as_real(t, "t")
         labels, targets = NO_LABELS, NO_TARGETS[dtype]
         if t.dtype is FLOAT64 and dtype is FLOAT32 and t.shape == (n, classes) and t.flags.carray:
@@ -209,17 +220,12 @@ class CompiledNetwork:
                 raise ValueError("t: expected finite targets, got NaN or infinity")
         else:
             labels, targets = check_targets(t, (n, classes), dtype)
-        widths = self._sizes[1:].tolist()
-        total = sum(widths)
         outputs, y = np.empty(n * total, dtype), np.empty((n, classes), dtype)
         masks = np.empty(n * (total - classes), np.bool_)
         douts = np.empty(n * total if gradient.size else 0, dtype)
         args = (
-            self._sizes,
-            self._codes,
-            self._addresses,
-            get_product_addresses(x.dtype, dtype),
-            get_product_addresses(dtype, dtype, DENSE),
+            self._network(x.dtype, BOTH if gradient.size else FORWARD),
+            self._zeros,
             x,
             labels,
             targets,
@@ -280,11 +286,19 @@ def check_parameters(
     return [weights[0].shape[0], *(w.shape[1] for w in weights)]
 
 
+def network_table(sizes: Sequence[int], units: Sequence[int], activations: Sequence[int]) -> Array:
+    """Return a network's table with its sizes and activations; see `kernels.mlp._stack`."""
+    net = np.zeros((len(sizes) - 1, NUM_COLUMNS), np.int64)
+    net[:, INPUTS], net[:, OUTPUTS], net[:, UNITS] = sizes[:-1], sizes[1:], units[1:]
+    net[:-1, ACTIVATION], net[-1, ACTIVATION] = list(activations), IDENTITY
+    return net
+
+
 def count_correct_on_threads(
-    net: Stack, x: Array, labels: Array, targets: Array, team: Team
+    net: Array, zeros: Array, x: Array, labels: Array, targets: Array, team: Team
 ) -> int:
     """Count the examples whose largest logit is that of their class; -1 for bad targets."""
     targets = targets if targets.size else NO_TARGETS[FLOAT64]
-    outputs = np.empty((team.size, EVALUATED * int(net.sizes[1:].sum())), net.zeros.dtype)
-    counts = team.run(count_correct, net, x, labels, targets, outputs)
+    outputs = np.empty((team.size, EVALUATED * int(net[:, OUTPUTS].sum())), zeros.dtype)
+    counts = team.run(count_correct, net, zeros, x, labels, targets, outputs)
     return -1 if min(counts) < 0 else int(sum(counts))

@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from kernels._arrays import Array
-from kernels._cache import njit
+from kernels._cache import inner, njit
 from kernels._exp import exp
 from kernels._targets import check_targets
 from kernels.affine import affine_forward
@@ -74,19 +74,19 @@ SERIES_LIMIT = 2.0**-8
 """Shifts of a logit up to this are put into the series of `_expm1_series` and `_log1p_series`."""
 
 
-@njit(nogil=True)
+@inner
 def _expm1_series(z):
     """``exp(z) - 1`` for a small z, to rounding."""
     return z * (1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6 * (1 + z / 7))))))
 
 
-@njit(nogil=True)
+@inner
 def _log1p_series(y):
     """``log(1 + y)`` for a small y, to rounding."""
     return y * (1 - y * (1 / 2 - y * (1 / 3 - y * (1 / 4 - y * (1 / 5 - y * (1 / 6 - y / 7))))))
 
 
-@njit(nogil=True)
+@inner
 def _loss(logits, shift, direction, targets):
     """Cross-entropy of one example whose logits are shifted along a direction."""
     classes = logits.size
@@ -145,7 +145,7 @@ def _first_layer(starts, places, values, before, W2, logits, y, targets, step, o
                 out[u, places[starts[r] + k]] += up[k] / (2 * step * n)
 
 
-@njit(nogil=True)
+@inner
 def _activation_deltas(values, z, step, above, below):
     """Fill in by how much a step of each input's weight changes a hidden unit's activation."""
     now = z if z > 0 else 0.0

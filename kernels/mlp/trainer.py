@@ -8,14 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT64, INT64, Array, as_kernel_array, as_widenable
-from kernels._bitmap import WORD
-from kernels._gemm import BITMAP, DENSE, FORWARD, SKIP_FORWARD, get_product_addresses
+from kernels._bitmap import WORD, density, skip_threshold
+from kernels._gemm import BITMAP, DENSE, FORWARD, get_product_addresses
 from kernels._microkernel import VECTOR_BYTES
 from kernels._threads import Team
-from kernels.mlp._iterations import CACHE_LINE, GRADIENT_SIZE, Workspace, train_iterations
-from kernels.mlp._stack import BIAS, DOUT, IDENTITY, NUM_FIELDS, OUTPUT, WEIGHT, Stack
-from kernels.mlp.encoding import EncodedData, encode
-from kernels.mlp.network import check_parameters, count_correct_on_threads
+from kernels._update_rules import get_rule_address
+from kernels.mlp._iterations import (
+    CACHE_LINE,
+    COLUMNS,
+    GRADIENT_SIZE,
+    Workspace,
+    train_iterations,
+)
+from kernels.mlp._stack import BIAS, DENSE_BLOCK, DOUT, OUTPUT, WEIGHT
+from kernels.mlp.network import check_parameters, count_correct_on_threads, network_table
 
 
 class MLPTrainer:
@@ -29,14 +35,14 @@ class MLPTrainer:
     weights, biases, activations
         As for `CompiledNetwork`. Read here and written by `store`.
     batch_size : int
-    data : ndarray, shape (N, D), or EncodedData
-        The training set. An array is encoded first; see `encode`.
+    data : ndarray, shape (N, D)
+        The training set. uint8 and float32 beside wider parameters are widened as they are read.
     team : Team
         The threads that do it.
     rule : int
         The optimizer: `kernels.optimizers.SGD` and so on.
     options : array_like of float
-        Its options, the learning rate first: as for `kernels.optimizers.rule_coefficients`.
+        Its options, the learning rate first: as for `kernels._update_rules.rule_coefficients`.
     states : sequence of sequence of ndarray
         For each of the optimizer's states, its arrays in the order ``W1 b1 W2 b2 ...``. Read here
         and written by `store`.
@@ -58,6 +64,7 @@ class MLPTrainer:
     >>> import numpy as np
     >>> from kernels import optimizers
     >>> from kernels._threads import Team
+    from kernels._update_rules import get_rule_address
     >>> from kernels.mlp import RELU, MLPTrainer
     >>> rng = np.random.default_rng(0)
     >>> weights = [rng.normal(size=(4, 8)), rng.normal(size=(8, 2))]
@@ -77,7 +84,7 @@ class MLPTrainer:
         biases: Sequence[Array],
         activations: Sequence[int],
         batch_size: int,
-        data: Array | EncodedData,
+        data: Array,
         team: Team,
         rule: int,
         options: ArrayLike,
@@ -95,85 +102,73 @@ class MLPTrainer:
             raise ValueError(f"states: expected at most two lists of arrays of shapes {shapes}")
         self.rule, self.options = np.int64(rule), np.array(options, FLOAT64)
         self.weight_decay = float(weight_decay)
-        if not isinstance(data, EncodedData):
-            data = encode(data, dtype, units[1], team, sparse)
-        codes = self.data = data.codes
-        if codes.shape[1] != units[0] or (data.values.size and data.values.dtype != dtype):
-            raise ValueError(
-                f"data: expected (N, {units[0]}) for {dtype}, got {codes.shape} for "
-                f"{data.values.dtype}"
-            )
+        data = self.data = as_widenable(data, dtype, "data")
+        if data.ndim != 2 or data.shape[1] != units[0]:
+            raise ValueError(f"data: expected (N, {units[0]}), got {data.shape}")
+        if sparse is None:
+            limit = skip_threshold(np.int64(units[1]), np.int64(dtype.itemsize))
+            sparse = data.size > 0 and density(data) < limit
+        self.sparse = sparse
         # Hidden layers are filled up to whole vectors: no row of weights straddles a cache line
         # more often than need be, and none needs a mask.
         lanes = VECTOR_BYTES // dtype.itemsize
         sizes = [units[0], *(-(-m // lanes) * lanes for m in units[1:-1]), units[-1]]
         self._units, self._sizes = units, sizes
         line, at = CACHE_LINE // dtype.itemsize, 0
-        offsets = np.zeros((count, 2), np.int64)
-        for i, (d, m) in enumerate(pairwise(sizes)):
-            offsets[i, 0] = at
-            offsets[i, 1] = at + -(-d * m // line) * line
-            at = int(offsets[i, 1]) + -(-m // line) * line
+        self._offsets: list[int] = []  # where each parameter begins in the workspace
+        for d, m in pairwise(sizes):
+            for size in (d * m, m):
+                self._offsets.append(at)
+                at += -(-size // line) * line
         b = batch_size
-        total = [at if len(states) > i else 0 for i in range(2)]
-        blocks = sum(-(-d // WORD) for d in sizes[:-1])
         self._work = Workspace(
-            parameters=aligned((at,), dtype),
-            s0=aligned((total[0],), dtype),
-            s1=aligned((total[1],), dtype),
-            offsets=offsets,
+            state=aligned((1 + len(states), at), dtype),
             rows=np.zeros(b, np.int64),
-            words=np.zeros(b * -(-units[0] // WORD) if data.sparse else 0, np.uint64),
-            batch=aligned((b, 0 if data.sparse else units[0]), codes.dtype),
-            columns=np.arange(4 * WORD),
+            words=np.zeros(b * -(-units[0] // WORD) if sparse else 0, np.uint64),
+            batch=aligned((b, 0 if sparse else units[0]), data.dtype),
             y=aligned((b, units[-1]), dtype),
             losses=np.zeros(b),
             gradients=aligned((team.size, max(GRADIENT_SIZE, *sizes)), dtype),
-            squares=np.zeros(blocks),
-            infinite=np.zeros(1, np.int64),
+            squares=np.zeros(sum(-(-d // WORD) for d in sizes[:-1])),
+            infinite=np.zeros(1 if sparse else 0, np.int64),
         )
         self._buffers = aligned((2, b * sum(sizes[1:]) + line * count), dtype)
-        table, at = np.zeros((count, NUM_FIELDS), np.int64), 0
-        start = self._work.parameters.ctypes.data + dtype.itemsize * offsets
-        table[:, WEIGHT], table[:, BIAS] = start[:, 0], start[:, 1]
+        self._zeros = aligned((max(sizes),), dtype)
+        net = self._net = network_table(sizes, units, activations)
+        addresses = self._work.state.ctypes.data + dtype.itemsize * np.array(self._offsets)
+        net[:, WEIGHT], net[:, BIAS] = addresses[::2], addresses[1::2]
+        at = 0
         for i, m in enumerate(sizes[1:]):
-            table[i, OUTPUT] = self._buffers[0, at:].ctypes.data
-            table[i, DOUT] = self._buffers[1, at:].ctypes.data
+            net[i, OUTPUT] = self._buffers[0, at:].ctypes.data
+            net[i, DOUT] = self._buffers[1, at:].ctypes.data
             at += -(-b * m // line) * line
-        self._net = Stack(
-            np.array(sizes, np.int64),
-            np.array(units, np.int64),
-            np.array([*activations, IDENTITY], np.int64),
-            table,
-            get_product_addresses(codes.dtype, dtype, BITMAP if data.sparse else DENSE),
-            get_product_addresses(dtype, dtype, DENSE),
-            aligned((max(sizes),), dtype),
-            data.values,
-        )
+        net[:, DENSE_BLOCK:] = get_product_addresses(dtype, dtype, DENSE)
+        needs = BITMAP if sparse else DENSE
+        net[0, DENSE_BLOCK:] = get_product_addresses(data.dtype, dtype, needs)
         self.load()
 
     def _places(self) -> Iterator[tuple[tuple[Array, ...], tuple[Array, ...]]]:
         """Each parameter's array and its states', and the same parts of the workspace."""
-        flats = (self._work.parameters, self._work.s0, self._work.s1)[: 1 + len(self.states)]
-        for i, a in enumerate(self.arrays):
-            layer, bias = divmod(i, 2)
+        for i, (a, at) in enumerate(zip(self.arrays, self._offsets, strict=True)):
+            layer, is_bias = divmod(i, 2)
             d, m = self._sizes[layer], self._sizes[layer + 1]
-            at, rows = int(self._work.offsets[layer, bias]), 1 if bias else d
-            views = (flat[at : at + rows * m].reshape(rows, m) for flat in flats)
-            shape = (1, *a.shape) if bias else a.shape
-            parts = tuple(v[: shape[0], : shape[1]].reshape(a.shape) for v in views)
+            rows = 1 if is_bias else d
+            shape = (1, *a.shape) if is_bias else a.shape
+            parts = tuple(
+                flat[at : at + rows * m].reshape(rows, m)[: shape[0], : shape[1]].reshape(a.shape)
+                for flat in self._work.state
+            )
             yield (a, *(state[i] for state in self.states)), parts
 
     def load(self) -> None:
         """Take the parameters and the optimizer's state from their arrays."""
-        for flat in (self._work.parameters, self._work.s0, self._work.s1):
-            flat[:] = 0
+        self._work.state[...] = 0
         finite = True
         for arrays, parts in self._places():
             for a, part in zip(arrays, parts, strict=True):
                 part[...] = a
             finite = finite and bool(np.isfinite(arrays[0]).all())
-        self._work.infinite[0] = not finite
+        self._work.infinite[:] = not finite
 
     def store(self) -> None:
         """Put the parameters and the optimizer's state back into their arrays."""
@@ -231,7 +226,8 @@ class MLPTrainer:
             return np.zeros(0)
         losses, penalties = np.empty(indices.shape), np.zeros(len(indices))
         self.team.run(
-            *(train_iterations, self._net, self._work, self.data, indices, k, t, self.rule),
+            *(train_iterations, self._net, self._zeros, self._work, COLUMNS, self.data),
+            *(indices, k, t, self.rule, get_rule_address(int(self.rule), dtype)),
             *(self.options, np.int64(self.iteration), self.weight_decay, losses, penalties),
             threads=threads,
         )
@@ -239,12 +235,12 @@ class MLPTrainer:
         mean: Array = losses.mean(axis=1)
         return mean + penalties
 
-    def accuracy(self, data: Array | EncodedData, labels: Array) -> float:
+    def accuracy(self, data: Array, labels: Array) -> float:
         """Return the share of examples whose largest logit is that of their class.
 
         Parameters
         ----------
-        data : ndarray, shape (N, D), or EncodedData
+        data : ndarray, shape (N, D)
         labels : ndarray of int64, shape (N,)
 
         Returns
@@ -252,23 +248,16 @@ class MLPTrainer:
         float
         """
         dtype = self._work.y.dtype
-        if not isinstance(data, EncodedData):
-            x = as_widenable(data, dtype, "data")
-            data = EncodedData(x, x, np.empty(0, dtype), False)
-        if data.values.size and not np.isfinite(self._work.parameters).all():
-            # Beside NaN and infinity no zero is skipped, which codes need.
-            data = EncodedData(data.source, data.source, data.values[:0], False)
-        x = data.codes
+        x = as_widenable(data, dtype, "data")
         if x.ndim != 2 or x.shape[1] != self._units[0] or labels.shape != x.shape[:1]:
             raise ValueError(
                 f"expected data (N, {self._units[0]}) and labels (N,), got {x.shape} and "
                 f"{labels.shape}"
             )
-        needs = SKIP_FORWARD if data.values.size else FORWARD
-        first = get_product_addresses(x.dtype, dtype, needs)
-        net = self._net._replace(first=first, values=data.values)
-        none = np.empty((0, 0))
-        correct = count_correct_on_threads(net, x, labels.astype(np.int64), none, self.team)
+        net = self._net.copy()
+        net[0, DENSE_BLOCK:] = get_product_addresses(x.dtype, dtype, FORWARD)
+        labels, none = labels.astype(np.int64), np.empty((0, 0))
+        correct = count_correct_on_threads(net, self._zeros, x, labels, none, self.team)
         return correct / max(1, labels.size)
 
 
