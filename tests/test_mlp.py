@@ -395,7 +395,7 @@ def test_narrow_data_give_the_bits_of_wide_data(rng, kinds, is_sparse):
 
 def test_zeros_are_skipped_where_that_is_faster(rng):
     x = rng.random((100, 50)) * (rng.random((100, 50)) < 0.2)
-    weights, biases = parameters(rng, (50, 50, 5))
+    weights, biases = parameters(rng, (50, 50, 5), "f8")
     make = [RELU], 10, Team(1), optimizers.SGD, [0.1], []
     for data, sparse in ((x, True), (x + 1, False)):
         trainer = MLPTrainer(weights, biases, *make[:2], data, *make[2:])
