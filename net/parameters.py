@@ -67,7 +67,9 @@ class LayerArrays(MutableMapping[str, Array]):
         new = as_real(value, key)
         if new.shape != np.shape(current):
             raise ValueError(f"{key}: expected shape {np.shape(current)}, got {new.shape}")
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        with np.errstate(
+            over="ignore", under="ignore"
+        ):  # what float32 cannot hold is infinite or 0
             setattr(layer, name, new.astype(np.asarray(current).dtype, copy=False))
 
     def __delitem__(self, key: str) -> None:

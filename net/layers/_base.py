@@ -67,7 +67,7 @@ def as_parameter(a: ArrayLike, name: str, ndim: int, dtype: np.dtype[Any] | None
     a = as_real(a, name)
     if a.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimensions, got shape {a.shape}")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+    with np.errstate(over="ignore", under="ignore"):  # what float32 cannot hold is infinite or 0
         return a.astype(dtype or compute_dtype(a), copy=False)
 
 
