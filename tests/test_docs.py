@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import browser
+from support.pages import FENCE
 
 import kernels
 import net
@@ -19,7 +20,10 @@ SPHINX = ("sphinx", "numpydoc", "pydata_sphinx_theme", "myst_parser")
 KOREAN = {
     "README.md": "README.ko.md",
     "docs/start.md": "docs/ko/start.md",
-    "docs/tutorial/backpropagation.md": "docs/ko/tutorial/backpropagation.md",
+    **{
+        f"docs/tutorial/{name}.md": f"docs/ko/tutorial/{name}.md"
+        for name in ("backpropagation", "learning", "convolution")
+    },
 }
 needs_chromium = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium")
 
@@ -94,13 +98,16 @@ def test_in_a_browser(site, page, text, tmp_path):
 def outline(path):
     """What two languages have in common: levels of headings, code, pictures, formulas, lists."""
     text = path.read_text(encoding="utf-8")
-    fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    code = [
-        # What a command does is said in words behind it.
-        re.sub(r"(?<=\S) +# .*", "", block) if language == "sh" else block
-        for language, block in fence.findall(text)
-    ]
-    rest = fence.sub("", text)
+    code = []
+    for language, block in FENCE.findall(text):
+        directive, _, argument = language.partition(" ")
+        if argument:
+            code.append((directive, Path(path.parent, argument).resolve(), block))
+        elif language == "sh":  # what a command does is said in words behind it
+            code.append((language, re.sub(r"(?<=\S) +# .*", "", block)))
+        else:
+            code.append((language, block))
+    rest = FENCE.sub("", text)
     pictures = re.findall(r"!\[.+?\]\((.*?)\)", rest)
     return {
         "headings": [len(marks) for marks in re.findall(r"^(#+) ", rest, re.MULTILINE)],
