@@ -37,6 +37,7 @@ html_title = f"njitnet {release}"
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
+html_sidebars = {"start": [], "examples/index": []}  # pages without others below them
 html_theme_options = {
     "logo": {"text": "njitnet"},
     "navbar_align": "left",
