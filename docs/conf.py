@@ -25,6 +25,7 @@ default_role = "autolink"  # what docstrings have between single backticks
 nitpicky = False
 
 autosummary_generate = True
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the section on parameters has them, in words
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the template of a class lists them
