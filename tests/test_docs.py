@@ -81,6 +81,8 @@ def test_pages_name_their_language(site):
         ("index.html", "Start in five minutes"),
         ("tutorial/backpropagation.html", "<math"),
         ("ko/tutorial/backpropagation.html", "연쇄법칙"),
+        ("ko/tutorial/learning.html", "가중치 감소"),
+        ("examples/index.html", "convolution_mistakes.png"),
         ("reference/generated/kernels.affine_forward.html", "affine_forward"),
         ("search.html?q=affine_forward", "reference/generated/kernels.affine_forward.html"),
     ],
@@ -130,6 +132,13 @@ def test_both_languages_say_the_same(english):
         links = re.findall(r"\]\(([^)#]+)\)", top)
         assert [page.parent.joinpath(link).resolve() for link in links] == [other]
     assert len(re.findall(r"[가-힣]", pages[1].read_text(encoding="utf-8"))) > 300
+
+
+def test_every_korean_page_is_compared():
+    pages = {path.relative_to(ROOT).as_posix() for path in (DOCS / "ko").rglob("*.md")}
+    assert pages - set(KOREAN.values()) == {"docs/ko/index.md"}  # the list of the others
+    for page, other in (("index.md", "ko/index.md"), ("ko/index.md", "../index.md")):
+        assert f"]({other})" in (DOCS / page).read_text(encoding="utf-8")
 
 
 def test_pictures_are_small():
