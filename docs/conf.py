@@ -25,6 +25,7 @@ default_role = "autolink"  # what docstrings have between single backticks
 nitpicky = False
 
 autosummary_generate = True
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the section on parameters has them, in words
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the template of a class lists them
@@ -37,6 +38,7 @@ html_title = f"njitnet {release}"
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
+html_sidebars = {"start": [], "examples/index": []}  # pages without others below them
 html_theme_options = {
     "logo": {"text": "njitnet"},
     "navbar_align": "left",

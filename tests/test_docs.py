@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import browser
+from support.pages import FENCE
 
 import kernels
 import net
@@ -19,7 +20,10 @@ SPHINX = ("sphinx", "numpydoc", "pydata_sphinx_theme", "myst_parser")
 KOREAN = {
     "README.md": "README.ko.md",
     "docs/start.md": "docs/ko/start.md",
-    "docs/tutorial/backpropagation.md": "docs/ko/tutorial/backpropagation.md",
+    **{
+        f"docs/tutorial/{name}.md": f"docs/ko/tutorial/{name}.md"
+        for name in ("backpropagation", "learning", "convolution")
+    },
 }
 needs_chromium = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium")
 
@@ -77,6 +81,8 @@ def test_pages_name_their_language(site):
         ("index.html", "Start in five minutes"),
         ("tutorial/backpropagation.html", "<math"),
         ("ko/tutorial/backpropagation.html", "연쇄법칙"),
+        ("ko/tutorial/learning.html", "가중치 감소"),
+        ("examples/index.html", "convolution_mistakes.png"),
         ("reference/generated/kernels.affine_forward.html", "affine_forward"),
         ("search.html?q=affine_forward", "reference/generated/kernels.affine_forward.html"),
     ],
@@ -94,13 +100,16 @@ def test_in_a_browser(site, page, text, tmp_path):
 def outline(path):
     """What two languages have in common: levels of headings, code, pictures, formulas, lists."""
     text = path.read_text(encoding="utf-8")
-    fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    code = [
-        # What a command does is said in words behind it.
-        re.sub(r"(?<=\S) +# .*", "", block) if language == "sh" else block
-        for language, block in fence.findall(text)
-    ]
-    rest = fence.sub("", text)
+    code = []
+    for language, block in FENCE.findall(text):
+        directive, _, argument = language.partition(" ")
+        if argument:
+            code.append((directive, Path(path.parent, argument).resolve(), block))
+        elif language == "sh":  # what a command does is said in words behind it
+            code.append((language, re.sub(r"(?<=\S) +# .*", "", block)))
+        else:
+            code.append((language, block))
+    rest = FENCE.sub("", text)
     pictures = re.findall(r"!\[.+?\]\((.*?)\)", rest)
     return {
         "headings": [len(marks) for marks in re.findall(r"^(#+) ", rest, re.MULTILINE)],
@@ -123,6 +132,13 @@ def test_both_languages_say_the_same(english):
         links = re.findall(r"\]\(([^)#]+)\)", top)
         assert [page.parent.joinpath(link).resolve() for link in links] == [other]
     assert len(re.findall(r"[가-힣]", pages[1].read_text(encoding="utf-8"))) > 300
+
+
+def test_every_korean_page_is_compared():
+    pages = {path.relative_to(ROOT).as_posix() for path in (DOCS / "ko").rglob("*.md")}
+    assert pages - set(KOREAN.values()) == {"docs/ko/index.md"}  # the list of the others
+    for page, other in (("index.md", "ko/index.md"), ("ko/index.md", "../index.md")):
+        assert f"]({other})" in (DOCS / page).read_text(encoding="utf-8")
 
 
 def test_pictures_are_small():

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.pages import FENCE
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -27,7 +28,10 @@ PAGES = {
     if path.name != "index.md"
 }
 TEXT = PAGES["README.md"]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ALL_PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts),
+]
 INSTALL = [["pip", "install", "."], ["pip", "install", ".[mpi]"]]
 DEVELOP = ["pip", "install", "-e", ".[dev]"]  # as the Makefile does
 EXAMPLES = {
@@ -111,11 +115,17 @@ def test_commands_are_there(page, shown):
         assert kinds == {"make", "njitnet", "pip", "python", "python3"}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page])
-    for target in targets:
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+    """Those to other hosts are not looked at; those to a heading are, as GitHub names it."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text):
+        there = page.parent.joinpath(target) if target else page
+        assert there.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            names = [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
+            assert heading in names, f"{target}#{heading}"
 
 
 def test_the_readme_is_short():

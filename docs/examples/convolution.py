@@ -1,4 +1,6 @@
-"""A convolutional network learns filters from 5,000 digits."""
+"""A convolutional network learns filters from 5,000 digits: they and its mistakes are drawn."""
+
+from matplotlib.figure import Figure
 
 from net import Adam, SimpleConvNet, load_mnist, plot_filters, train
 
@@ -16,7 +18,16 @@ for iteration, train_acc, test_acc in zip(
     print(f"iteration {iteration:3}: training set {train_acc:.3f}, test set {test_acc:.3f}")
 print(f"at the end:    training set {history.train_acc:.3f}, test set {history.test_acc:.3f}")
 
-wrong = [i for i in range(len(x_test)) if network.predict(x_test[i : i + 1]).argmax() != t_test[i]]
-print(f"{len(wrong)} of {len(x_test)} digits wrong, the first: {wrong[:5]}")
-
 plot_filters({"before": before, "after": network.params["W1"]}, "convolution.png")
+
+digits = network.predict(x_test).argmax(axis=1)
+wrong = (digits != t_test).nonzero()[0]
+print(f"{len(wrong)} of {len(x_test)} digits wrong, the first: {wrong[:5].tolist()}")
+
+figure = Figure(figsize=(10, 3.5), layout="constrained")
+figure.suptitle("Label and prediction of the first 20 mistakes")
+for axes, i in zip(figure.subplots(2, 10).ravel(), wrong, strict=False):
+    axes.imshow(x_test[i, 0], cmap="gray_r")
+    axes.set_title(f"{t_test[i]}, not {digits[i]}", fontsize=9)
+    axes.axis("off")
+figure.savefig("convolution_mistakes.png", dpi=100)
