@@ -216,9 +216,40 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return decorate if function is None else decorate(function)
 
 
-inner: Any = partial(njit, nogil=True, no_cpython_wrapper=True)
-"""Compile what compiled code alone calls: without the entry for calls from Python, which would
-take a sixth of its compilation. Python must not call it."""
+def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Compile what compiled code alone calls, without an entry for calls from Python.
+
+    The entry would take a sixth of the compilation. A call from Python raises a TypeError.
+
+    Parameters
+    ----------
+    function, **options
+        As for `njit`; ``nogil`` is true.
+
+    Returns
+    -------
+    callable
+        Numba's dispatcher, or a decorator that makes one.
+    """
+
+    def decorate(py_func: F) -> F:
+        kernel: Any = njit(nogil=True, no_cpython_wrapper=True, **options)(py_func)
+        if not config.DISABLE_JIT:
+            # Numba would jump to address 0: it does not learn of what was compiled, and asks here.
+            kernel.add_overload = partial(_keep_overload, kernel.overloads)
+            kernel._compile_for_args = partial(_refuse_call, py_func.__qualname__)
+        compiled: F = kernel
+        return compiled
+
+    return decorate if function is None else decorate(function)
+
+
+def _keep_overload(overloads: dict[Any, Any], cres: Any) -> None:
+    overloads[tuple(cres.signature.args)] = cres
+
+
+def _refuse_call(name: str, *args: Any, **kwargs: Any) -> None:
+    raise TypeError(f"{name}: expected a call by compiled code, got one by Python")
 
 
 def _is_ours(module: str | None) -> bool:

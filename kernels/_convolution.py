@@ -71,7 +71,7 @@ def padded_filters(filters, itemsize):
     return (filters + lanes - 1) // lanes * lanes
 
 
-@inner
+@njit(nogil=True)
 def _copy_strided(source, start, strides, target, target_strides, shape):
     """Copy an array of 4 axes from one memory order to another."""
     (s0, s1, s2, s3), (t0, t1, t2, t3) = strides, target_strides

@@ -20,6 +20,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import kernels
+from kernels.softmax import _largest
 
 ROOT = Path(kernels.__file__).parents[1]
 
@@ -462,6 +463,14 @@ def test_a_full_disk_costs_one_warning(install):
     assert "cannot be kept" in warning
     assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
     assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+
+
+def test_a_kernel_for_compiled_code_alone_refuses_python(rng):
+    row = rng.random(3)
+    for _ in range(2):  # also once it has been compiled
+        with pytest.raises(TypeError, match=r"_largest: expected .* got"):
+            _largest(row)
+        kernels.softmax(row)
 
 
 def test_without_compilation_kernels_are_plain_functions(install):
