@@ -222,7 +222,7 @@ def backward_images(args, n0, n1):
                     target[i] = source[i]
 
 
-@inner
+@njit(nogil=True)
 def add_chunks(parts, out):
     """Add what the chunks gave, in their order."""
     out[:] = 0
