@@ -33,6 +33,7 @@ from kernels.mlp._stack import (
     forward_rows,
 )
 from kernels.optimizers import NUM_COEFFICIENTS, rule_coefficients, update_block
+from kernels.sigmoid import cross_entropy_part
 from kernels.softmax import _backward_part, _softmax_part
 
 FORWARD_WORDS, GRADIENT_WORDS = 4, 4
@@ -226,9 +227,16 @@ def _update_weights(net, work, data, rule, decay, coefficients, thread, num_thre
 
 
 @njit(nogil=True)
+def _weigh_rows(a, weights):
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            a[i, j] *= weights[i]
+
+
+@njit(nogil=True)
 def train_iterations(
-    net, work, data, indices, labels, targets, rule, options, t, decay, losses, penalties,
-    thread, num_threads, barrier,
+    net, work, data, indices, labels, targets, weights, logistic, before, rule, options, t,
+    decays, losses, penalties, thread, num_threads, barrier,
 ):  # fmt: skip
     """What one thread does in a stretch of iterations; see `kernels.mlp.MLPTrainer.train`."""
     count, batch = indices.shape
@@ -241,21 +249,27 @@ def train_iterations(
     y = work.y[r0:r1]
     for i in range(count + 1):
         for now in (False, True):  # the loss of the last batch, then this one
-            if i + now == 0 or (now and i == count):
+            if i + now == 0 or (now and i == count) or (before and not now):
                 continue
             if now:
                 _take_batch(net, work, data, indices[i], r0, r1)
             _forward(net, work, data, r0, r1)
             k = i if now else i - 1
-            row_losses = work.losses[r0:r1] if now else losses[k, r0:r1]
+            row_losses = losses[k, r0:r1] if before or not now else work.losses[r0:r1]
             some_targets = targets[k % len(targets)][r0:r1]
             some_labels = labels[k % len(labels)][r0:r1]
-            _softmax_part(logits[r0:r1], y, some_targets, some_labels, row_losses)
+            if logistic:
+                cross_entropy_part(logits[r0:r1], y, some_targets, row_losses)
+            else:
+                _softmax_part(logits[r0:r1], y, some_targets, some_labels, row_losses)
             if now:
                 _backward_part(y, some_targets, some_labels, scale, dlogits[r0:r1])
-        if i > 0 and thread == 0 and decay != 0:
+                if weights.size:
+                    _weigh_rows(dlogits[r0:r1], weights[k, r0:r1])
+        recorded = i if before else i - 1
+        if thread == 0 and 0 <= recorded < count and decays[recorded] != 0:
             for k in range(work.squares.size):
-                penalties[i - 1] += 0.5 * decay * work.squares[k]
+                penalties[recorded] += 0.5 * decays[recorded] * work.squares[k]
         if i == count:
             break
         backward_rows(net, batch, r0, r1)
@@ -268,6 +282,6 @@ def train_iterations(
         if not barrier_wait(barrier, (2 * i + 1) * num_threads):
             return
         rule_coefficients(rule, options, t + i + 1, coefficients)
-        _update_weights(net, work, data, rule, decay, coefficients, thread, num_threads)
+        _update_weights(net, work, data, rule, decays[i], coefficients, thread, num_threads)
         if not barrier_wait(barrier, (2 * i + 2) * num_threads):
             return

@@ -103,6 +103,25 @@ def _parameter_gradients(net, x, thread, num_threads):
 
 
 @njit(nogil=True)
+def fill_logits(net, x, logits, outputs, thread, num_threads, barrier):
+    """Compute the logits of one thread's examples."""
+    n, last = x.shape[0], net.activations.size - 1
+    table, at = net.table.copy(), thread * outputs.shape[1]
+    for i in range(last):
+        table[i, OUTPUT] = outputs.ctypes.data + outputs.itemsize * at
+        at += EVALUATED * net.sizes[i + 1]
+    own = Stack(net.sizes, net.units, net.activations, table, net.first, net.rest, net.zeros,
+        net.values)  # fmt: skip
+    skip, _ = skips_zeros(x, field(own, 0, WEIGHT, n), net.sizes[1])
+    first, stop = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
+    zero = np.int64(0)
+    for start in range(first * EVALUATED, min(n, stop * EVALUATED), EVALUATED):
+        rows = min(n - start, EVALUATED)
+        table[last, OUTPUT] = logits.ctypes.data + logits.itemsize * start * logits.shape[1]
+        forward_rows(own, x[start : start + rows], zero, rows, zero, skip)
+
+
+@njit(nogil=True)
 def count_correct(net, x, labels, targets, outputs, thread, num_threads, barrier):
     """How many of one thread's examples are classified correctly, or -1 for targets not finite."""
     n, layers = x.shape[0], net.activations.size

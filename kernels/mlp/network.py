@@ -11,7 +11,7 @@ from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenabl
 from kernels._gemm import get_product_addresses
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
 from kernels._threads import Team
-from kernels.mlp._pass import EVALUATED, count_correct, narrow_targets, run_part
+from kernels.mlp._pass import EVALUATED, count_correct, fill_logits, narrow_targets, run_part
 from kernels.mlp._stack import BIAS, IDENTITY, NUM_FIELDS, RELU, SIGMOID, WEIGHT, Stack
 
 PARALLEL_PRODUCTS = 100_000_000
@@ -103,6 +103,32 @@ class CompiledNetwork:
             and self._forms == [(a.shape, a.dtype) for a in arrays]
             and list(activations) == self.activations
         )
+
+    def logits(self, x: ArrayLike, threads: int | None = None) -> Array:
+        """Compute the outputs of the last layer.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, D) or (N, ...)
+            As for `loss`.
+        threads : int, optional
+            At most so many; by default as many as Numba may use.
+
+        Returns
+        -------
+        ndarray, shape (N, C)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` does not fit the network, or the batch is empty.
+        """
+        x = self._batch(x)
+        logits = np.empty((x.shape[0], int(self._sizes[-1])), self.dtype)
+        with Team(threads if x.shape[0] * self._products > PARALLEL_PRODUCTS else 1) as team:
+            outputs = np.empty((team.size, EVALUATED * int(self._sizes[1:-1].sum())), self.dtype)
+            team.run(fill_logits, self._stack(x.dtype), x, logits, outputs)
+        return logits
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> Forward:
         """Compute the mean cross-entropy of a batch.
