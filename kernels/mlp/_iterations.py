@@ -34,7 +34,7 @@ from kernels.mlp._stack import (
 )
 from kernels.optimizers import NUM_COEFFICIENTS, rule_coefficients, update_block
 from kernels.sigmoid import cross_entropy_part
-from kernels.softmax import _backward_part, _softmax_part
+from kernels.softmax import _backward_part, _softmax_part, total
 
 FORWARD_WORDS, GRADIENT_WORDS = 4, 4
 """Words of a bitmap done for all rows before the next ones: what they meet stays in a cache."""
@@ -176,11 +176,11 @@ def _update(rule, work, at, count, gradient, decay, coefficients):
     update_block(rule, p, g, s0, s1, coefficients)
     if work.words.size and not _all_finite(p):
         work.infinite[0] = 1
-    total = 0.0
-    if decay != 0:
-        for i in range(count):
-            total += np.float64(p[i]) * np.float64(p[i])
-    return total
+    if decay == 0:
+        return 0.0
+    for i in range(count):
+        g[i] = p[i] * p[i]  # by whole vectors; added one by one, each would wait for the one before
+    return total(g)
 
 
 @njit(nogil=True)
@@ -201,7 +201,7 @@ def _update_weights(net, work, data, rule, decay, coefficients, thread, num_thre
                     transposed_bitmap(words, work.words.size // batch, batch, transposed, width)
                     if work.infinite[0]:
                         _fill_words(transposed, np.int64(0), np.int64(WORD), width, batch)
-                total, stop = 0.0, min(d, j + WORD)
+                squares, stop = 0.0, min(d, j + WORD)
                 for j0 in range(j, stop, step):
                     j1 = min(stop, j0 + step)
                     if layer == 0 and work.words.size:
@@ -216,8 +216,8 @@ def _update_weights(net, work, data, rule, decay, coefficients, thread, num_thre
                         )
                         _dense_gradient(net.rest[1], a, dout, net.zeros, j0, j1, gradient)
                     at = work.offsets[layer, 0] + j0 * m
-                    total += _update(rule, work, at, (j1 - j0) * m, gradient, decay, coefficients)
-                work.squares[block] = total
+                    squares += _update(rule, work, at, (j1 - j0) * m, gradient, decay, coefficients)
+                work.squares[block] = squares
             block += 1
         if layer % num_threads == thread:
             for i in range(m):

@@ -96,8 +96,8 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
     rounds to 0 it is larger than scikit-learn's, which takes the logarithm of no less than the
     dtype's epsilon. Gradients do not differ.
 
-    `fit` chooses its number of threads by timing, and the result does not depend on it. In any
-    other thread than the main one, as joblib's backend 'threading' starts them, it uses one.
+    `fit` chooses its number of threads by timing, and the result does not depend on it. In a
+    worker of a pool, as joblib starts them, it uses one thread, or those that joblib allots.
 
     Examples
     --------

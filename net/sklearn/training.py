@@ -1,5 +1,6 @@
 """What `fit` and `partial_fit` do once their input has been checked."""
 
+import multiprocessing
 import threading
 import warnings
 from itertools import pairwise
@@ -172,13 +173,17 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
 
 
 def num_threads() -> int | None:
-    """Return None, for all, or 1 in other threads than the main one: they have others beside them.
+    """Return None, for all, or 1 for a worker, which has others beside it.
+
+    A worker is any thread but the main one, as of joblib's backend 'threading', and a process of a
+    pool. Those of its backend 'loky' find their number of threads in their environment.
 
     Returns
     -------
     int or None
     """
-    return None if threading.current_thread() is threading.main_thread() else 1
+    main = threading.current_thread() is threading.main_thread()
+    return None if main and not multiprocessing.current_process().daemon else 1
 
 
 def as_writable(arrays: list[Array]) -> list[Array]:
