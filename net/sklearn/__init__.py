@@ -9,7 +9,7 @@ except ImportError as error:
     if (error.name or "").partition(".")[0] not in ("sklearn", "scipy"):
         raise
     raise ImportError(
-        "net.sklearn: expected scikit-learn 1.6 or newer, which \"pip install 'njitnet[sklearn]'\" "
+        "net.sklearn: expected scikit-learn 1.7 or newer, which \"pip install 'njitnet[sklearn]'\" "
         f"installs, got: {error}"
     ) from error
 

@@ -67,22 +67,29 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
     Attributes
     ----------
     classes_ : ndarray, shape (n_classes,)
-    coefs_, intercepts_ : list of ndarray
-        Weights and biases; of two classes, the last layer has one logistic output.
+    coefs_ : list of ndarray
+        Weights, shapes ``(n_features, M1), (M1, M2) ...``; of two classes, the last layer has one
+        logistic output.
+    intercepts_ : list of ndarray
+        Biases, shapes ``(M1,), (M2,) ...``.
     loss_ : float
         Of the last epoch.
     loss_curve_ : list of float
         Mean loss of each epoch, each batch's before its update.
     best_loss_ : float or None
         None with `early_stopping`.
-    validation_scores_, best_validation_score_ : list of float and float, or None
-        None without `early_stopping`.
+    validation_scores_ : list of float or None
+        Accuracy after each epoch; None without `early_stopping`.
+    best_validation_score_ : float or None
     n_iter_ : int
         Number of epochs.
     t_ : int
         Number of examples that were trained on, each counted once in each epoch.
-    n_layers_, n_outputs_, n_features_in_ : int
-    feature_names_in_ : ndarray, shape (n_features_in_,)
+    n_layers_ : int
+        Those of units: one more than of weights.
+    n_outputs_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray, shape (n_features,)
         Where `X` has names of type str.
     out_activation_ : {'softmax', 'logistic'}
 
