@@ -1,6 +1,5 @@
 """``net.sklearn``: scikit-learn's own checks, and the numbers of its own classifier."""
 
-
 import pickle
 import sys
 import warnings
