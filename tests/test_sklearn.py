@@ -235,6 +235,43 @@ def test_input_is_refused_in_words(digits):
         MLPClassifier((5,), max_iter=1, batch_size=1000).fit(x, t)
 
 
+def test_targets_are_refused_in_words(digits):
+    x, t = digits
+    labels = np.stack([t % 2, t > 4], axis=1).astype(int)
+    with pytest.raises(ValueError, match="several outputs"):
+        MLPClassifier((5,)).fit(x, np.stack([t, t], axis=1))
+    with pytest.raises(ValueError, match="continuous"):
+        MLPClassifier((5,)).fit(x, t + 0.5)
+    model = MLPClassifier((5,)).partial_fit(x, labels.tolist(), classes=[0, 1])
+    for y in (labels[:, 0], np.hstack([labels, labels]), 2 * labels):
+        with pytest.raises(ValueError, match=r"y: expected 2 labels"):
+            model.partial_fit(x, y)
+    with pytest.raises(ValueError, match="y: expected the classes"):
+        MLPClassifier((5,)).partial_fit(x, t, classes=np.arange(10)).partial_fit(x, labels)
+    sparse, dense = (
+        MLPClassifier((5,), max_iter=2, random_state=0).fit(x, y)
+        for y in (csr_array(labels), labels)
+    )
+    np.testing.assert_array_equal(sparse.predict_proba(x), dense.predict_proba(x))
+
+
+@pytest.mark.parametrize("name", ["object", "str", "float", "one"])
+def test_classes_of_any_type(digits, name):
+    x, t = digits
+    names = {
+        "object": np.array(["b", "a", "longer"], object)[t % 3],
+        "str": np.array(["odd", "even"])[t % 2],
+        "float": np.array([1.0, -3.0, 7.0])[t % 3],
+        "one": np.full(len(t), "only"),
+    }[name]
+    ours, reference = (
+        kind((20,), max_iter=4, random_state=0).fit(x, names) for kind in (MLPClassifier, Reference)
+    )
+    assert_same(ours, reference)
+    assert ours.predict(x).dtype == reference.predict(x).dtype
+    np.testing.assert_array_equal(ours.predict(x), reference.predict(x))
+
+
 def test_ctrl_c_ends_training(digits, monkeypatch):
     run, calls = Epochs.run, []
 

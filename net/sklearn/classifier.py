@@ -3,9 +3,9 @@
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.sparse import issparse
+from scipy.special import expit, log_expit
 from sklearn.base import ClassifierMixin
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -218,10 +218,8 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         if not hasattr(self, "classes_"):
             if classes is None:
                 raise ValueError("classes: expected all classes in the first call, got None")
-            multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
-            self.classes_ = self._label_binarizer.classes_
-        elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
+            self._set_classes(y if type_of_target(y).startswith("multilabel") else classes)
+        elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
             raise ValueError(f"classes: expected those of before, {self.classes_}, got {classes}")
         return self._fit(X, y, sample_weight, incremental=True)
 
@@ -237,7 +235,8 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         ndarray, shape (n_samples,) or (n_samples, n_labels)
         """
         check_is_fitted(self)
-        return self._predict(self._validate_x(X))
+        codes = self._predict_codes(self._validate_x(X))
+        return codes if self._multilabel else self.classes_[codes]
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class, in the order of `classes_`.
@@ -252,7 +251,10 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
             Of several labels, the probability of each label.
         """
         z = self._logits(X)
-        y: Array = softmax(z, axis=1) if self.out_activation_ == "softmax" else expit(z)
+        if self.out_activation_ == "logistic":
+            return expit(z)  # type: ignore[no-any-return]
+        y: Array = np.exp(z - z.max(axis=1, keepdims=True))
+        y /= y.sum(axis=1, keepdims=True)
         return y
 
     def predict_log_proba(self, X: Any) -> Array:
@@ -267,7 +269,10 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         ndarray, shape (n_samples, n_classes)
         """
         z = self._logits(X)
-        y: Array = log_softmax(z, axis=1) if self.out_activation_ == "softmax" else log_expit(z)
+        if self.out_activation_ == "logistic":
+            return log_expit(z)  # type: ignore[no-any-return]
+        y: Array = z - z.max(axis=1, keepdims=True)
+        y -= np.log(np.exp(y).sum(axis=1, keepdims=True))
         return y
 
     def _logits(self, X: Any) -> Array:
@@ -287,12 +292,12 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
     def _parameters(self) -> tuple[list[Array], list[Array]]:
         return self.coefs_, self.intercepts_
 
-    def _predict(self, X: Array) -> Array:
+    def _predict_codes(self, X: Array) -> Array:
         z = self._outputs(X)
-        classes: Array = self._label_binarizer.inverse_transform(
-            z if self.out_activation_ == "softmax" else expit(z)
-        )
-        return classes
+        if self._multilabel:
+            return (z > 0).astype(np.int64)
+        codes: Array = z.argmax(axis=1) if self.out_activation_ == "softmax" else z[:, 0] > 0
+        return np.minimum(codes, len(self.classes_) - 1)  # where there is only one class
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         check_parameters(self)
@@ -303,16 +308,25 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         X, y = validate_data(self, X, y, multi_output=True, dtype=dtype, reset=first)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-        y = self._encode(y, incremental)
+        if issparse(y):
+            y = y.toarray()
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._set_classes(y)
+        codes = self._encode(y)
+        classes = len(self.classes_)
+        outputs = classes if self._multilabel or classes > 2 else 1
         self._random_state = check_random_state(self.random_state)
-        sizes = [X.shape[1], *np.atleast_1d(self.hidden_layer_sizes).tolist(), y.shape[1]]
+        sizes = [X.shape[1], *np.atleast_1d(self.hidden_layer_sizes).tolist(), outputs]
         if first:
+            self.out_activation_ = "logistic" if self._multilabel or classes <= 2 else "softmax"
             self._initialize(sizes, X.dtype)
         elif [X.shape[1], *(W.shape[1] for W in self.coefs_)] != sizes:
             before = [W.shape[1] for W in self.coefs_[:-1]]
             raise ValueError(f"hidden_layer_sizes: expected {before}, as before, got {sizes[1:-1]}")
         self._activations = [ACTIVATIONS[self.activation]] * (len(sizes) - 2)
-        self._train(X, y, sample_weight, incremental)
+        self._train(X, codes, sample_weight, incremental)
         if not all(np.isfinite(a).all() for part in self._parameters() for a in part):
             raise ValueError(
                 "expected a loss that falls, got parameters that are not finite: scale the input, "
@@ -320,20 +334,28 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
             )
         return self
 
-    def _encode(self, y: Array, incremental: bool) -> Array:
-        """Return targets of 0 and 1, a column for each output."""
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+    def _set_classes(self, y: Any) -> None:
         check_classification_targets(y)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
-            self.classes_ = self._label_binarizer.classes_
-        else:
-            classes = unique_labels(y)
-            unknown = np.setdiff1d(classes, self.classes_).size
-            if unknown or (self.warm_start and len(classes) != len(self.classes_)):
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError("y: expected one class or labels of 0 and 1, got several outputs")
+        self._multilabel = kind == "multilabel-indicator"
+        self.classes_ = np.arange(np.shape(y)[1]) if self._multilabel else unique_labels(y)
+
+    def _encode(self, y: Array) -> Array:
+        """Return the number of each example's class, or its labels."""
+        if self._multilabel:
+            if y.shape[1:] != self.classes_.shape or not ((y == 0) | (y == 1)).all():
                 raise ValueError(
-                    f"y: expected the classes of before, {self.classes_}, got {classes}"
+                    f"y: expected {len(self.classes_)} labels of 0 and 1, got shape {y.shape}"
                 )
-        encoded: Array = self._label_binarizer.transform(y)
-        return encoded
+            return y
+        if y.ndim > 1:
+            raise ValueError(f"y: expected the classes of before, got shape {y.shape}")
+        codes = np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
+        unknown = self.classes_[codes] != y
+        if unknown.any() or (self.warm_start and len(np.unique(codes)) < len(self.classes_)):
+            raise ValueError(
+                f"y: expected the classes of before, {self.classes_}, got {np.unique(y)}"
+            )
+        return codes

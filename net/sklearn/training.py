@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 
 from kernels._arrays import Array
 from kernels._threads import Team
 from kernels.optimizers import ADAM, MOMENTUM, NESTEROV
 from net.sklearn.epochs import Epochs, OptimizerState
+
+MIN_TUNED_PRODUCTS = 2_000_000_000
+"""Multiplications of a forward pass, in all epochs, from which several threads are tried."""
 
 
 class EpochTraining(BaseEstimator):  # type: ignore[misc]
@@ -32,8 +34,6 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
         """Draw parameters as scikit-learn does, by X. Glorot and Y. Bengio, AISTATS 2010."""
         self.n_iter_ = self.t_ = 0
         self.n_layers_, self.n_outputs_ = len(sizes), sizes[-1]
-        multiclass = self._label_binarizer.y_type_ == "multiclass"
-        self.out_activation_ = "softmax" if multiclass else "logistic"
         self.coefs_, self.intercepts_ = [], []
         for d, m in pairwise(sizes):
             bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (d + m))
@@ -83,15 +83,17 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
                 f"batch_size: expected at most the {len(X)} examples, got {batch_size}; it is cut",
                 stacklevel=4,
             )
+        epoch = len(X) * sum(W.size for W in self.coefs_)
+        small = epoch * (1 if incremental else self.max_iter) < MIN_TUNED_PRODUCTS
         softmax_output = self.out_activation_ == "softmax"
-        with Team(num_threads()) as team:
+        with Team(1 if small else num_threads()) as team:
             epochs = Epochs(
                 self.coefs_,
                 self.intercepts_,
                 self._activations,
                 X,
-                y.argmax(axis=1) if softmax_output else None,
-                None if softmax_output else y.astype(X.dtype),
+                y if softmax_output else None,
+                None if softmax_output else y.reshape(len(y), -1).astype(X.dtype),
                 weights,
                 min(batch_size, len(X)),
                 self.alpha,
@@ -160,8 +162,8 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
         self.best_loss_ = min(self.best_loss_, self.loss_)
 
     def _compare_score(self, X: Array, y: Array, sample_weight: Array | None) -> None:
-        classes = self._label_binarizer.inverse_transform(y)
-        score = accuracy_score(classes, self._predict(X), sample_weight=sample_weight)
+        correct = (self._predict_codes(X) == y).reshape(len(y), -1).all(axis=1)
+        score = float(np.average(correct, weights=sample_weight))
         self.validation_scores_.append(score)
         if self.verbose:
             print(f"Validation score: {score:f}")
