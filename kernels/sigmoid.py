@@ -115,6 +115,24 @@ def _backward_part(dout, out, dx):
 _backward = parallel(_backward_part)
 
 
+@njit(nogil=True, error_model="numpy")
+def cross_entropy_part(x, y, targets, labels, losses):
+    """Sigmoid of logits, and each row's cross-entropy with targets of its own for each column.
+
+    ``-t log(y) - (1 - t) log(1 - y) = max(x, 0) - t x + log(1 + exp(-|x|))``, which is right where
+    `y` rounds to 0 or 1, too. The gradient with respect to `x` is ``y - t``, as of softmax, whose
+    parameters these are; `labels` is empty.
+    """
+    one = y.dtype.type(1)
+    for i in range(x.shape[0]):
+        losses[i] = 0
+        for j in range(x.shape[1]):
+            e = exp(-abs(x[i, j]))
+            y[i, j] = (one if x[i, j] >= 0 else e) / (one + e)
+            positive = x[i, j] if not x[i, j] <= 0 else x.dtype.type(0)
+            losses[i] += np.float64(positive - targets[i, j] * x[i, j]) + np.log1p(np.float64(e))
+
+
 @overload(sigmoid_forward)
 def _compiled_sigmoid_forward(x):
     require_arrays("sigmoid_forward", x=x)

@@ -13,33 +13,35 @@ class ThreadTuner:
         The largest number of threads to try.
     length : int
         Iterations between two choices.
+    probe_iterations : int
+        Iterations that tell how fast a number of threads is; fewer are not counted.
     """
 
-    PROBE_ITERATIONS, PROBE_EVERY = 20, 10  # the second in stretches of `length`
+    PROBE_EVERY = 10  # in stretches of `length`
 
-    def __init__(self, most: int, length: int = 100):
+    def __init__(self, most: int, length: int = 100, probe_iterations: int = 20):
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
         self.seconds: dict[int, float] = {}  # of one iteration, lately
         self.counts: dict[int, int] = {}
-        self._length = length
+        self._length, self._probe_iterations = length, probe_iterations
         self._turn = 0
 
     def next(self) -> tuple[int, int]:
         """Return the number of threads for the next iterations, and how many those are."""
         untried = [n for n in self.choices if n not in self.seconds]
         if untried:
-            return untried[-1], self.PROBE_ITERATIONS
+            return untried[-1], self._probe_iterations
         best = min(self.choices, key=self.seconds.__getitem__)
         self._turn += 1
         others = [n for n in self.choices if n != best]
         if others and self._turn % self.PROBE_EVERY == 0:
-            return others[self._turn // self.PROBE_EVERY % len(others)], self.PROBE_ITERATIONS
+            return others[self._turn // self.PROBE_EVERY % len(others)], self._probe_iterations
         return best, self._length
 
     def record(self, threads: int, iterations: int, seconds: float) -> None:
         """Record how long some iterations took; a single slow time counts no more than double."""
         self.counts[threads] = self.counts.get(threads, 0) + iterations
-        if iterations < self.PROBE_ITERATIONS:  # a cold start, as before the first evaluation
+        if iterations < self._probe_iterations:  # a cold start, as before the first evaluation
             return
         now = seconds / iterations
         before = self.seconds.get(threads, now)

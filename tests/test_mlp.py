@@ -273,6 +273,96 @@ def test_training_is_that_of_numpy(name, rule, sparse):
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("logistic", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_before_updates_and_weights_of_examples(name, logistic):
+    """Batches of several sizes in one trainer, each with its weight decay, as estimators train."""
+    rng = np.random.default_rng(3)
+    sizes, activations = ALL[name]
+    x, t = inputs(rng, 50, sizes[0]), rng.integers(0, sizes[-1], 50)
+    targets = (rng.random((50, sizes[-1])) < 0.4) * 1.0 if logistic else np.eye(sizes[-1])[t]
+    weights = rng.random(50)
+    weights[3] = 0
+    weighted, biases = parameters(rng, sizes, "f8")
+    params = [a for pair in zip(weighted, biases, strict=True) for a in pair]
+    exact, results = [a.copy() for a in params], []
+
+    def step(batch, decay):
+        """Loss before an update by SGD, and that update, in plain NumPy."""
+        a, kept = forward(exact, activations, x[batch])
+        y = naive.sigmoid_forward(a) if logistic else naive.softmax(a)
+        p = targets[batch]
+        rows = -(p * np.log(y) + ((1 - p) * np.log(1 - y) if logistic else 0)).sum(axis=1)
+        share = weights[batch][:, None] / len(batch)
+        value = (rows * share[:, 0]).sum() + 0.5 * decay * sum(np.sum(W * W) for W in exact[::2])
+        d, grads = (y - p) * share, []
+        for i in reversed(range(len(kept))):
+            d, dW, db = naive.affine_backward(d, kept[i], exact[2 * i])
+            grads[:0] = [dW + decay * exact[2 * i], db]
+            if i and activations[i - 1] == RELU:
+                d = d * (kept[i] > 0)
+            elif i and activations[i - 1] == SIGMOID:
+                d = naive.sigmoid_backward(d, kept[i])
+        for a, grad in zip(exact, grads, strict=True):
+            a -= 0.1 * grad
+        return value
+
+    with Team(2) as team:
+        trainer = MLPTrainer(
+            weighted, biases, activations, 20, x, team, optimizers.SGD, [0.1], [],
+            logistic=logistic, loss_before_update=True,
+        )  # fmt: skip
+        for rows, size in ((4, 20), (1, 7), (3, 20), (2, 1)):
+            drawn, decays = rng.integers(0, 50, (rows, size)), 0.1 * rng.random(rows)
+            results.append(
+                trainer.train(
+                    drawn,
+                    None if logistic else t[drawn],
+                    targets[drawn] if logistic else None,
+                    None,
+                    weights[drawn],
+                    decays,
+                )
+            )
+            expected = [step(*batch) for batch in zip(drawn, decays, strict=True)]
+            np.testing.assert_allclose(results[-1], expected, rtol=1e-10)
+        trainer.store()
+    for a, b in zip(params, exact, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_logistic_outputs_at_their_limits():
+    """The loss of logits far from 0 is the logit, not the logarithm of a rounded probability."""
+    for dtype in ("f4", "f8"):
+        W, b = np.array([[1.0, -1.0]], dtype), np.zeros(2, dtype)
+        x = np.array([[1000.0], [-1000.0], [0.0]], dtype)
+        with Team(1) as team:
+            trainer = MLPTrainer(
+                [W], [b], [], 1, x, team, optimizers.SGD, [0.0], [], logistic=True
+            )  # fmt: skip
+            targets = np.array([[[1.0, 1.0]], [[1.0, 0.0]], [[1.0, 0.5]]])
+            losses = trainer.train(np.array([[0], [1], [2]]), None, targets, None)
+        np.testing.assert_allclose(losses, [1000, 2000, 2 * np.log(2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_logits(rng, dtype, threads):
+    for (sizes, activations), n in (
+        (NETWORKS["deep"], 30),
+        (((300, 300, 300, 3), (RELU,) * 2), 700),
+    ):
+        weights, biases = parameters(rng, sizes, dtype)
+        x = inputs(rng, n, sizes[0], dtype)
+        network = CompiledNetwork(weights, biases, activations)
+        logits = network.logits(x, threads)
+        assert (
+            logits.tobytes()
+            == by_layers(weights, biases, activations, x, np.zeros(n, int))[4].tobytes()
+        )
+        with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+            network.logits(x[:, 1:])
+
+
 @pytest.mark.parametrize("kinds", [("f4", "f4"), ("f4", "u1"), ("f8", "f4"), ("f8", "u1")], ids=str)
 @pytest.mark.parametrize("batch", [1, 65, 300])
 def test_types_and_batch_sizes(kinds, batch):
@@ -364,7 +454,11 @@ def test_trainer_refuses(rng):
                 (drawn, t[drawn] + 1, None),
             ],
             *[(drawn, t[drawn] - 3, None), (drawn, None, None), (drawn, t[drawn][:1], None)],
-            *[(drawn[:, :1], t[drawn][:, :1], None), (drawn, None, np.ones((2, 2, 4)))],
+            *[
+                (drawn[:, [0, 1, 1]], t[drawn[:, [0, 1, 1]]], None),
+                (drawn[:, :0], drawn[:, :0], None),
+            ],
+            (drawn, None, np.ones((2, 2, 4))),
         ):
             with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
                 trainer.train(*bad, None)
@@ -372,7 +466,12 @@ def test_trainer_refuses(rng):
             MLPTrainer(*make, x[:, :5], team, optimizers.SGD, [0.1], [])
         with pytest.raises(ValueError, match="expected"):
             MLPTrainer(*make, x, team, optimizers.MOMENTUM, [0.1, 0.9], [[weights[0]]])
+        with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+            trainer.train(drawn, t[drawn], None, None, weights=np.ones((2, 1)))
         assert trainer.train(drawn[:0], t[drawn][:0], None, None).size == 0
+        logistic = MLPTrainer(*make, x, team, optimizers.SGD, [0.1], [], logistic=True)
+        with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+            logistic.train(drawn, t[drawn], None, None)
 
 
 # ---------------------------------------------------------------- data of other dtypes, with zeros

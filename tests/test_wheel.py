@@ -87,12 +87,16 @@ def test_it_declares_whatever_it_imports(metadata):
                     here |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     here.add(node.module.split(".")[0])
-            imported |= here - ({"mpi4py"} if name == "net/process_group.py" else set())  # an extra
+            extra = {"mpi4py"} if name == "net/process_group.py" else set()
+            if name.startswith("net/sklearn/"):
+                extra = {"sklearn", "scipy"}
+            imported |= here - extra
     others = imported - sys.stdlib_module_names - set(PACKAGES)
     assert {COMES_WITH.get(name, name) for name in others} == required
-    assert any(
-        "mpi4py" in each and "extra ==" in each for each in metadata.get_all("Requires-Dist")
-    )
+    for extra in ("mpi4py", "scikit-learn"):
+        assert any(
+            extra in each and "extra ==" in each for each in metadata.get_all("Requires-Dist")
+        )
 
 
 TRAIN = """

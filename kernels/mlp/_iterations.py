@@ -24,6 +24,7 @@ from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
 from kernels._update_rules import NUM_COEFFICIENTS, rule_coefficients, update_block
+from kernels.mlp._losses import fill_losses
 from kernels.mlp._stack import (
     BIAS,
     BY_BITS,
@@ -39,7 +40,7 @@ from kernels.mlp._stack import (
     forward_rows,
     rows_of,
 )
-from kernels.softmax import _backward_part, _softmax_part
+from kernels.softmax import _backward_part, total
 
 FORWARD_WORDS, GRADIENT_WORDS = 4, 4
 """Words of a bitmap done for all rows before the next ones: what they meet stays in a cache."""
@@ -172,11 +173,11 @@ def _update(update, state, at, count, gradient, decay, coefficients, infinite):
     update_block(update, p, g, s0, s1, coefficients)
     if infinite.size and not _all_finite(p):
         infinite[0] = 1
-    total = 0.0
-    if decay != 0:
-        for i in range(count):
-            total += np.float64(p[i]) * np.float64(p[i])
-    return total
+    if decay == 0:
+        return 0.0
+    for i in range(count):
+        g[i] = p[i] * p[i]  # by whole vectors; added one by one, each would wait for the one before
+    return total(g)
 
 
 @inner
@@ -200,7 +201,7 @@ def _update_weights(
                     transposed_bitmap(words[j // WORD :], words.size // n, n, transposed, width)
                     if infinite[0]:
                         _fill_words(transposed, np.int64(0), np.int64(WORD), width, n)
-                total, stop = 0.0, min(d, j + WORD)
+                sum_squares, stop = 0.0, min(d, j + WORD)
                 for j0 in range(j, stop, step):
                     j1 = min(stop, j0 + step)
                     if by_bits:
@@ -210,9 +211,9 @@ def _update_weights(
                     else:
                         _dense_gradient(net, layer, a, size_a, zeros, n, j0, j1, gradient)
                     at = (net[layer, WEIGHT] - start) // size + j0 * m
-                    total += _update(update, state, at, (j1 - j0) * m, gradient, decay,
+                    sum_squares += _update(update, state, at, (j1 - j0) * m, gradient, decay,
                         coefficients, infinite)  # fmt: skip
-                squares[block] = total
+                squares[block] = sum_squares
             block += 1
         if layer % num_threads == thread:
             gradient[:m] = 0
@@ -222,10 +223,17 @@ def _update_weights(
         a, size_a = net[layer, OUTPUT], size
 
 
+@inner
+def _weigh_rows(a, weights):
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            a[i, j] *= weights[i]
+
+
 @njit(nogil=True)
 def train_iterations(
-    net, zeros, work, columns, data, indices, labels, targets, rule, update, options, t, decay,
-    losses, penalties, thread, num_threads, barrier,
+    net, zeros, work, columns, data, indices, labels, targets, weights, losses_address, before,
+    rule, update, options, t, decays, losses, penalties, thread, num_threads, barrier,
 ):  # fmt: skip
     """What one thread does in a stretch of iterations; see `kernels.mlp.MLPTrainer.train`."""
     state, rows, words, batch, y, row_losses, gradients, squares, infinite = work
@@ -239,7 +247,7 @@ def train_iterations(
     dout = rows_of(net, zeros, zero, DOUT, r0, r1)
     for i in range(count + 1):
         for now in (False, True):  # the loss of the last batch, then this one
-            if i + now == 0 or (now and i == count):
+            if i + now == 0 or (now and i == count) or (before and not now):
                 continue
             if now:
                 _take_batch(data, indices[i], rows, words, batch, infinite, r0, r1)
@@ -247,15 +255,18 @@ def train_iterations(
                 _first_by_bits(net, zeros, data, rows, words, columns, r0, r1)
             forward_rows(net, zeros, address_of(batch, 0), n, r0, r1, sparse, zero)
             k = i if now else i - 1
-            some_losses = row_losses[r0:r1] if now else losses[k, r0:r1]
+            some_losses = losses[k, r0:r1] if before or not now else row_losses[r0:r1]
             some_targets = targets[k % len(targets)][r0:r1]
             some_labels = labels[k % len(labels)][r0:r1]
-            _softmax_part(logits, y[r0:r1], some_targets, some_labels, some_losses)
+            fill_losses(losses_address, logits, y[r0:r1], some_targets, some_labels, some_losses)
             if now:
                 _backward_part(y[r0:r1], some_targets, some_labels, scale, dlogits)
-        if i > 0 and thread == 0 and decay != 0:
+                if weights.size:
+                    _weigh_rows(dlogits, weights[k, r0:r1])
+        recorded = i if before else i - 1
+        if thread == 0 and 0 <= recorded < count and decays[recorded] != 0:
             for k in range(squares.size):
-                penalties[i - 1] += 0.5 * decay * squares[k]
+                penalties[recorded] += 0.5 * decays[recorded] * squares[k]
         if i == count:
             break
         backward_rows(net, zeros, n, r0, r1)
@@ -268,6 +279,6 @@ def train_iterations(
             return
         rule_coefficients(rule, options, t + i + 1, coefficients)
         _update_weights(net, zeros, state, data, rows, words, batch, columns, gradients[thread],
-            squares, infinite, update, decay, coefficients, thread, num_threads)  # fmt: skip
+            squares, infinite, update, decays[i], coefficients, thread, num_threads)  # fmt: skip
         if not barrier_wait(barrier, (2 * i + 2) * num_threads):
             return

@@ -8,6 +8,7 @@ from kernels._gemm import gemm_block_at
 from kernels._microkernel import address_of, matrix_at
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
+from kernels.mlp._losses import fill_losses
 from kernels.mlp._stack import (
     BY_BITS,
     D_BIAS,
@@ -26,7 +27,7 @@ from kernels.mlp._stack import (
     rows_of,
     weights_of,
 )
-from kernels.softmax import _backward_part, _softmax_part, _sum
+from kernels.softmax import _backward_part, _sum
 
 EVALUATED = 256
 """Examples that are evaluated together."""
@@ -43,8 +44,8 @@ def narrow_targets(t, out):
 
 @njit(nogil=True)
 def run_part(
-    network, zeros, x, labels, targets, outputs, y, masks, douts, gradient, losses, thread,
-    num_threads, barrier,
+    network, zeros, losses_address, x, labels, targets, outputs, y, masks, douts, gradient, losses,
+    thread, num_threads, barrier,
 ):  # fmt: skip
     """What one thread does of a forward pass, and of a backward pass if there is a gradient."""
     n, layers, zero = x.shape[0], network.shape[0], np.int64(0)
@@ -61,7 +62,7 @@ def run_part(
     r0, r1 = chunk_bounds(n, thread, num_threads)
     forward_rows(net, zeros, address_of(x, 0), n, r0, r1, zero, np.int64(skip))
     logits = rows_of(net, zeros, layers - 1, OUTPUT, r0, r1)
-    _softmax_part(logits, y[r0:r1], targets[r0:r1], labels[r0:r1], losses[r0:r1])
+    fill_losses(losses_address, logits, y[r0:r1], targets[r0:r1], labels[r0:r1], losses[r0:r1])
     if masks.size:
         at = np.int64(0)
         for i in range(layers - 1):
@@ -98,6 +99,23 @@ def _parameter_gradients(net, zeros, x, thread, num_threads):
             db[:] = 0
             column_sums(dout, db)
         a = net[layer, OUTPUT]
+
+
+@njit(nogil=True)
+def fill_logits(network, zeros, x, logits, outputs, thread, num_threads, barrier):
+    """Compute the logits of one thread's examples."""
+    (n, d), last, zero = x.shape, network.shape[0] - 1, np.int64(0)
+    net, at = network.copy(), thread * outputs.shape[1]
+    for i in range(last):
+        net[i, OUTPUT] = address_of(outputs, at)
+        at += EVALUATED * net[i, OUTPUTS]
+    skip = np.int64(skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])[0])
+    first, stop = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
+    for block in range(first, stop):
+        start = block * EVALUATED
+        count = min(n - start, EVALUATED)
+        net[last, OUTPUT] = address_of(logits, start * logits.shape[1])
+        forward_rows(net, zeros, address_of(x, start * d), count, zero, count, zero, skip)
 
 
 @njit(nogil=True)

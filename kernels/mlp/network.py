@@ -11,7 +11,8 @@ from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenabl
 from kernels._gemm import BOTH, DENSE, FORWARD, get_product_addresses
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
 from kernels._threads import Team
-from kernels.mlp._pass import EVALUATED, count_correct, narrow_targets, run_part
+from kernels.mlp._losses import get_losses_address
+from kernels.mlp._pass import EVALUATED, count_correct, fill_logits, narrow_targets, run_part
 from kernels.mlp._stack import (
     ACTIVATION,
     BIAS,
@@ -117,6 +118,33 @@ class CompiledNetwork:
             and self._forms == [(a.shape, a.dtype) for a in arrays]
             and list(activations) == self.activations
         )
+
+    def logits(self, x: ArrayLike, threads: int | None = None) -> Array:
+        """Compute the outputs of the last layer.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, D) or (N, ...)
+            As for `loss`.
+        threads : int, optional
+            At most so many; by default as many as Numba may use.
+
+        Returns
+        -------
+        ndarray, shape (N, C)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` does not fit the network, or the batch is empty.
+        """
+        x = self._batch(x)
+        logits = np.empty((x.shape[0], self._widths[-1]), self.dtype)
+        with Team(threads if x.shape[0] * self._products > PARALLEL_PRODUCTS else 1) as team:
+            outputs = np.empty((team.size, EVALUATED * sum(self._widths[:-1])), self.dtype)
+            net = self._network(x.dtype, FORWARD)
+            team.run(fill_logits, net, self._zeros, x, logits, outputs)
+        return logits
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> Forward:
         """Compute the mean cross-entropy of a batch.
@@ -226,6 +254,7 @@ class CompiledNetwork:
         args = (
             self._network(x.dtype, BOTH if gradient.size else FORWARD),
             self._zeros,
+            get_losses_address(dtype),
             x,
             labels,
             targets,

@@ -20,6 +20,7 @@ from kernels.mlp._iterations import (
     Workspace,
     train_iterations,
 )
+from kernels.mlp._losses import get_losses_address
 from kernels.mlp._stack import BIAS, DENSE_BLOCK, DOUT, OUTPUT, WEIGHT
 from kernels.mlp.network import check_parameters, count_correct_on_threads, network_table
 
@@ -28,7 +29,7 @@ class MLPTrainer:
     """A network's parameters and an optimizer's state, in the form in which they are trained.
 
     Each iteration takes a batch's gradient, updates all parameters, and records the loss of the
-    same batch with the new ones.
+    same batch with the new ones, or with the old ones.
 
     Parameters
     ----------
@@ -53,6 +54,11 @@ class MLPTrainer:
         their gradients.
     sparse : bool, optional
         Whether to skip the zeros of `data`; by default, where that is faster.
+    logistic : bool, default False
+        Whether the last layer is one of sigmoids with the cross-entropy of each, in place of
+        softmax; their targets are distributions of no sum, from 0 to 1 each.
+    loss_before_update : bool, default False
+        Whether losses are those with the old parameters, which saves a forward pass.
 
     Raises
     ------
@@ -92,6 +98,8 @@ class MLPTrainer:
         iteration: int = 0,
         weight_decay: float = 0.0,
         sparse: bool | None = None,
+        logistic: bool = False,
+        loss_before_update: bool = False,
     ):
         units = check_parameters(weights, biases, activations)
         dtype, count = weights[0].dtype, len(weights)
@@ -102,6 +110,7 @@ class MLPTrainer:
             raise ValueError(f"states: expected at most two lists of arrays of shapes {shapes}")
         self.rule, self.options = np.int64(rule), np.array(options, FLOAT64)
         self.weight_decay = float(weight_decay)
+        self._logistic, self._before = logistic, np.bool_(loss_before_update)
         data = self.data = as_widenable(data, dtype, "data")
         if data.ndim != 2 or data.shape[1] != units[0]:
             raise ValueError(f"data: expected (N, {units[0]}), got {data.shape}")
@@ -169,6 +178,11 @@ class MLPTrainer:
                 part[...] = a
             finite = finite and bool(np.isfinite(arrays[0]).all())
         self._work.infinite[:] = not finite
+        self._work.squares[:] = 0  # each update fills them block by block
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._work.squares[0] = sum(
+                np.sum(np.square(W, dtype=FLOAT64)) for W in self.arrays[::2]
+            )
 
     def store(self) -> None:
         """Put the parameters and the optimizer's state back into their arrays."""
@@ -177,25 +191,35 @@ class MLPTrainer:
                 a[...] = part
 
     def train(
-        self, indices: Array, labels: Array | None, targets: Array | None, threads: int | None
+        self,
+        indices: Array,
+        labels: Array | None,
+        targets: Array | None,
+        threads: int | None,
+        weights: Array | None = None,
+        weight_decay: ArrayLike | None = None,
     ) -> Array:
         """Do one iteration for each row of indices.
 
         Parameters
         ----------
         indices : ndarray of int64, shape (n, B)
-            The examples of each batch.
+            The examples of each batch, from one to as many as `batch_size`.
         labels : ndarray of int64, shape (n, B), or None
             Their classes.
         targets : ndarray, shape (n, B, C), or None
             Their target distributions; the one of the two that there is.
         threads : int or None
             How many of the team take part; None: all.
+        weights : ndarray of float64, shape (n, B), optional
+            What each example's loss and gradient are multiplied by, before their mean is taken.
+        weight_decay : array_like, shape (n,), optional
+            That of each batch, in place of the trainer's.
 
         Returns
         -------
         losses : ndarray of float64, shape (n,)
-            Loss of each batch after its update, weight decay included.
+            Loss of each batch, weight decay included.
 
         Raises
         ------
@@ -204,9 +228,9 @@ class MLPTrainer:
         """
         dtype, classes = self._work.y.dtype, self._units[-1]
         indices = as_kernel_array(indices, INT64, "indices").copy()  # checked, then used
-        batch = self._work.rows.size
-        if indices.ndim != 2 or indices.shape[1] != batch:
-            raise ValueError(f"indices: expected (n, {batch}), got {indices.shape}")
+        batch, work = self._work.rows.size, self._work
+        if indices.ndim != 2 or not 0 < indices.shape[1] <= batch:
+            raise ValueError(f"indices: expected (n, B), B from 1 to {batch}, got {indices.shape}")
         no_labels, no_targets = np.empty((1, 0), np.int64), np.empty((1, 0, 0), dtype)
         k = no_labels if labels is None else as_kernel_array(labels, INT64, "labels").copy()
         t = no_targets if targets is None else as_kernel_array(targets, dtype, "targets")
@@ -222,17 +246,33 @@ class MLPTrainer:
                 raise ValueError(
                     f"{name}: expected integers from 0 to {stop - 1}, got {a.min()} to {a.max()}"
                 )
+        w = np.empty((1, 0)) if weights is None else as_kernel_array(weights, FLOAT64, "weights")
+        decays = np.empty(len(indices))
+        decays[:] = self.weight_decay if weight_decay is None else weight_decay
+        if weights is not None and w.shape != indices.shape:
+            raise ValueError(f"weights: expected {indices.shape}, got {w.shape}")
+        if self._logistic and targets is None:
+            raise ValueError("targets: expected those of logistic outputs, got labels")
         if not len(indices):
             return np.zeros(0)
+        if indices.shape[1] < batch:
+            batch, words = indices.shape[1], work.words.size // batch
+            work = work._replace(
+                rows=work.rows[:batch],
+                words=work.words[: batch * words],
+                batch=work.batch[:batch],
+                y=work.y[:batch],
+            )
         losses, penalties = np.empty(indices.shape), np.zeros(len(indices))
         self.team.run(
-            *(train_iterations, self._net, self._zeros, self._work, COLUMNS, self.data),
-            *(indices, k, t, self.rule, get_rule_address(int(self.rule), dtype)),
-            *(self.options, np.int64(self.iteration), self.weight_decay, losses, penalties),
+            *(train_iterations, self._net, self._zeros, work, COLUMNS, self.data, indices, k, t, w),
+            *(get_losses_address(dtype, self._logistic), self._before),
+            *(self.rule, get_rule_address(int(self.rule), dtype), self.options),
+            *(np.int64(self.iteration), decays, losses, penalties),
             threads=threads,
         )
         self.iteration += len(indices)
-        mean: Array = losses.mean(axis=1)
+        mean: Array = (losses if weights is None else losses * w).mean(axis=1)
         return mean + penalties
 
     def accuracy(self, data: Array, labels: Array) -> float:

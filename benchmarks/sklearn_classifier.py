@@ -1,0 +1,124 @@
+"""`net.sklearn.MLPClassifier` beside scikit-learn's own: time of an epoch, and accuracy.
+
+``python -m benchmarks.sklearn_classifier`` fits both in turn, from the same seeds, with default
+parameters but for the number of epochs, and prints a row for each data set, hidden layers and
+dtype. Compilation is apart: each dtype is fitted once before it is timed.
+"""
+
+import warnings
+from argparse import ArgumentParser
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numba
+import numpy as np
+from sklearn.datasets import load_digits, make_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier as Theirs
+from threadpoolctl import threadpool_limits
+
+from net import load_mnist
+from net.sklearn import MLPClassifier as Ours
+
+
+def digits() -> list[Any]:
+    """Return 1,797 images of 64 pixels, a quarter of them for the test."""
+    x, t = load_digits(return_X_y=True)
+    return train_test_split(x / 16, t, random_state=0)
+
+
+def dense() -> list[Any]:
+    """Return 20,000 examples of 100 features, none of them zero, in two classes."""
+    x, t = make_classification(20_000, 100, n_informative=40, random_state=0)
+    return train_test_split(x, t, random_state=0)
+
+
+def mnist() -> list[Any]:
+    """Return 60,000 images of 784 pixels and 10,000 for the test."""
+    (x_train, t_train), (x_test, t_test) = load_mnist()
+    return [x_train, x_test, t_train, t_test]
+
+
+SETS: dict[str, tuple[Callable[[], list[Any]], int, tuple[tuple[int, ...], ...]]] = {
+    "digits": (digits, 30, ((30,), (100,), (100, 50))),
+    "dense": (dense, 5, ((30,), (100,), (256, 128))),
+    "MNIST": (mnist, 2, ((50,), (100,), (256, 128))),
+}
+"""How to load a set, epochs, and sizes of hidden layers."""
+
+
+def fit(kind: Any, data: list[Any], **options: Any) -> tuple[float, float]:
+    """Return the seconds of an epoch, and the accuracy on the test set.
+
+    Parameters
+    ----------
+    kind : class
+        One of the two classifiers.
+    data : list of ndarray
+        Training and test set: ``x_train, x_test, t_train, t_test``.
+    **options
+        Its parameters.
+
+    Returns
+    -------
+    seconds, accuracy : float
+    """
+    x_train, x_test, t_train, t_test = data
+    classifier = kind(tol=0.0, n_iter_no_change=np.inf, **options)
+    begin = perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        classifier.fit(x_train, t_train)
+    seconds = (perf_counter() - begin) / classifier.n_iter_
+    return seconds, classifier.score(x_test, t_test)
+
+
+def main() -> None:
+    """Print the rows."""
+    parser = ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="fits of each, one for each seed")
+    parser.add_argument("--threads", type=int, default=numba.config.NUMBA_NUM_THREADS)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
+    args = parser.parse_args()
+    numba.set_num_threads(args.threads)
+    print(f"{args.rounds} fits of each, {args.threads} threads; accuracy: mean ± deviation")
+    print("set     hidden    dtype    scikit-learn, ms     njitnet, ms  ratio   accuracies")
+    for name in args.sets:
+        load, epochs, layers = SETS[name]
+        for dtype in ("float32", "float64"):
+            x_train, x_test, t_train, t_test = load()
+            data = [x_train.astype(dtype), x_test.astype(dtype), t_train, t_test]
+            begin = perf_counter()
+            fit(Ours, [a[:500] for a in data], max_iter=1)
+            started = perf_counter() - begin
+            for hidden in layers:
+                rows: dict[Any, list[tuple[float, float]]] = {Theirs: [], Ours: []}
+                for seed in range(args.rounds):
+                    for kind in sorted(rows, key=lambda k: (k is Ours) == (seed % 2 == 0)):
+                        with threadpool_limits(args.threads):
+                            rows[kind].append(
+                                fit(
+                                    *(kind, data),
+                                    hidden_layer_sizes=hidden,
+                                    max_iter=epochs,
+                                    random_state=seed,
+                                )
+                            )
+                times, accuracies = zip(
+                    *(zip(*rows[kind], strict=True) for kind in rows), strict=True
+                )
+                ratio = median(a / b for a, b in zip(*times, strict=True))
+                cells = [f"{1000 * median(t):16.2f}" for t in times]
+                shown = " ".join(f"{np.mean(a):.4f} ± {np.std(a):.4f}" for a in accuracies)
+                sizes = "-".join(map(str, hidden))
+                print(f"{name:7} {sizes:9} {dtype}  {'  '.join(cells)}  {ratio:5.2f}  {shown}")
+            print(
+                f"        start-up and a first epoch of 500 examples: {started:.2f} s", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

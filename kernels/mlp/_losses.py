@@ -1,0 +1,98 @@
+"""What follows the last affine layer: outputs and losses of a batch, called by an address.
+
+Compiled once, whatever calls it, and not at all where it is not used.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.extending import intrinsic
+
+from kernels._cache import njit
+from kernels._function_pointers import emit_function
+from kernels._microkernel import address_of, matrix_at, plain_code, plain_code_address
+from kernels.sigmoid import cross_entropy_part
+from kernels.softmax import _softmax_part
+
+
+def _by_addresses(part):
+    def compute(like, like_int64, like_float64, x, y, targets, labels, losses, n, t_rows, count, c):
+        one = np.int64(1)
+        part(
+            matrix_at(x, n, c, like),
+            matrix_at(y, n, c, like),
+            matrix_at(targets, t_rows, c, like),
+            matrix_at(labels, one, count, like_int64)[0],
+            matrix_at(losses, one, n, like_float64)[0],
+        )
+
+    return compute
+
+
+@intrinsic
+def _emit_losses(context, part, y):
+    def emit(context, builder, signature, args):
+        kinds, compute = [y.dtype, types.int64, types.float64], _by_addresses(part.dispatcher)
+        return emit_function(compute, part.dispatcher.__name__, context, builder, kinds, 9)
+
+    return types.intp(part, y), emit
+
+
+def _plain_losses_address(part, y):
+    return plain_code_address(part, y.dtype)
+
+
+if config.DISABLE_JIT:
+    _emit_losses = _plain_losses_address
+
+
+@njit(nogil=True)
+def _softmax_address(y):
+    return _emit_losses(_softmax_part, y)
+
+
+@njit(nogil=True)
+def _logistic_address(y):
+    return _emit_losses(cross_entropy_part, y)
+
+
+@lru_cache
+def get_losses_address(dtype: np.dtype[Any], logistic: bool = False) -> int:
+    """Return the address for `fill_losses`: of softmax, or of independent sigmoids."""
+    address: int = (_logistic_address if logistic else _softmax_address)(np.empty(0, dtype))
+    return address
+
+
+_TYPE = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 9)
+
+
+@intrinsic
+def _call_losses(context, address, x, y, targets, labels, losses, n, t_rows, count, c):
+    def emit(context, builder, signature, args):
+        function = builder.inttoptr(args[0], _TYPE.as_pointer())
+        builder.call(function, args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 10), emit
+
+
+@njit(nogil=True)
+def _fill_losses(address, x, y, targets, labels, losses):
+    _call_losses(address, address_of(x, 0), address_of(y, 0), address_of(targets, 0),
+        address_of(labels, 0), address_of(losses, 0), x.shape[0], targets.shape[0], labels.size,
+        x.shape[1])  # fmt: skip
+
+
+def _plain_fill_losses(address, x, y, targets, labels, losses):
+    plain_code(address)[0](x, y, targets, labels, losses)
+
+
+fill_losses = _plain_fill_losses if config.DISABLE_JIT else _fill_losses
+"""Fill the outputs `y` and the losses of some examples from their logits `x`.
+
+`address` is from `get_losses_address`. Of `targets`, shape (n, C), and `labels`, shape (n,), one is
+empty. All arrays are contiguous, and `losses` float64.
+"""

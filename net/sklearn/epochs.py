@@ -1,0 +1,137 @@
+"""Epochs of mini-batches in compiled code: the training of `net.sklearn`."""
+
+import time
+from dataclasses import dataclass, field
+
+from kernels._arrays import Array
+from kernels._threads import Team
+from kernels.mlp import MLPTrainer
+from net.iterations import ITERATIONS_PER_CALL
+from net.thread_tuner import ThreadTuner
+
+
+@dataclass
+class OptimizerState:
+    """An optimizer between two calls of `partial_fit`.
+
+    Attributes
+    ----------
+    rule : int
+        `kernels._update_rules.ADAM` and so on.
+    options : list of float
+        As for `kernels._update_rules.rule_coefficients`.
+    states : list of list of ndarray
+        For each of its states, the arrays in the order ``W1 b1 W2 b2 ...``.
+    iteration : int
+        Number of updates so far.
+    """
+
+    rule: int
+    options: list[float]
+    states: list[list[Array]] = field(default_factory=list)
+    iteration: int = 0
+
+
+class Epochs:
+    """Mini-batches in a given order, whose loss is recorded before each update.
+
+    Parameters
+    ----------
+    weights, biases, activations
+        As for `kernels.mlp.MLPTrainer`. Read here and written by `store`.
+    x : ndarray, shape (N, D)
+    labels : ndarray of int64, shape (N,), or None
+        Classes, for a softmax output.
+    targets : ndarray, shape (N, C), or None
+        From 0 to 1, for logistic outputs; the one of the two that there is.
+    sample_weight : ndarray, shape (N,), or None
+    batch_size : int
+        The last batch of an epoch holds the rest.
+    alpha : float
+        Adds ``0.5 alpha sum W^2 / n`` to the loss of a batch, where ``n`` is the sum of its sample
+        weights, or its number of examples.
+    optimizer : OptimizerState
+        Read here and written by `store`.
+    team : Team
+    """
+
+    def __init__(
+        self,
+        weights: list[Array],
+        biases: list[Array],
+        activations: list[int],
+        x: Array,
+        labels: Array | None,
+        targets: Array | None,
+        sample_weight: Array | None,
+        batch_size: int,
+        alpha: float,
+        optimizer: OptimizerState,
+        team: Team,
+    ):
+        self._labels, self._targets, self._sample_weight = labels, targets, sample_weight
+        self._batch_size, self._alpha, self._optimizer = batch_size, alpha, optimizer
+        self._trainer = MLPTrainer(
+            weights,
+            biases,
+            activations,
+            batch_size,
+            x,
+            team,
+            optimizer.rule,
+            optimizer.options,
+            optimizer.states,
+            optimizer.iteration,
+            logistic=labels is None,
+            loss_before_update=True,
+        )
+        probe = max(1, min(20, len(x) // batch_size))  # the longest stretch of a small set
+        self._tuner = ThreadTuner(team.size, ITERATIONS_PER_CALL, probe)
+        self._cold = True
+
+    def run(self, order: Array) -> float:
+        """Train one epoch.
+
+        Parameters
+        ----------
+        order : ndarray of int64, shape (N,)
+            The examples in the order in which batches take them.
+
+        Returns
+        -------
+        float
+            Mean loss of the examples, each before the update by its batch.
+        """
+        batch, total, done = self._batch_size, 0.0, 0
+        full = len(order) // batch
+        rows = order[: full * batch].reshape(full, batch)
+        while done < full:
+            threads, length = self._tuner.next()
+            part = rows[done : done + (1 if self._cold else length)]
+            begin = time.perf_counter()
+            total += batch * float(self._train(part, threads).sum())
+            if not self._cold:  # the first call of a process may compile
+                self._tuner.record(threads, len(part), time.perf_counter() - begin)
+            self._cold = False
+            done += len(part)
+        rest = order[full * batch :]
+        if rest.size:
+            total += rest.size * float(self._train(rest[None], threads)[0])
+        return total / len(order)
+
+    def _train(self, rows: Array, threads: int) -> Array:
+        labels = None if self._labels is None else self._labels[rows]
+        targets = None if self._targets is None else self._targets[rows]
+        if self._sample_weight is None:
+            decay = self._alpha / rows.shape[1]
+            return self._trainer.train(rows, labels, targets, threads, weight_decay=decay)
+        weights = self._sample_weight[rows]
+        sums = weights.sum(axis=1)
+        sums[sums == 0] = 1  # a batch without weight has no gradient
+        weights *= (rows.shape[1] / sums)[:, None]
+        return self._trainer.train(rows, labels, targets, threads, weights, self._alpha / sums)
+
+    def store(self) -> None:
+        """Bring the arrays of parameters and the optimizer's state up to date."""
+        self._trainer.store()
+        self._optimizer.iteration = self._trainer.iteration
