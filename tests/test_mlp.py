@@ -307,7 +307,7 @@ def test_losses_before_updates_and_weights_of_examples(name, logistic):
             a -= 0.1 * grad
         return value
 
-    with Team(2) as team:
+    with Team() as team:
         trainer = MLPTrainer(
             weighted, biases, activations, 20, x, team, optimizers.SGD, [0.1], [],
             logistic=logistic, loss_before_update=True,
