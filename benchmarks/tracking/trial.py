@@ -36,13 +36,7 @@ PLANTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Plant, check and count.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        By default those of the command line.
-    """
+    """Plant, check and count."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tracking.trial")
     parser.add_argument("--times", type=int, default=5, help="checks of each, default: 5")
     parser.add_argument("--only", nargs="+", choices=PLANTS, default=list(PLANTS))
