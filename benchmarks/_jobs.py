@@ -8,7 +8,7 @@ Names that older versions do not have are imported where they are needed.
 from collections.abc import Callable
 from functools import cache
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -58,12 +58,11 @@ class Job:
     per : int
         Iterations of a call.
     flops : float
-        Floating-point operations of an iteration, without those on zeros of the images; 0 where
-        something else limits.
+        Floating-point operations of an iteration, without those on zeros of the images, where these
+        are the limit.
     """
 
     per = 1
-    flops = 0.0
     name: str
 
     def calls(self, libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Call]:
@@ -245,7 +244,7 @@ class Case(Job):
         self.lr = RATES[optimizer]
 
     @property
-    def flops(self) -> float:  # type: ignore[override]
+    def flops(self) -> float:
         x = load(self.data)[0][: self.batch]
         density = float(np.count_nonzero(load(self.data)[0][:1000]) / 784_000)
         forward, backward = Net(self.network(), "SGD", 0.1).flops(x, density)
@@ -424,7 +423,7 @@ class ConvNet(Job):
         self.t = t[:1000]
 
     @property
-    def flops(self) -> float:  # type: ignore[override]
+    def flops(self) -> float:
         return sum(Net(self.network(), "Adam", 0.001).flops(self.x[:100]))
 
     def network(self) -> Any:
@@ -482,7 +481,7 @@ class ConvNetEvaluation(ConvNet):
         self.name = f"{network}, accuracy of 1,000 images, {dtype}"
 
     @property
-    def flops(self) -> float:  # type: ignore[override]
+    def flops(self) -> float:
         return 10 * Net(self.network(), "Adam", 0.001).flops(self.x[:100])[0]
 
     def njitnet(self) -> Call:
@@ -515,8 +514,6 @@ class ConvNetEvaluation(ConvNet):
 
 class Evaluation(Job):
     """The accuracy of the lecture's network on the 60,000 images of MNIST."""
-
-    libraries: ClassVar[tuple[str, ...]] = ("njitnet", "numpy")
 
     def __init__(self, dtype: str, data: str = "mnist"):
         self.x, self.t = load(data)[:2]

@@ -47,7 +47,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, *given: Array) -> Any:
     axes, shape = (0, *range(2, x.ndim)), _features(x)
     mean, var = given or (x.mean(axis=axes), x.var(axis=axes))
     scale = gamma / np.sqrt(var + 1e-6).astype(x.dtype)
-    out = (x - mean.reshape(shape)) * scale.reshape(shape) + beta.reshape(shape)
+    out = (x - mean.astype(x.dtype).reshape(shape)) * scale.reshape(shape) + beta.reshape(shape)
     return out if given else (out, mean, var)
 
 
@@ -55,7 +55,7 @@ def batch_norm_backward(dout: Array, x: Array, gamma: Array, mean: Array, var: A
     """Return the three gradients."""
     axes, shape, n = (0, *range(2, x.ndim)), _features(x), x.size // x.shape[1]
     std = np.sqrt(var + 1e-6).astype(x.dtype)
-    xn = (x - mean.reshape(shape)) / std.reshape(shape)
+    xn = (x - mean.astype(x.dtype).reshape(shape)) / std.reshape(shape)
     dbeta, dgamma = dout.sum(axis=axes), (dout * xn).sum(axis=axes)
     dx = dout - (dbeta / n).reshape(shape) - xn * (dgamma / n).reshape(shape)
     return (gamma / std).reshape(shape) * dx, dgamma, dbeta

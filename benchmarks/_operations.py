@@ -168,7 +168,7 @@ def _probabilities(n: int, m: int, dtype: str) -> tuple[Any, ...]:
 @cache
 def _batch_norm(*shape: int, dtype: str) -> tuple[Any, ...]:
     """Return a gradient, a batch, scale and shift, and the batch's mean and variance."""
-    x = normal(*shape, dtype=dtype) if len(shape) == 2 else _images(*shape, dtype)  # type: ignore[call-arg, misc]
+    x = normal(*shape, dtype=dtype) if len(shape) == 2 else _images(*shape, dtype)
     gamma, beta = normal(2, shape[1], dtype=dtype)
     mean, var = kernels.batch_norm_forward(x, gamma, beta)[1:]
     return x[::-1].copy(), x, gamma, beta, mean, var + 1  # that of a batch of one is 0
@@ -282,7 +282,7 @@ OPERATIONS: dict[str, Operation] = {
         lambda n, c, *rest: (1 + (c > 1)) * _convolution_flops(n, c, *rest),
     ),
     "max_pool_forward": Operation(
-        lambda *shape, dtype: (_images(*shape, dtype), 2, 2, 2),  # type: ignore[call-arg, misc]
+        lambda *shape, dtype: (_images(*shape, dtype), 2, 2, 2),
         lambda x, *window: _numpy.Pooling(None).forward(x, True),
         lambda x, *window: partial(
             _torch_functions()[1].max_pool2d_with_indices, x, [2, 2], [2, 2]

@@ -35,9 +35,9 @@ class BesidePeers(Timed):
             return self.ratio(dtype)
 
         cls.params = (["njitnet", *cls.peers], DTYPES)
-        cls.track_ratio = track_ratio  # type: ignore[attr-defined]
-        track_ratio.params = (cls.peers, DTYPES)  # type: ignore[attr-defined]
-        track_ratio.unit = "of the peer's time"  # type: ignore[attr-defined]
+        cls.track_ratio = track_ratio
+        track_ratio.params = (cls.peers, DTYPES)
+        track_ratio.unit = "of the peer's time"
 
     def calls(self, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
         raise NotImplementedError

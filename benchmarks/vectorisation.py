@@ -36,7 +36,7 @@ def widths(assembly: str) -> Counter[str]:
 
 @numba.njit(nogil=True)
 # Numba infers the types.
-def plain_product(x, W, b, out):  # type: ignore[no-untyped-def]
+def plain_product(x, W, b, out):
     """``x W + b`` in plain loops: four rows at a time, along the rows of `W`."""
     n, m = out.shape
     for i in range(0, n - 3, 4):

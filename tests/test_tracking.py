@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("asv")
 
 from benchmarks import _operations, bench_kernels
-from benchmarks.tracking import check, history, pages, trial
+from benchmarks.tracking import check, history, pages
 
 
 @pytest.fixture
@@ -71,12 +71,6 @@ def test_gate_ends_with_what_is_slower(repository, monkeypatch):
         check.main([])
     found.clear()
     check.main([])
-
-
-@pytest.mark.parametrize("plant", trial.PLANTS)
-def test_trial_finds_where_to_plant(plant):
-    file, before, _ = trial.PLANTS[plant]
-    assert before in (check.ROOT / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("operation", _operations.OPERATIONS)
