@@ -125,7 +125,7 @@ def write_commits(page: Path, commits: Sequence[str], length: int) -> None:
         f'<pre id="{commit[:length]}">{html.escape(git("show", "--stat", commit))}</pre>'
         for commit in commits
     ]
-    head = "<!doctype html><meta charset=utf-8><title>Commits</title>"
+    head = "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>Commits</title>"
     style = "<style>pre { padding: 1em } pre:target { background: #ffc }</style>"
     page.write_text("\n".join([head, style, *shown]), encoding="utf-8")
 
