@@ -154,6 +154,24 @@ def test_quick_results_are_left_out(tmp_path):
     assert pages.collect("elsewhere", tmp_path / "other", [tmp_path / "one"]) == 0
 
 
+def test_libraries_without_results_are_left_out(tmp_path):
+    nan = float("nan")
+    result = {
+        "result_columns": ["result", "params", "stats_repeat"],
+        "results": {"ratio": [[0.5, nan, None, nan], [["numpy", "torch"], ["32", "64"]], []]},
+    }
+    (tmp_path / "one" / "here").mkdir(parents=True)
+    benchmark = {"params": [["numpy", "torch", "jax"], ["32", "64"]]}
+    (tmp_path / "one" / "benchmarks.json").write_text(
+        json.dumps({"ratio": benchmark, "version": 2})
+    )
+    (tmp_path / "one" / "here" / "machine.json").write_text('{"machine": "here"}')
+    (tmp_path / "one" / "here" / "0-env.json").write_text(json.dumps(result))
+    pages.collect("here", tmp_path / "pages", [tmp_path / "one"])
+    found = json.loads((tmp_path / "pages" / "benchmarks.json").read_text())
+    assert found["ratio"]["params"] == [["numpy"], ["32"]]
+
+
 def test_links_to_commits_lead_somewhere(repository, tmp_path):
     commit = check.git("rev-parse", "HEAD")
     pages.write_commits(tmp_path / "commits.html", [commit], 8)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +104,44 @@ def without_quick(result: dict[str, Any]) -> dict[str, Any]:
     return result | {"results": kept}
 
 
+def measured_values(name: str, results: Sequence[dict[str, Any]]) -> list[set[str]]:
+    """Return for each parameter of a benchmark the values that there are measurements of."""
+    found: list[set[str]] = []
+    for row in (result["results"][name] for result in results if name in result["results"]):
+        values, params = row[0] or [], row[1]
+        found = found or [set() for _ in params]
+        for value, combination in zip(values, product(*params), strict=False):
+            if value is not None and value == value:  # neither failed nor skipped
+                for seen, each in zip(found, combination, strict=False):
+                    seen.add(each)
+    return found
+
+
 def collect(machine: str, folder: Path, sources: Sequence[Path]) -> int:
     """Bring together what is known of a machine, later sources before earlier ones.
 
+    Parameters that nothing was measured for, such as a library that is not installed, are left out.
     Returns the number of results, of which there is one for each commit and environment.
     """
     (folder / machine).mkdir(parents=True)
+    results, benchmarks = {}, {}
     for source in sources:
-        if (source / machine / "machine.json").exists():
-            shutil.copy(source / "benchmarks.json", folder)
-            for path in sorted((source / machine).glob("*.json")):
-                result = json.loads(path.read_text(encoding="utf-8"))
-                result = without_quick(result) if "results" in result else result
-                (folder / machine / path.name).write_text(json.dumps(result), encoding="utf-8")
-    return len(list((folder / machine).glob("*-*.json")))
+        if not (source / machine / "machine.json").exists():
+            continue
+        shutil.copy(source / machine / "machine.json", folder / machine)
+        benchmarks |= json.loads((source / "benchmarks.json").read_text(encoding="utf-8"))
+        for path in (source / machine).glob("*-*.json"):
+            results[path.name] = without_quick(json.loads(path.read_text(encoding="utf-8")))
+    for name, benchmark in benchmarks.items():
+        if isinstance(benchmark, dict) and (found := measured_values(name, [*results.values()])):
+            benchmark["params"] = [
+                [value for value in values if value in seen]
+                for values, seen in zip(benchmark["params"], found, strict=False)
+            ]
+    for name, result in results.items():
+        (folder / machine / name).write_text(json.dumps(result), encoding="utf-8")
+    (folder / "benchmarks.json").write_text(json.dumps(benchmarks), encoding="utf-8")
+    return len(results)
 
 
 def write_commits(page: Path, commits: Sequence[str], length: int) -> None:
