@@ -101,26 +101,6 @@ class _Answer:
         return 0.0
 
 
-class _NumPyLecture:
-    """The lecture's network in NumPy, with the methods that its script calls."""
-
-    def __init__(self, network: Any):
-        self.net = Net(network, "SGD", 0.1)
-        self.params = dict(zip(("W1", "b1", "W2", "b2"), self.net.params, strict=True))
-        self.accuracy = self.net.accuracy
-
-    def gradient(self, x: Any, t: Any) -> Any:
-        y = self.net.loss(x, t)[1]
-        dout = (y - t) / len(t)
-        for layer in reversed(self.net.layers):
-            dout = layer.backward(dout, True)
-        first, _, second = self.net.layers
-        return dict(zip(self.params, [*first.grads, *second.grads], strict=True))
-
-    def loss(self, x: Any, t: Any) -> Any:
-        return self.net.loss(x, t)[0]
-
-
 class LectureLoop(Job):
     """The lecture's own loop, its lines unchanged, an epoch at a time."""
 
@@ -169,7 +149,7 @@ class LectureLoop(Job):
     def numpy(self) -> Call:
         # Images and labels in the dtype in which NumPy computes: this is faster.
         data = [(x.astype(self.dtype), t.astype(self.dtype)) for x, t in (self.train, self.test)]
-        return self._loop(_NumPyLecture(two_layer_net(self.dtype)), data)
+        return self._loop(Net(two_layer_net(self.dtype), "SGD", 0.1), data)
 
 
 class Layers(Job):

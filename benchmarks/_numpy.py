@@ -228,8 +228,9 @@ class Net:
     def __init__(self, network: Any, rule: str, lr: float, input_gradient: bool = True):
         self.layers = [LAYERS[type(layer).__name__](layer) for layer in network.layers.values()]
         self.rule, self.lr, self.input_gradient, self.done = rule, lr, input_gradient, 0
-        self.params = [p for layer in self.layers for p in layer.params]
-        self.states = [[np.zeros_like(p), np.zeros_like(p)] for p in self.params]
+        arrays = [p for layer in self.layers for p in layer.params]
+        self.params = dict(zip(network.params, arrays, strict=True))
+        self.states = [[np.zeros_like(p), np.zeros_like(p)] for p in arrays]
 
     def predict(self, x: Array, train: bool = False) -> Array:
         """Return the logits."""
@@ -237,25 +238,30 @@ class Net:
             x = layer.forward(x, train)
         return x
 
-    def loss(self, x: Array, t: Array) -> tuple[Any, Array]:
-        """Return the loss and the probabilities; labels may be one-hot."""
-        return cross_entropy(self.predict(x, True), t if t.ndim == 1 else t.argmax(axis=1))
+    def loss(self, x: Array, t: Array) -> Any:
+        """Return the loss; labels may be one-hot."""
+        loss, self.y = cross_entropy(self.predict(x, True), t if t.ndim == 1 else t.argmax(axis=1))
+        return loss
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Return the gradients of the parameters."""
+        self.loss(x, t)
+        dout = cross_entropy_backward(self.y, t) if t.ndim == 1 else (self.y - t) / len(t)
+        for i, layer in reversed(list(enumerate(self.layers))):
+            dout = layer.backward(dout, i > 0 or self.input_gradient)
+        grads = [g for layer in self.layers if layer.params for g in layer.grads]
+        return dict(zip(self.params, grads, strict=True))
 
     def step(self, x: Array, t: Array) -> None:
         """Take the gradient of a batch, and update."""
-        y = self.loss(x, t)[1]
-        dout = cross_entropy_backward(y, t) if t.ndim == 1 else ((y - t) / len(t)).astype(y.dtype)
-        for i, layer in reversed(list(enumerate(self.layers))):
-            dout = layer.backward(dout, i > 0 or self.input_gradient)
-        self.done += 1
-        grads = [g for layer in self.layers if layer.params for g in layer.grads]
-        for p, g, (a, b) in zip(self.params, grads, self.states, strict=True):
+        grads, self.done = self.gradient(x, t), self.done + 1
+        for (key, p), (a, b) in zip(self.params.items(), self.states, strict=True):
             if self.rule == "SGD":
-                sgd(p, g, self.lr)
+                sgd(p, grads[key], self.lr)
             elif self.rule == "Momentum":
-                momentum(p, g, a, self.lr, 0.9)
+                momentum(p, grads[key], a, self.lr, 0.9)
             else:
-                adam(p, g, a, b, self.done, self.lr, 0.9, 0.999)
+                adam(p, grads[key], a, b, self.done, self.lr, 0.9, 0.999)
 
     def accuracy(self, x: Array, t: Array, batch: int | None = None) -> float:
         """Return the share of right predictions."""

@@ -6,6 +6,7 @@ cross-entropy gives no probabilities. Images have the channels last in memory.
 
 from collections.abc import Callable
 from functools import cache, partial
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,10 +47,14 @@ class Operation(NamedTuple):
     flops: Callable[..., float] | None = None
 
 
-def _torch_functions() -> Any:
-    import torch
+class _Torch:
+    """PyTorch, imported when it is needed."""
 
-    return torch, torch.ops.aten
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module("torch"), name)
+
+
+torch = _Torch()
 
 
 def _images(n: int, c: int, h: int, w: int, dtype: str) -> Array:
@@ -103,12 +108,12 @@ def _our_convolution_backward(dout: Array, x: Array, W: Array, stride: int, pad:
 def _torch_convolution_backward(dout: Any, x: Any, W: Any, stride: int, pad: int) -> Call:
     sizes = [len(W)], [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1
     mask = [x.shape[1] > 1, True, True]
-    return partial(_torch_functions()[1].convolution_backward, dout, x, W, *sizes, mask)
+    return partial(torch.ops.aten.convolution_backward, dout, x, W, *sizes, mask)
 
 
 def _torch_cross_entropy_backward(y: Any, t: Any) -> Call:
     # What its autograd calls. It keeps the logarithm of the probabilities.
-    _, aten = _torch_functions()
+    aten = torch.ops.aten
     log_y, one, count = y.log(), y.new_ones(()), y.new_full((), len(y))
 
     def call() -> Any:
@@ -119,7 +124,6 @@ def _torch_cross_entropy_backward(y: Any, t: Any) -> Call:
 
 
 def _torch_adam(p: Any, g: Any, m: Any, v: Any, *options: float) -> Call:
-    torch, _ = _torch_functions()
     parameter = torch.nn.Parameter(p)
     parameter.grad = g
     update: Call = torch.optim.Adam([parameter], lr=options[1], fused=True).step
@@ -185,7 +189,6 @@ def _update(*states_and_options: Any) -> Callable[..., tuple[Any, ...]]:
 
 
 def _torch_batch_norm(x: Any, gamma: Any, beta: Any) -> Call:
-    torch, _ = _torch_functions()
     return partial(torch.native_batch_norm, x, gamma, beta, None, None, True, 0.1, 1e-6)
 
 
@@ -193,7 +196,7 @@ OPERATIONS: dict[str, Operation] = {
     "affine_forward": Operation(
         _affine,
         lambda x, W, b: x @ W + b,
-        lambda x, W, b: partial(_torch_functions()[0].addmm, b, x, W),
+        lambda x, W, b: partial(torch.addmm, b, x, W),
         lambda x, W, b: x @ W + b,
         lambda n, d, m: 2.0 * n * d * m,
     ),
@@ -212,20 +215,20 @@ OPERATIONS: dict[str, Operation] = {
     "relu_forward": Operation(
         _elements,
         lambda x: (np.maximum(x, 0), x <= 0),
-        lambda x: partial(_torch_functions()[0].relu, x),
+        lambda x: partial(torch.relu, x),
     ),
     "relu_backward": Operation(
         _and_mask,
         lambda dout, mask: np.multiply(dout, ~mask),
         # PyTorch's mask is the output.
         lambda dout, mask: partial(
-            _torch_functions()[1].threshold_backward, dout, (~mask).to(dout.dtype), 0
+            torch.ops.aten.threshold_backward, dout, (~mask).to(dout.dtype), 0
         ),
     ),
     "sigmoid_forward": Operation(
         _elements,
         lambda x: 1 / (1 + np.exp(-x)),
-        lambda x: partial(_torch_functions()[0].sigmoid, x),
+        lambda x: partial(torch.sigmoid, x),
     ),
     "sigmoid_backward": Operation(
         lambda *shape, dtype: (
@@ -233,16 +236,14 @@ OPERATIONS: dict[str, Operation] = {
             1 / (1 + abs(normal(*shape, dtype=dtype))),
         ),
         lambda dout, out: dout * (1 - out) * out,
-        lambda dout, out: partial(_torch_functions()[1].sigmoid_backward, dout, out),
+        lambda dout, out: partial(torch.ops.aten.sigmoid_backward, dout, out),
     ),
     "dropout_forward": Operation(_and_mask, lambda x, mask: x * mask),
-    "softmax": Operation(
-        _elements, _numpy.softmax, lambda x: partial(_torch_functions()[0].softmax, x, 1)
-    ),
+    "softmax": Operation(_elements, _numpy.softmax, lambda x: partial(torch.softmax, x, 1)),
     "softmax_cross_entropy_forward": Operation(
         lambda n, m, dtype: (normal(n, m, dtype=dtype), labels(n, m)),
         _numpy.cross_entropy,
-        lambda x, t: partial(_torch_functions()[0].nn.functional.cross_entropy, x, t),
+        lambda x, t: partial(torch.nn.functional.cross_entropy, x, t),
     ),
     "softmax_cross_entropy_backward": Operation(
         _probabilities, _numpy.cross_entropy_backward, _torch_cross_entropy_backward
@@ -268,9 +269,7 @@ OPERATIONS: dict[str, Operation] = {
     "convolution_forward": Operation(
         _convolution,
         _numpy_convolution,
-        lambda x, W, b, stride, pad: partial(
-            _torch_functions()[0].nn.functional.conv2d, x, W, b, stride, pad
-        ),
+        lambda x, W, b, stride, pad: partial(torch.nn.functional.conv2d, x, W, b, stride, pad),
         _jax_convolution,
         _convolution_flops,
     ),
@@ -284,9 +283,7 @@ OPERATIONS: dict[str, Operation] = {
     "max_pool_forward": Operation(
         lambda *shape, dtype: (_images(*shape, dtype), 2, 2, 2),
         lambda x, *window: _numpy.Pooling(None).forward(x, True),
-        lambda x, *window: partial(
-            _torch_functions()[1].max_pool2d_with_indices, x, [2, 2], [2, 2]
-        ),
+        lambda x, *window: partial(torch.ops.aten.max_pool2d_with_indices, x, [2, 2], [2, 2]),
     ),
 }
 """By the kernel's name."""
@@ -303,8 +300,6 @@ def ours(operation: str) -> Callable[..., Any]:
 def convert(library: str, arguments: tuple[Any, ...], variant: str = "") -> list[Any]:
     """Return the arguments as a library has them; PyTorch's images in either order in memory."""
     if library == "torch":
-        import torch
-
         order = torch.channels_last if variant == "channels-last" else torch.contiguous_format
         return [
             a
@@ -333,8 +328,6 @@ def operation_calls(
     if "numpy" in libraries:
         found["numpy"] = partial(job.numpy, *convert("numpy", arguments))
     if "torch" in libraries and job.torch and installed("torch"):
-        import torch
-
         images = any(getattr(a, "ndim", 0) == 4 for a in arguments)
         for variant in ("contiguous", "channels-last") if images else ("",):
             call = job.torch(*convert("torch", arguments, variant))
