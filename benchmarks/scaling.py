@@ -83,22 +83,10 @@ def make(name: str) -> Any:
 
 
 def work(jobs: Sequence[Job], sizes: Sequence[int], duration: float, alone: bool) -> dict[str, Any]:
-    """Measure on the ranks that this process is one of.
+    """Measure on the ranks that this process is one of, about `duration` seconds for each job.
 
-    Parameters
-    ----------
-    jobs : sequence of Job
-    sizes : sequence of int
-        Bytes of the messages of which Allreduce is timed.
-    duration : float
-        Seconds for each.
-    alone : bool
-        Whether to measure `net.train` as it works without MPI.
-
-    Returns
-    -------
-    dict
-        Seconds of an iteration of each job, of Allreduce of each size, and to add a byte.
+    Returns the seconds of an iteration of each job, with `alone` as `net.train` works without MPI;
+    of Allreduce by bytes, and to add a byte.
     """
     import numpy as np
     from mpi4py import MPI
