@@ -372,7 +372,7 @@ def start(options: Options) -> Table:
             environment = os.environ | {"NUMBA_CACHE_DIR": cache}
             begin = perf_counter()
             subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment,
-                           stdout=subprocess.DEVNULL, check=True)  # fmt: skip
+                           capture_output=True, check=True)  # fmt: skip
             return perf_counter() - begin
 
         for name, (arguments, cold) in tqdm(jobs.items(), unit="row", disable=None):

@@ -144,6 +144,18 @@ def test_training_is_measured(without_peers, monkeypatch):
     finite_numbers(f"{ours} {numpy} {peak}")
 
 
+def test_starts_are_measured(monkeypatch):
+    """From an empty cache and from one that another process has filled."""
+    caches = []
+    monkeypatch.setattr(tables.subprocess, "run", lambda *_, env, **__: caches.append(env))
+    table = tables.start(tables.Options(rounds=2))
+    for _, empty, warm in table.rows:
+        finite_numbers(f"{empty} {warm}")
+    used = [env["NUMBA_CACHE_DIR"] for env in caches]
+    assert max(map(used.count, used)) == 3 * len(table.rows)  # one warms up
+    assert len(set(used)) == 1 + sum(empty != "-" for _, empty, _ in table.rows) > 3
+
+
 def test_contestants_take_turns(monkeypatch):
     monkeypatch.setattr(_timing, "settle", lambda: None)
     order = []
