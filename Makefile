@@ -15,12 +15,17 @@ INSTALL = $(RUN) pip --disable-pip-version-check install --editable
 # Tells Pythons apart; .venv/.created holds that of the Python that .venv was made with.
 IDENTITY = $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3], "in", sys.base_prefix)'
 
-# What the history measures of each commit: two minutes' worth of the suite.
-HISTORY = -b "bench_(affine|activations|softmax).*\((100|10000), 'float32', '1'" \
-	-b "bench_network.*\('float32'(, '1'|\))" -b "track_ratio\('numpy', 'float32'" \
-	-b "Correctness.*'float32'" -b bench_startup
+# What the history measures of each commit: a few minutes' worth of the suite.
+HISTORY = -b "bench_kernels.Kernel.*\('(affine|relu|sigmoid|softmax).*, 100, 'float32', '1'" \
+	-b "bench_network.(Method|Train).*'float32', '1'" -b "track_ratio\('numpy', 'float32'" \
+	-b "Correctness.*\('(affine|relu|softmax|conv).*'float32'" -b bench_startup
 MACHINE = $$(uname -n)
 COMMITS = 10
+# To add them to the project's own results: KEEP=--keep.
+KEEP =
+
+# asv describes this machine once, and prints what it would ask.
+ASV_MACHINE = @$(RUN) asv machine --yes > /dev/null
 
 # Processes that test side by side: one for each core.
 WORKERS ?= auto
@@ -62,21 +67,20 @@ docs: $(VENV)/.njitnet-dev
 	@echo "To look at it: docs/_build/html/index.html"
 
 bench: $(VENV)/.njitnet-dev
-	$(RUN) asv machine --yes
+	$(ASV_MACHINE)
 	$(RUN) asv run $(ARGS) 'HEAD^!'
 
 bench-check: $(VENV)/.njitnet-dev
-	$(RUN) asv machine --yes
+	$(ASV_MACHINE)
 	$(RUN) benchmarks.tracking.check $(ARGS)
 
 bench-history: $(VENV)/.njitnet-dev
-	$(RUN) asv machine --yes --machine $(MACHINE) --os "$$(uname -s)"
+	$(ASV_MACHINE) --machine $(MACHINE) --os "$$(uname -s)"
 	git log -$(COMMITS) --format=%H -- kernels net | $(RUN) asv run $(HISTORY) --machine $(MACHINE) $(ARGS) HASHFILE:-
-	$(RUN) benchmarks.tracking.history $(MACHINE)
+	$(RUN) benchmarks.tracking.history $(MACHINE) $(KEEP)
 
 bench-pages: $(VENV)/.njitnet-dev
-	$(RUN) asv publish
-	$(RUN) benchmarks.tracking.pages
+	$(RUN) benchmarks.tracking.pages $(ARGS)
 	@echo "To look at them: $(VENV)/bin/asv preview"
 
 clean:

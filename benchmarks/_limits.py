@@ -1,8 +1,8 @@
 """What a processor can do at most: multiply-adds in registers, and copies in memory."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -57,18 +57,18 @@ def fma_chains(count: int, factor: Any, term: Any) -> Any:
     return _chains(count, factor, term)
 
 
-def on_threads(threads: int, work: Callable[[int], Any]) -> float:
+def on_threads(threads: int, work: Callable[[], Any]) -> float:
     """Return the seconds from when all threads begin to when the last is done."""
     together = threading.Barrier(threads)
     times: list[tuple[float, float]] = []
 
-    def run(i: int) -> None:
+    def run() -> None:
         together.wait()
         begin = perf_counter()
-        work(i)
+        work()
         times.append((begin, perf_counter()))
 
-    crew = [threading.Thread(target=run, args=(i,)) for i in range(threads)]
+    crew = [threading.Thread(target=run) for _ in range(threads)]
     for thread in crew:
         thread.start()
     for thread in crew:
@@ -77,70 +77,34 @@ def on_threads(threads: int, work: Callable[[int], Any]) -> float:
     return max(ends) - min(begins)
 
 
+@cache
 def peak_flops(dtype: str, threads: int, duration: float = 0.01) -> float:
-    """Return the multiplications and additions a second that the processor can do.
-
-    Parameters
-    ----------
-    dtype : {"float32", "float64"}
-    threads : int
-    duration : float, default 0.01
-        About how many seconds to measure.
-
-    Returns
-    -------
-    float
-    """
+    """Return the multiplications and additions a second that the processor can do."""
     half = np.dtype(dtype).type(0.5)
     fma_chains(1, half, half)
     once = 2 * CHAINS * VECTOR_BYTES // half.itemsize
     count = int(duration * 100e9 / once)  # as if 100 GFLOP/s, to begin with
-    count = max(1, int(count * duration / on_threads(1, lambda i: fma_chains(count, half, half))))
+    count = max(1, int(count * duration / on_threads(1, lambda: fma_chains(count, half, half))))
     return max(
-        threads * once * count / on_threads(threads, lambda i: fma_chains(count, half, half))
-        for _ in range(10)
+        threads * once * count / on_threads(threads, lambda: fma_chains(count, half, half))
+        for _ in range(20)
     )
 
 
+@cache
+def read_speed(threads: int, megabytes: int = 64) -> float:
+    """Return the bytes a second in reading what no cache holds."""
+    words = np.ones((threads, megabytes << 17), np.int64)
+    parts = iter(list(words) * 5)
+    seconds = min(on_threads(threads, lambda: np.bitwise_or.reduce(next(parts))) for _ in range(5))
+    return words.nbytes / seconds
+
+
+@cache
 def copy_speed(threads: int, megabytes: int = 64) -> float:
-    """Return the bytes a second, read and written, of copies too large for any cache.
-
-    Parameters
-    ----------
-    threads : int
-    megabytes : int, default 64
-        What each thread reads.
-
-    Returns
-    -------
-    float
-    """
-    size = megabytes << 17
-    pairs = [(np.ones(size), np.ones(size)) for _ in range(threads)]
-    seconds = min(
-        on_threads(threads, lambda i: np.copyto(pairs[i][0], pairs[i][1])) for _ in range(3)
-    )
-    return threads * 16 * size / seconds
-
-
-@dataclass
-class Limits:
-    """What the processor and the memory can do at most.
-
-    Attributes
-    ----------
-    flops : dict of (str, int) to float
-        Floating-point operations a second, by dtype and number of threads.
-    copy : dict of int to float
-        Bytes a second by number of threads.
-    """
-
-    flops: dict[tuple[str, int], float] = field(default_factory=dict)
-    copy: dict[int, float] = field(default_factory=dict)
-
-    def measure(self, dtypes: Sequence[str], threads: Sequence[int]) -> None:
-        """Measure again, and keep the best."""
-        for n in threads:
-            for dtype in dtypes:
-                self.flops[dtype, n] = max(self.flops.get((dtype, n), 0), peak_flops(dtype, n))
-            self.copy[n] = max(self.copy.get(n, 0), copy_speed(n))
+    """Return the bytes a second, read and written, of copies too large for any cache."""
+    source = np.ones((threads, megabytes << 17))
+    copies = np.ones_like(source)
+    parts = iter(list(zip(copies, source, strict=True)) * 5)
+    seconds = min(on_threads(threads, lambda: np.copyto(*next(parts))) for _ in range(5))
+    return 2 * source.nbytes / seconds

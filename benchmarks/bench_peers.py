@@ -1,69 +1,61 @@
 """The headline jobs beside NumPy, PyTorch and JAX, in one process and on one thread.
 
-The ratios are ours by theirs, measured in turn: they do not move with the speed of the machine, and
-lower is better. A library that is not installed is skipped. asv's environments have NumPy; to add
-another one: ``.asv/env/*/bin/pip install torch``.
+The ratios are our time by theirs, measured in turn: they do not move with the speed of the machine,
+and lower is better, as asv takes it. asv's environments have NumPy; to measure another one:
+``.asv/env/*/bin/pip install torch``.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
-from threadpoolctl import threadpool_limits
+from benchmarks import _jobs
+from benchmarks._asv import DTYPES, Timed
+from benchmarks._operations import CONVOLUTIONAL, operation_calls
+from benchmarks._report import installed
+from benchmarks._timing import set_threads
 
-from benchmarks import _libraries, _loops, _peers
-from benchmarks._jobs import Job
-from benchmarks.bench_base import (
-    CLASSES,
-    DTYPES,
-    HIDDEN,
-    PIXELS,
-    Timed,
-    images,
-    labels,
-    set_threads,
-)
-from net import TwoLayerNet, train
-
-PEERS = ["numpy", "torch", "jax"]
-SHAPE = (100, PIXELS, HIDDEN)
-EPOCH, EPOCHS = 60, 2
-"""Iterations of 100 images each in an epoch of 6,000 images."""
-LOOPS = {
-    "ours": _loops.LayersLoop,
-    "numpy": _loops.NumPyLoop,
-    "torch": _loops.TorchLoop,
-    "jax": _loops.JaxLoop,
-}
+PEERS = [name for name in ("numpy", "torch", "jax") if installed(name)]
+EAGER = [name for name in PEERS if name != "jax"]
 
 
 class BesidePeers(Timed):
     """A job that each library does."""
 
-    params = (["ours", *PEERS], DTYPES)
+    peers = PEERS
+    params: tuple[list[str], ...] = (["njitnet", *PEERS], DTYPES)
     param_names = ("library", "dtype")
     rounds = 1
     repeat = (2, 10, 0.5)
+    timeout = 300
 
-    @abstractmethod
-    def job(self, library: str, dtype: str) -> Callable[[], Any]: ...
+    def __init_subclass__(cls) -> None:
+        def track_ratio(self: BesidePeers, library: str, dtype: str) -> float:
+            return self.ratio(dtype)
+
+        cls.params = (["njitnet", *cls.peers], DTYPES)
+        cls.track_ratio = track_ratio
+        track_ratio.params = (cls.peers, DTYPES)
+        track_ratio.unit = "of the peer's time"
+
+    def calls(self, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def job(self, library: str, dtype: str) -> Callable[[], Any]:
+        """Return what to time, in PyTorch's first variant."""
+        for call in self.calls(dtype, (library,)).values():
+            return call
+        raise NotImplementedError(f"{library} does not have this job")
 
     def make(self, library: str, dtype: str) -> Callable[[], Any]:
-        if library != "ours" and not _peers.installed([library]):
-            raise NotImplementedError(f"{library} is not installed")
-        if library == "torch":
-            import torch
-
-            torch.set_num_threads(1)
-        set_threads("1")
-        threadpool_limits(1, user_api="blas")
+        for name in {"njitnet", "numpy", library}:
+            set_threads(name, 1)
         return self.job(library, dtype)
 
-    def track_ratio(self, library: str, dtype: str) -> float:
-        """Return our time by theirs."""
-        ours = self.job("ours", dtype)
+    def ratio(self, dtype: str) -> float:
+        """Return our time by theirs, the median of several turns."""
+        ours = self.job("njitnet", dtype)
         for _ in range(2):
             ours()
         ratios = []
@@ -77,19 +69,14 @@ class BesidePeers(Timed):
             ratios.append(times[0] / times[1])
         return median(ratios)
 
-    track_ratio.params = (PEERS, DTYPES)
-    track_ratio.unit = "x"
-
 
 class AffineForward(BesidePeers):
     """``x W + b`` of a batch in the first layer."""
 
-    operation = "affine_forward"
+    operation, shape = "affine_forward", (100, 784, 50)
 
-    def job(self, library: str, dtype: str) -> Callable[[], Any]:
-        peer = _libraries.MAKERS[library]()
-        arrays = _libraries.arguments(self.operation, SHAPE, dtype)
-        return peer.operations[self.operation](*map(peer.convert, arrays))
+    def calls(self, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
+        return operation_calls(self.operation, self.shape, dtype, libraries)
 
 
 class AffineBackward(AffineForward):
@@ -98,27 +85,70 @@ class AffineBackward(AffineForward):
     operation = "affine_backward"
 
 
+class AdamUpdate(AffineForward):
+    """An update of SimpleConvNet's parameters."""
+
+    operation, shape = "adam_update", (CONVOLUTIONAL,)
+    peers = EAGER
+
+
 class LectureLoop(BesidePeers):
-    """The lecture's loop on our layers, and the same training in the other libraries."""
+    """The lecture's own loop with its evaluations, on small data."""
 
-    def job(self, library: str, dtype: str) -> Callable[[], Any]:
-        data = images(EPOCH * 100, "float32"), labels(EPOCH * 100), images(1, "float32"), labels(1)
-        loop = LOOPS[library](Job(library, dtype, threads=1), data)
+    peers = PEERS[:1]
 
-        def call() -> None:
-            for _ in range(EPOCHS):
-                loop.iterate(EPOCH)
-                loop.evaluate()
-
-        return call
+    def calls(self, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
+        return _jobs.LectureLoop(dtype, "synthetic").calls(libraries)
 
 
-class Train(LectureLoop):
-    """As many iterations and evaluations of `train`, beside the same of the others."""
+class Train(BesidePeers):
+    """`net.train` with its evaluation, beside as many iterations of the others."""
 
-    def job(self, library: str, dtype: str) -> Callable[[], Any]:
-        if library != "ours":
-            return super().job(library, dtype)
-        network = TwoLayerNet(PIXELS, HIDDEN, CLASSES, dtype=dtype, rng=0)
-        x, t = images(EPOCH * 100, "float32"), labels(EPOCH * 100)
-        return lambda: train(network, x, t, iterations=EPOCH * EPOCHS, rng=1)
+    case: ClassVar[dict[str, Any]] = {"name": "784-50-10, SGD"}
+
+    def calls(self, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
+        case = _jobs.Case(**self.case, dtype=dtype, data="synthetic")
+        if libraries != ("njitnet",):
+            return case.calls(libraries)
+        from net import train
+
+        network, data = case.network(), _jobs.load("synthetic")[:2]
+        options = {"iterations": case.per, "rng": 1}
+        if case.optimizer != "SGD":
+            options["optimizer"] = case.own_optimizer()
+        return {"njitnet": lambda: train(network, *data, **options)}
+
+
+class TrainSigmoid(Train):
+    """The lecture's network with Sigmoid."""
+
+    case: ClassVar[dict[str, Any]] = {"name": "Sigmoid", "activation": "sigmoid"}
+
+
+class TrainAdam(Train):
+    """The lecture's network with Adam."""
+
+    case: ClassVar[dict[str, Any]] = {"name": "Adam", "optimizer": "Adam"}
+
+
+class TrainDeepAdam(Train):
+    """784-100-100-10 with Adam."""
+
+    case: ClassVar[dict[str, Any]] = {
+        "name": "deep, Adam",
+        "hidden": _jobs.DEEP,
+        "optimizer": "Adam",
+    }
+
+
+class SimpleConvNet(BesidePeers):
+    """Gradient and Adam of the course's small convolutional network."""
+
+    peers = EAGER
+
+    def calls(self, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
+        return _jobs.ConvNet(type(self).__name__, dtype).calls(libraries)
+
+
+class DeepConvNet(SimpleConvNet):
+    """Gradient and Adam of the deep one."""

@@ -5,7 +5,7 @@ compares the register-tiled micro-kernel with the best plain loop for the same p
 """
 
 import re
-import time
+import timeit
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
@@ -15,8 +15,7 @@ import numba
 import numpy as np
 
 import kernels
-from kernels import _microkernel, affine, relu, sigmoid
-from kernels._gemm import gemm, get_product_addresses
+from kernels import _gemm, _microkernel, relu, sigmoid
 
 ARITHMETIC = re.compile(
     r"^\s+v?(?:add|sub|mul|div|max|min|fn?m(?:add|sub)\d*|cmp\w*|blendm)([ps][sd])\b(.*)$"
@@ -24,18 +23,7 @@ ARITHMETIC = re.compile(
 
 
 def widths(assembly: str) -> Counter[str]:
-    """Count the arithmetic instructions of a listing by the registers they use.
-
-    Parameters
-    ----------
-    assembly : str
-        As ``inspect_asm`` gives it, for x86.
-
-    Returns
-    -------
-    Counter
-        With the keys ``scalar``, ``128``, ``256`` and ``512`` bits.
-    """
+    """Count the arithmetic instructions of a listing for x86 by the bits of their registers."""
     found: Counter[str] = Counter()
     for line in assembly.splitlines():
         match = ARITHMETIC.match(line)
@@ -48,7 +36,7 @@ def widths(assembly: str) -> Counter[str]:
 
 @numba.njit(nogil=True)
 # Numba infers the types.
-def plain_product(x, W, b, out):  # type: ignore[no-untyped-def]
+def plain_product(x, W, b, out):
     """``x W + b`` in plain loops: four rows at a time, along the rows of `W`."""
     n, m = out.shape
     for i in range(0, n - 3, 4):
@@ -66,12 +54,7 @@ def plain_product(x, W, b, out):  # type: ignore[no-untyped-def]
 
 def best(call: Callable[[], Any], rounds: int = 200) -> float:
     """Return the shortest time of several calls, in seconds."""
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return min(times)
+    return min(timeit.repeat(call, number=1, repeat=rounds))
 
 
 def main() -> None:
@@ -91,7 +74,7 @@ def main() -> None:
     kernels.softmax_cross_entropy_backward(y, t)
     softmax = import_module("kernels.softmax")  # the package has a function of that name
     rooms = {
-        "micro-kernel": (affine.panel_address, affine.panel_address),
+        "micro-kernel": (_gemm._block_address, _gemm._block_address),
         "relu forward": (relu._forward, relu._forward_part),
         "relu backward": (relu._backward, relu._backward_part),
         "sigmoid forward": (sigmoid._forward, sigmoid._forward_part),
@@ -109,10 +92,10 @@ def main() -> None:
 
     flops = 2 * x.shape[0] * W.size
     numba.set_num_threads(1)
-    address = get_product_addresses(x.dtype, x.dtype)
+    addresses = _gemm.get_product_addresses(x.dtype, x.dtype)
     plain_product(x, W, b, out)
     times = {
-        "micro-kernel": best(lambda: gemm(address, x, False, W, False, b, out)),
+        "micro-kernel": best(lambda: _gemm.gemm(addresses, x, np.False_, W, np.False_, b, out)),
         "plain loops": best(lambda: plain_product(x, W, b, out)),
         "NumPy": best(lambda: np.add(np.matmul(x, W, out=out), b, out=out)),
     }

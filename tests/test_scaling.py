@@ -17,7 +17,7 @@ def test_command_line(monkeypatch, tmp_path, capsys):
     (tmp_path / "images").mkdir()
     monkeypatch.setattr(scaling, "DOCS", tmp_path / "scaling.md")
     scaling.DOCS.write_text("<!-- table:scaling -->\n<!-- end -->\n", encoding="utf-8")
-    scaling.main(["--quick", "--docs"])
+    scaling.main(quick=True, docs=True)
     shown, written = capsys.readouterr().out, scaling.DOCS.read_text(encoding="utf-8")
     for text in (shown, written):
         numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d*)?(?![\w.])", text)]
@@ -25,7 +25,7 @@ def test_command_line(monkeypatch, tmp_path, capsys):
         assert not re.search(r"\b(nan|inf)\b", text)
         for kind in ("strong", "weak", "200 Gb/s InfiniBand", "this machine"):
             assert kind in text
-    assert "By `python -m benchmarks.scaling --docs` on" in written
+    assert "By `python -m benchmarks.tables scaling --docs` on" in written
     assert (tmp_path / "images" / "scaling.png").stat().st_size > 10_000
 
 
@@ -56,8 +56,8 @@ def test_busiest():
 
 
 def test_model():
-    model = Model({10: (0.0, 1e-3)}, NETWORK, 0.0)
-    job, free = Job(10, 10_000), Network("free", 0.0, 1e30)
+    model = Model({"net": (0.0, 1e-3)}, {"net": 7960}, NETWORK, 0.0)
+    job, free = Job("net", 10_000), Network("free", 0.0, 1e30)
     assert model.efficiency(job, 1, NETWORK, False) == 1
     for weak in (False, True):
         seen = [model.efficiency(job, n, NETWORK, weak) for n in (1, 2, 8, 64, 1024)]
@@ -66,7 +66,7 @@ def test_model():
     # Nothing is lost but by uneven shares.
     expected = 10_000 / 8 / busiest(10_000, 8)
     assert model.efficiency(job, 8, free, False) == pytest.approx(expected)
-    overhead = Model({10: (1.0, 1e-3)}, NETWORK, 0.0)
+    overhead = Model({"net": (1.0, 1e-3)}, {"net": 7960}, NETWORK, 0.0)
     assert overhead.efficiency(job, 8, free, False) < overhead.efficiency(job, 8, free, True)
 
 

@@ -1,63 +1,45 @@
-"""The two table programs run, on small work, and put their tables where they belong."""
+"""The tables are computed, cell by cell, and put where they belong; all libraries agree."""
 
 import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import _peers, affine, training
+from benchmarks import _jobs, _report, _timing, scaling, tables
+from benchmarks._numpy import Net
+from benchmarks._operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
-PEERS = _peers.installed(["numpy", "torch", "jax"])
+SHAPES = {"affine": (6, 5, 4), "convolution": (2, 3, 8, 8, 4, 3), "max": (2, 3, 8, 8)}
 
 # In a process of its own: PyTorch and JAX start threads, and other tests fork.
-AFFINE = """
+AGREE = """
 import numpy as np
-from benchmarks import _libraries, _peers, affine
+from benchmarks._operations import OPERATIONS, operation_calls
 
-_peers.settle = lambda: 0.0  # the times do not matter here
-operations = [*_libraries.PASSES, *_libraries.ELEMENTWISE]
-rows = [
-    affine.Row(name, dtype, (6, 5, 4) if name in _libraries.PASSES else (6, 5))
-    for name in operations
-    for dtype in affine.DTYPES
-]
-threads = sorted({1, _libraries.all_threads()})
-contestants, limits = affine.measure(rows, threads, rounds=1, duration=1e-4)
-
-# They all compute the same: the first result, or the only one.
-for row in rows:
-    arrays = _libraries.arguments(row.operation, row.shape, row.dtype)
-    results = {}
-    for library in contestants:
-        if row.operation in library.operations:
-            with library.limit(threads[-1]):
-                call = library.operations[row.operation](*map(library.convert, arrays))
-                result = call()
-            first = result[0] if isinstance(result, tuple) else result
-            results[library.name] = np.asarray(first)
-    for name, result in results.items():
-        assert result.dtype == row.dtype or result.ndim == 0, (row, name)
-        np.testing.assert_allclose(result, results["ours"], rtol=1e-4, err_msg=f"{row} {name}")
-
-print(" ".join(library.name for library in contestants))
-print(affine.as_text(rows, limits))
-print("---")
-print(affine.as_markdown(rows, limits))
+SHAPES = {shapes}
+for name in OPERATIONS:
+    if name.endswith("update"):
+        continue
+    shape = SHAPES.get(name.partition("_")[0], (6, 5))
+    for dtype in ("float32", "float64"):
+        results = {{}}
+        for library, call in operation_calls(name, shape, dtype).items():
+            result = call()
+            first = result[0] if isinstance(result, (tuple, list)) else result
+            results[library] = np.asarray(first)
+        for library, result in results.items():
+            expected = results["njitnet"]
+            case = name, library
+            assert result.dtype == dtype or result.ndim == 0, case
+            np.testing.assert_allclose(result, expected, 1e-4, 1e-5, err_msg=str(case))
+        print(name, dtype, *results)
 """
-
-
-def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def finite_numbers(text):
@@ -66,69 +48,139 @@ def finite_numbers(text):
     numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d*)?(?![\w.])", text)]
     assert numbers
     assert all(map(isfinite, numbers))
-    return numbers
 
 
-def test_affine():
-    names, _, rest = run("-c", AFFINE).partition("\n")
-    assert names.split() == ["ours", *PEERS]
-    text, _, markdown = rest.partition("---\n")
-    for operation in ("affine_forward, float32", "affine_backward, float64", "relu_forward (6, 5)"):
-        assert operation in text
-    finite_numbers(text)
-    assert markdown.count("\n| 6, 5, 4 |") == 1
-    finite_numbers(markdown)
-
-
-def test_affine_command_line(monkeypatch, tmp_path, capsys):
-    """Without PyTorch and JAX, as where they are not installed."""
-    page = tmp_path / "performance.md"
-    page.write_text("<!-- table:affine -->\n<!-- end -->\n", encoding="utf-8")
-    monkeypatch.setattr(_peers, "PAGE", page)
-    real = _peers.installed
-    monkeypatch.setattr(
-        _peers, "installed", lambda *names: [n for n in real(*names) if n not in ("torch", "jax")]
+def test_libraries_agree_on_the_kernels():
+    done = subprocess.run(
+        [sys.executable, "-c", AGREE.format(shapes=SHAPES)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    arguments = ["--quick", "--shape", "3", "4", "5", "--dtype", "float32", "--threads", "1"]
-    affine.main([*arguments, "--docs", "--rounds", "1"])
-    text = capsys.readouterr().out
-    assert text.count("(3, 4, 5)") == 2
-    assert "numpy" in text
-    assert not re.search("float64|torch|jax", text)
-    assert "| 3, 4, 5 |" in page.read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        name, _, *libraries = line.split()
+        assert {"njitnet", "numpy"} <= set(libraries), line
+        for library in ("torch", "jax"):
+            if getattr(OPERATIONS[name], library) and _report.installed(library):
+                assert any(each.startswith(library) for each in libraries), line
 
 
-def test_training():
-    whole = training.Job("train", threads=1, iterations=4, of=4)
-    part = replace(whole, who="numpy", iterations=2)
-    jobs = [whole, part, *(replace(part, who=name) for name in PEERS if name != "numpy")]
-    tables = training.measure(jobs, [], 1, cache=os.environ.get("NUMBA_CACHE_DIR", ""))
-    for entry in tables.main:
-        assert isfinite(entry.seconds())
-        assert entry.seconds() > 0
-        assert entry.memory() > 0
-        assert entry.process().process >= sum(entry.start().values())
-    assert 0 <= tables.ours("float32").best().accuracy <= 1
-    tables.cold["float32"] = tables.main[0].best()
-    tables.sizes = [replace(entry, job=replace(entry.job, hidden=7)) for entry in tables.main[:2]]
-    text, markdown = training.as_text(tables), training.as_markdown(tables)
-    for table in (text, markdown):
-        finite_numbers(table)
-        for job in jobs:
-            assert training.CONTESTANTS[job.who].title in table
-    assert "7 hidden units" in markdown
+def weights(network):
+    return [np.asarray(p, np.float64).ravel() for p in network.params.values()]
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_training_jobs(quick):
-    """Ours do the whole job, and each dtype has a NumPy beside it."""
-    jobs = training.main_jobs(10_000, quick)
-    assert {job.iterations for job in jobs if job.who in ("train", "layers")} == {10_000}
-    assert jobs[0].evaluations(10_000) == 17
-    for dtype in ("float32", "float64"):
-        assert {job.who for job in jobs if job.dtype == dtype} >= {"train", "numpy"}
-    sizes = training.size_jobs(10_000, quick)
-    assert {job.who for job in sizes} == {"train", "numpy"}
+@pytest.mark.parametrize("case", _jobs.CASES[1:7], ids=lambda case: case["name"])
+def test_numpy_trains_as_the_network_does(case):
+    case = _jobs.Case(**{**case, "dtype": "float64", "data": "synthetic"})
+    network, (x, t) = case.network(), (a[:20] for a in _jobs.load("synthetic")[:2])
+    net, optimizer = Net(network, case.optimizer, case.lr), case.own_optimizer()
+    x = x.astype(np.float64)
+    for _ in range(3):
+        optimizer.update(network.params, network.gradient(x, t))
+        net.step(x, t)
+    for ours, theirs in zip(weights(network), net.params.values(), strict=True):
+        np.testing.assert_allclose(theirs.ravel(), ours, rtol=1e-8, atol=1e-10)
+    assert net.loss(x, t) == pytest.approx(network.loss(x, t))
+    assert net.accuracy(x, t) == network.accuracy(x, t)
+
+
+def test_numpy_convolves_as_the_network_does():
+    job = _jobs.ConvNet("SimpleConvNet", "float64")
+    network, x, t = job.network(), job.x[:5], job.t[:5]
+    net = Net(network, "SGD", 0.1)
+    found = net.gradient(x, t)
+    for key, gradient in network.gradient(x, t).items():
+        np.testing.assert_allclose(found[key], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_the_lectures_loop_in_numpy_is_the_lectures():
+    job = _jobs.LectureLoop("float64", "synthetic")
+    network = _jobs.two_layer_net("float64")
+    other = Net(network, "SGD", 0.1)
+    x, t = (a[:10] for a in job.train)
+    ours, theirs = network.gradient(x, t), other.gradient(x.astype(np.float64), t)
+    for key, gradient in ours.items():
+        np.testing.assert_allclose(theirs[key], gradient, rtol=1e-9, atol=1e-14)
+    assert other.loss(x, t) == pytest.approx(network.loss(x, t))
+    assert other.accuracy(x, t) == network.accuracy(x, t)
+
+
+@pytest.fixture
+def without_peers(monkeypatch):
+    """As where PyTorch and JAX are not installed, and nothing has to be quiet."""
+    real = _report.installed
+
+    def installed(*names):
+        return not {"torch", "jax"} & set(names) and real(*names)
+
+    for module in ("_report", "_operations", "_jobs"):
+        monkeypatch.setattr(f"benchmarks.{module}.installed", installed)
+    monkeypatch.setattr(_timing, "settle", lambda: None)
+
+
+def test_a_table_is_written(without_peers, monkeypatch, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table:affine -->\n<!-- end -->\n", encoding="utf-8")
+    monkeypatch.setattr(tables, "page", lambda: page)
+    monkeypatch.setattr(tables, "AFFINE", [(3, 4, 5)])
+    tables.main(["affine", "--rounds", "1", "--docs"])
+    for text in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert "forward 3, 4, 5" in text
+        assert "NumPy" in text
+        finite_numbers(text)
+    assert "By `python -m benchmarks.tables affine`" in page.read_text(encoding="utf-8")
+
+
+def test_training_is_measured(without_peers, monkeypatch):
+    small = {"name": "small", "batch": 2, "data": "synthetic"}
+    monkeypatch.setattr(_jobs, "CASES", (small,))
+    table = tables.train(tables.Options(rounds=1))
+    assert len(table.rows) == 1
+    name, ours, numpy, torch, jax, peak = table.rows[0]
+    assert (name, torch, jax) == ("small", "-", "-")
+    finite_numbers(f"{ours} {numpy} {peak}")
+
+
+def test_starts_are_measured(monkeypatch):
+    """From an empty cache and from one that another process has filled."""
+    caches = []
+    monkeypatch.setattr(tables.subprocess, "run", lambda *_, env, **__: caches.append(env))
+    table = tables.start(tables.Options(rounds=2))
+    for _, empty, warm in table.rows:
+        finite_numbers(f"{empty} {warm}")
+    used = [env["NUMBA_CACHE_DIR"] for env in caches]
+    assert max(map(used.count, used)) == 3 * len(table.rows)  # one warms up
+    assert len(set(used)) == 1 + sum(empty != "-" for _, empty, _ in table.rows) > 3
+
+
+def test_contestants_take_turns(monkeypatch):
+    monkeypatch.setattr(_timing, "settle", lambda: None)
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in ("njitnet", "script")}
+    row = _timing.measure(calls, 3, per=10, njitnet=(1,))
+    assert order == [*["njitnet"] * 2, *["script"] * 2, *["njitnet", "script"] * 3]
+    assert [len(samples) for samples in row.seconds.values()] == [3, 3]
+    row = _timing.Row({("njitnet", 1): [2.0, 1.0], ("torch, a", 1): [4.0], ("torch, b", 2): [3.0]})
+    assert (row.best("torch"), row.ratio("torch"), row.threads("torch")) == (3.0, 3.0, 2)
+    assert row.peers() == ["torch"]
+    assert row.ratio("jax") is None
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["affine", "--rounds", "0"]])
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit):
+        tables.main(arguments)
+    assert re.search(r"expected .*, got ", capsys.readouterr().err)
+
+
+def test_the_pages_have_the_places():
+    for names, path in ((tables.TABLES, tables.page()), (["scaling"], scaling.DOCS)):
+        text = path.read_text(encoding="utf-8")
+        for name in names:
+            assert re.search(rf"<!-- table:{name} -->\n.*?<!-- end -->", text, re.DOTALL), name
 
 
 def test_fill(tmp_path):
@@ -136,32 +188,26 @@ def test_fill(tmp_path):
     file.write_text(
         "a\n<!-- table:x -->\nold\n<!-- end -->\nb\n<!-- table:y -->\n<!-- end -->\nc\n"
     )
-    _peers.fill("x", "| 1 |\n| \\1 |\n", file)
-    _peers.fill("y", "new", file)
+    _report.fill("x", "| 1 |\n| \\1 |\n", file)
+    _report.fill("y", "new", file)
     for _ in range(2):
         assert file.read_text() == (
             "a\n<!-- table:x -->\n| 1 |\n| \\1 |\n<!-- end -->\n"
             "b\n<!-- table:y -->\nnew\n<!-- end -->\nc\n"
         )
-        _peers.fill("y", "new", file)
+        _report.fill("y", "new", file)
 
 
 def test_fill_without_a_place(tmp_path):
     file = tmp_path / "page.md"
     file.write_text("nothing\n")
     with pytest.raises(ValueError, match=r"expected <!-- table:x --> .* once, found it 0 times"):
-        _peers.fill("x", "new", file)
+        _report.fill("x", "new", file)
     assert file.read_text() == "nothing\n"
 
 
-def test_the_page_has_the_places():
-    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    for name in ("affine", "training"):
-        assert re.search(rf"<!-- table:{name} -->\n.*?<!-- end -->", text, re.DOTALL)
-
-
 def test_text():
-    assert _peers.plain(["", "a"], [["x", 1], ["yy", 10]]) == "     a\nx    1\nyy  10"
-    assert _peers.markdown(["", "a"], [["x", 1]]) == "|  | a |\n| --- | ---: |\n| x | 1 |"
+    assert _report.plain(["", "a"], [["x", 1], ["yy", 10]]) == "     a\nx    1\nyy  10"
+    assert _report.markdown(["", "a"], [["x", 1]]) == "|  | a |\n| --- | ---: |\n| x | 1 |"
     numbers = [0.0123, 1, 99.9, 1234.5, None]
-    assert [_peers.number(n) for n in numbers] == ["0.0123", "1.00", "99.9", "1234", "-"]
+    assert [_report.number(n) for n in numbers] == ["0.0123", "1.00", "99.9", "1234", "-"]

@@ -1,5 +1,8 @@
 """The gate judges what asv measured, the history draws it, and a wrong kernel shows."""
 
+import itertools
+import json
+import re
 import subprocess
 
 import numpy as np
@@ -7,8 +10,8 @@ import pytest
 
 pytest.importorskip("asv")
 
-from benchmarks import bench_correctness
-from benchmarks.tracking import check, history, trial
+from benchmarks import _operations, bench_kernels
+from benchmarks.tracking import check, history, pages
 
 
 @pytest.fixture
@@ -70,30 +73,108 @@ def test_gate_ends_with_what_is_slower(repository, monkeypatch):
     check.main([])
 
 
-@pytest.mark.parametrize("plant", trial.PLANTS)
-def test_trial_finds_where_to_plant(plant):
-    file, before, _ = trial.PLANTS[plant]
-    assert before in (check.ROOT / file).read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("operation", bench_correctness.OPERATIONS)
+@pytest.mark.parametrize("operation", _operations.OPERATIONS)
 def test_a_wrong_kernel_shows(operation, monkeypatch):
-    right = bench_correctness.OPERATIONS[operation].kernel
+    right, update = _operations.ours(operation), operation in bench_kernels.UPDATES
 
     def wrong(*arguments):
         found = right(*arguments)
+        if update:
+            arguments[0][...] *= 1.01
+            return None
         parts = found if isinstance(found, tuple) else (found,)
         parts = tuple(np.multiply(1.01, part) for part in parts)
         return parts if isinstance(found, tuple) else parts[0]
 
-    assert bench_correctness.difference(operation, 3, "float32") < 1e-5
-    monkeypatch.setattr(bench_correctness.OPERATIONS[operation], "kernel", staticmethod(wrong))
-    assert bench_correctness.difference(operation, 3, "float32") > 1e-3
+    size = 50 if update else bench_kernels.BATCHES[0] + 2
+    shape = bench_kernels.shape(operation, size) if operation not in bench_kernels.OF_IMAGES else (
+        (2, 3, 8, 8) if operation.startswith("max") else (2, 3, 8, 8, 4, 3))  # fmt: skip
+    assert _operations.difference(operation, shape, "float32") < 1e-5
+    monkeypatch.setattr(_operations, "ours", lambda operation: wrong)
+    assert _operations.difference(operation, shape, "float32") > 1e-3
+
+
+def test_gate_measures_rows_that_there_are():
+    """Each expression of the gate matches a row of the suite."""
+    from benchmarks import bench_network
+
+    rows = []
+    for module in (bench_kernels, bench_network):
+        for name, found in vars(module).items():
+            if isinstance(found, type) and hasattr(found, "time_call") and name != "Timed":
+                rows += [
+                    f"{module.__name__.partition('.')[2]}.{name}.time_call"
+                    f"({', '.join(map(repr, values))})"
+                    for values in itertools.product(*found.params)
+                ]
+    assert len(rows) > 100
+    for expression in check.ROWS:
+        assert any(re.search(expression, row) for row in rows), expression
 
 
 def test_history_is_drawn(tmp_path):
     found = {f"{i:040}": dict.fromkeys(history.JOBS, 0.5 + i) for i in range(3)}
+    del found["0" * 40]["DeepConvNet"]  # a commit that had no such job
     history.draw(found, tmp_path / "images" / "history.png")
     assert (tmp_path / "images" / "history.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="expected results of two or more commits, found 0"):
         history.draw({}, tmp_path / "none.png")
+
+
+def test_labels_lie_apart():
+    assert history.spread([1.0, 1.1, 1.2, 5.0], 1.0) == [1.0, 2.0, 3.0, 5.0]
+
+
+def test_history_of_the_project_is_there(tmp_path):
+    """The shipped results have ratios of more than one commit; larger is faster."""
+    machine = next(pages.SHIPPED.glob("*/machine.json")).parent.name
+    assert pages.collect(machine, tmp_path / "results", [pages.SHIPPED]) > 1
+    found = history.speedups(tmp_path / "results", machine)
+    assert len(found) > 1
+    assert max(of["Train"] for of in found.values() if "Train" in of) > 1
+
+
+def test_quick_results_are_left_out(tmp_path):
+    result = {
+        "result_columns": ["result", "params", "stats_repeat"],
+        "results": {
+            "quick": [[1.0, 2.0], [["a", "b"]], [1, 1]],
+            "measured": [[1.0, 2.0], [["a", "b"]], [10, None]],
+            "tracked": [[3.0], []],
+        },
+    }
+    assert list(pages.without_quick(result)["results"]) == ["measured", "tracked"]
+    (tmp_path / "one" / "here").mkdir(parents=True)
+    (tmp_path / "one" / "benchmarks.json").write_text("{}")
+    (tmp_path / "one" / "here" / "machine.json").write_text('{"machine": "here"}')
+    (tmp_path / "one" / "here" / "0-env.json").write_text(json.dumps(result))
+    assert pages.collect("here", tmp_path / "pages", [tmp_path / "none", tmp_path / "one"]) == 1
+    kept = json.loads((tmp_path / "pages" / "here" / "0-env.json").read_text())
+    assert list(kept["results"]) == ["measured", "tracked"]
+    assert pages.collect("elsewhere", tmp_path / "other", [tmp_path / "one"]) == 0
+
+
+def test_libraries_without_results_are_left_out(tmp_path):
+    nan = float("nan")
+    result = {
+        "result_columns": ["result", "params", "stats_repeat"],
+        "results": {"ratio": [[0.5, nan, None, nan], [["numpy", "torch"], ["32", "64"]], []]},
+    }
+    (tmp_path / "one" / "here").mkdir(parents=True)
+    benchmark = {"params": [["numpy", "torch", "jax"], ["32", "64"]]}
+    (tmp_path / "one" / "benchmarks.json").write_text(
+        json.dumps({"ratio": benchmark, "version": 2})
+    )
+    (tmp_path / "one" / "here" / "machine.json").write_text('{"machine": "here"}')
+    (tmp_path / "one" / "here" / "0-env.json").write_text(json.dumps(result))
+    pages.collect("here", tmp_path / "pages", [tmp_path / "one"])
+    found = json.loads((tmp_path / "pages" / "benchmarks.json").read_text())
+    assert found["ratio"]["params"] == [["numpy"], ["32"]]
+
+
+def test_links_to_commits_lead_somewhere(repository, tmp_path):
+    commit = check.git("rev-parse", "HEAD")
+    pages.write_commits(tmp_path / "commits.html", [commit], 8)
+    page = (tmp_path / "commits.html").read_text(encoding="utf-8")
+    assert f'<pre id="{commit[:8]}">' in page
+    assert "first" in page

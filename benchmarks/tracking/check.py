@@ -22,15 +22,17 @@ from asv.commands.continuous import Continuous
 from asv.config import Config
 from asv.results import iter_results
 
-from benchmarks import _peers
+from benchmarks import _report
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ".asv/check"
 FACTOR = 1.1
+_ROW = r"^bench_kernels\.\w+\.time_call"
 ROWS = [
-    r"^bench_(affine|activations|softmax)\.\w+\.time_call\(1000, 'float32', '1'\)$",
-    r"^bench_(affine|softmax)\.\w+\.time_call\(100, 'float64', '1'\)$",
-    r"^bench_network\.(Gradient|Evaluation)\.time_call\('float32', '1'\)$",
+    _ROW + r"\('(affine|relu|sigmoid|softmax)\w*', 1000, 'float32', '1'\)$",
+    _ROW + r"\('(affine|softmax)\w*', 100, 'float64', '1'\)$",
+    _ROW + r"\('conv\w+', '64x8x8 64x3x3', 'float32', '1'\)$",
+    r"^bench_network\.Method\.time_call\('(gradient|accuracy)', 'float32', '1'\)$",
     r"^bench_network\.Train\.time_call\('float32', '1', 'sparse'\)$",
 ]
 """What is measured: of each kernel the row that shows its loops, and of some its overhead.
@@ -41,18 +43,7 @@ in two speeds, 20 % apart, from one process to the next.
 
 
 def git(*arguments: str, **environment: str) -> str:
-    """Return what a git command prints.
-
-    Parameters
-    ----------
-    *arguments : str
-    **environment : str
-        Variables that it gets besides those of this process.
-
-    Returns
-    -------
-    str
-    """
+    """Return what a git command prints."""
     return subprocess.run(
         ["git", *arguments],
         env=os.environ | environment,
@@ -66,10 +57,6 @@ def working_tree() -> str:
     """Return a commit of the working tree, new files included; the last one if nothing changed.
 
     Neither the tree nor the index is touched, and no branch has the commit: git removes it in time.
-
-    Returns
-    -------
-    str
     """
     who = {
         f"GIT_{who}_{what}": "check"
@@ -87,16 +74,9 @@ def working_tree() -> str:
 
 
 def measure(base: str, head: str, rows: Sequence[str], rounds: int, append: bool = False) -> None:
-    """Measure two commits by ``asv continuous``, in turn.
+    """Measure two commits by ``asv continuous``, in turn; `rows` are regular expressions.
 
-    Parameters
-    ----------
-    base, head : str
-    rows : sequence of str
-        Regular expressions.
-    rounds : int
-    append : bool, default False
-        Whether to keep the samples that there are.
+    With `append` the samples that there are are kept.
     """
     settings = Config.load(str(ROOT / "asv.conf.json"))
     settings.results_dir = RESULTS
@@ -114,17 +94,7 @@ def measure(base: str, head: str, rows: Sequence[str], rounds: int, append: bool
 
 
 def fastest(commit: str) -> dict[str, float]:
-    """Return the fastest sample of each row that did not fail.
-
-    Parameters
-    ----------
-    commit : str
-
-    Returns
-    -------
-    dict of str to float
-        Seconds.
-    """
+    """Return the fastest sample, in seconds, of each row that did not fail."""
     found = {}
     for result in iter_results(RESULTS):
         if result.commit_hash == commit:
@@ -136,39 +106,14 @@ def fastest(commit: str) -> dict[str, float]:
 
 
 def ratios(base: str, head: str) -> dict[str, float]:
-    """Return the fastest sample of `head` by that of `base`, infinite where `head` failed.
-
-    Parameters
-    ----------
-    base, head : str
-
-    Returns
-    -------
-    dict of str to float
-        By row, the largest first.
-    """
+    """Return the fastest sample of `head` by that of `base`, infinite where `head` failed."""
     before, after = fastest(base), fastest(head)
     found = {row: after.get(row, inf) / seconds for row, seconds in before.items()}
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def slower(base: str, head: str, rounds: int) -> dict[str, float]:
-    """Measure two commits and return by how much some rows became slower.
-
-    Parameters
-    ----------
-    base, head : str
-    rounds : int
-
-    Returns
-    -------
-    dict of str to float
-
-    Raises
-    ------
-    RuntimeError
-        If nothing could be measured.
-    """
+    """Measure two commits and return by how much some rows became slower."""
     shutil.rmtree(RESULTS, ignore_errors=True)
     measure(base, head, ROWS, rounds)
     found = ratios(base, head)
@@ -180,18 +125,12 @@ def slower(base: str, head: str, rounds: int) -> dict[str, float]:
         raise RuntimeError(f"asv measured nothing of {base}: see its messages above")
     print("\nThe fastest of all samples, after by before:")
     lines = [[row, f"{ratio:.2f}"] for row, ratio in found.items()]
-    print(_peers.plain(["row", "ratio"], lines))
+    print(_report.plain(["row", "ratio"], lines))
     return {row: ratio for row, ratio in found.items() if ratio > FACTOR}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compare, and end with exit code 1 if a row became slower.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        By default those of the command line.
-    """
+    """Compare, and end with exit code 1 if a row became slower."""
     summary = str(__doc__).partition("\n")[0]
     prog = "python -m benchmarks.tracking.check"
     parser = argparse.ArgumentParser(prog=prog, description=summary)
@@ -205,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if base == head:
         print(f"Nothing differs from {options.base}. Another commit: --base HEAD~1")
         return
-    neighbours = _peers.Neighbours()
+    neighbours = _report.Neighbours()
     found = slower(base, head, options.rounds)
     print(neighbours.report())
     if found:

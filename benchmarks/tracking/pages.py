@@ -1,18 +1,31 @@
-"""Make asv's pages independent of other servers: ``python -m benchmarks.tracking.pages``.
+"""Pages of what asv measured, which need no other server: ``python -m benchmarks.tracking.pages``.
 
-``asv publish`` writes an ``index.html`` that takes jQuery, Flot, Bootstrap and others from three
-servers. This puts the same scripts, as npm packages have them, beside the page and points to those.
+``asv publish`` draws the results of all machines into one curve, those of ``--quick`` too. Its
+``index.html`` takes jQuery, Flot, Bootstrap and others from three servers; a commit has no page.
+Here it gets the results of one machine, the scripts come from npm packages beside the page, and
+commits are shown as git shows them.
 """
 
 import argparse
+import html
 import json
+import platform
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
+from asv.commands.publish import Publish
+from asv.config import Config
+
+from benchmarks.tracking.check import ROOT, git
+
+SHIPPED = ROOT / "benchmarks" / "results"
+"""Results of the project's own machine; all others are in asv's folder, which git ignores."""
 PACKAGES = Path(__file__).with_name("package.json")
 
 SCRIPTS = {
@@ -36,22 +49,7 @@ CHECKS = re.compile(r'\s(?:integrity|crossorigin|referrerpolicy)="[^"]*"')
 
 
 def fetch(folder: Path) -> Path:
-    """Install the packages with npm.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    Path
-        The folder that has the packages.
-
-    Raises
-    ------
-    RuntimeError
-        If npm is not there, or cannot get them.
-    """
+    """Install the packages with npm, and return their folder."""
     npm = shutil.which("npm")
     if not npm:
         raise RuntimeError("expected npm, which installs the pages' scripts; install Node.js")
@@ -74,49 +72,118 @@ def packages() -> dict[str, str]:
     return found
 
 
-def localise(html: Path, node_modules: Path) -> None:
-    """Put the scripts into the pages, and let the pages refer to them.
-
-    Parameters
-    ----------
-    html : Path
-        What ``asv publish`` wrote.
-    node_modules : Path
-
-    Raises
-    ------
-    ValueError
-        If the page refers to something that no package here has.
-    """
-    index = html / "index.html"
+def localise(folder: Path, node_modules: Path) -> None:
+    """Put the scripts into the pages, and let the pages refer to them."""
+    index = folder / "index.html"
 
     def here(found: re.Match[str]) -> str:
         before, name, after = found.groups()
         if name not in SCRIPTS:
             raise ValueError(f"{index}: expected one of {', '.join(SCRIPTS)}, found {name}")
-        (html / "vendor").mkdir(exist_ok=True)
-        shutil.copy(node_modules / SCRIPTS[name], html / "vendor" / name)
+        (folder / "vendor").mkdir(exist_ok=True)
+        shutil.copy(node_modules / SCRIPTS[name], folder / "vendor" / name)
         return f'{before}vendor/{name}"{CHECKS.sub("", after)}>'
 
     index.write_text(ELSEWHERE.sub(here, index.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Do it for a folder.
+def configuration() -> Any:
+    """Return asv's settings."""
+    return Config.load(str(ROOT / "asv.conf.json"))
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        By default those of the command line.
+
+def without_quick(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what asv wrote on a commit less timings of a single sample: those of ``--quick``."""
+    column = result["result_columns"].index("stats_repeat")
+
+    def quick(row: list[Any]) -> bool:
+        repeats = [n for n in (row[column] if len(row) > column else None) or [] if n is not None]
+        return bool(repeats) and max(repeats) <= 1
+
+    kept = {name: row for name, row in result["results"].items() if not quick(row)}
+    return result | {"results": kept}
+
+
+def measured_values(name: str, results: Sequence[dict[str, Any]]) -> list[set[str]]:
+    """Return for each parameter of a benchmark the values that there are measurements of."""
+    found: list[set[str]] = []
+    for row in (result["results"][name] for result in results if name in result["results"]):
+        values, params = row[0] or [], row[1]
+        found = found or [set() for _ in params]
+        for value, combination in zip(values, product(*params), strict=False):
+            if value is not None and value == value:  # neither failed nor skipped
+                for seen, each in zip(found, combination, strict=False):
+                    seen.add(each)
+    return found
+
+
+def collect(machine: str, folder: Path, sources: Sequence[Path]) -> int:
+    """Bring together what is known of a machine, later sources before earlier ones.
+
+    Parameters that nothing was measured for, such as a library that is not installed, are left out.
+    Returns the number of results, of which there is one for each commit and environment.
     """
-    summary = str(__doc__).partition("\n")[0]
+    (folder / machine).mkdir(parents=True)
+    results, benchmarks = {}, {}
+    for source in sources:
+        if not (source / machine / "machine.json").exists():
+            continue
+        shutil.copy(source / machine / "machine.json", folder / machine)
+        benchmarks |= json.loads((source / "benchmarks.json").read_text(encoding="utf-8"))
+        for path in (source / machine).glob("*-*.json"):
+            results[path.name] = without_quick(json.loads(path.read_text(encoding="utf-8")))
+    for name, benchmark in benchmarks.items():
+        if isinstance(benchmark, dict) and (found := measured_values(name, [*results.values()])):
+            benchmark["params"] = [
+                [value for value in values if value in seen]
+                for values, seen in zip(benchmark["params"], found, strict=False)
+            ]
+    for name, result in results.items():
+        (folder / machine / name).write_text(json.dumps(result), encoding="utf-8")
+    (folder / "benchmarks.json").write_text(json.dumps(benchmarks), encoding="utf-8")
+    return len(results)
+
+
+def write_commits(page: Path, commits: Sequence[str], length: int) -> None:
+    """Write a page of commits as git shows them, each at the place that asv's links have."""
+    shown = [
+        f'<pre id="{commit[:length]}">{html.escape(git("show", "--stat", commit))}</pre>'
+        for commit in commits
+    ]
+    head = "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>Commits</title>"
+    style = "<style>pre { padding: 1em } pre:target { background: #ffc }</style>"
+    page.write_text("\n".join([head, style, *shown]), encoding="utf-8")
+
+
+def publish(machine: str, sources: Sequence[Path], settings: Any) -> None:
+    """Write the pages of one machine."""
+    settings.show_commit_url = "commits.html#"
+    with tempfile.TemporaryDirectory() as folder:
+        settings.results_dir = folder + "/results"
+        if not collect(machine, Path(settings.results_dir), sources):
+            names = sorted({p.parent.name for s in sources for p in s.glob("*/machine.json")})
+            raise ValueError(
+                f"expected a machine with results, {' or '.join(names)}, got {machine}"
+            )
+        Publish.run(settings, pull=False)
+    index = json.loads((Path(settings.html_dir) / "index.json").read_text(encoding="utf-8"))
+    commits = list(index["revision_to_hash"].values())
+    write_commits(Path(settings.html_dir) / "commits.html", commits, settings.hash_length)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the pages of a machine: of this one, or else of the project's own."""
     prog = "python -m benchmarks.tracking.pages"
-    parser = argparse.ArgumentParser(prog=prog, description=summary)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path(".asv/html"))
-    folder = parser.parse_args(arguments).folder
+    parser = argparse.ArgumentParser(prog=prog, description=str(__doc__).partition("\n")[0])
+    settings = configuration()
+    own, shipped = ROOT / settings.results_dir, next(SHIPPED.glob("*/machine.json")).parent.name
+    default = platform.node() if (own / platform.node()).is_dir() else shipped
+    parser.add_argument("--machine", default=default, help=f"whose results (default: {default})")
+    machine = parser.parse_args(arguments).machine
+    publish(machine, [SHIPPED, own], settings)
     with tempfile.TemporaryDirectory() as scripts:
-        localise(folder, fetch(Path(scripts)))
-    print(f"{folder}: all scripts are beside the pages")
+        localise(Path(settings.html_dir), fetch(Path(scripts)))
+    print(f"{settings.html_dir}: what {machine} measured; all scripts are beside the pages")
 
 
 if __name__ == "__main__":

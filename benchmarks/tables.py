@@ -1,0 +1,445 @@
+"""Tables of speed beside NumPy, PyTorch and JAX: ``python -m benchmarks.tables NAME ...``.
+
+All contestants take turns in one process, round after round, NumPy and PyTorch on one thread and on
+all; the best sample of each counts, on its best number of threads. What else runs on the machine
+makes samples slower, never faster. Libraries that are not installed are left out.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks import _jobs, _limits, _report, scaling
+from benchmarks._operations import CONVOLUTIONAL, OPERATIONS, bytes_moved, operation_calls
+from benchmarks._report import CORES, ROOT, number
+from benchmarks._timing import Row, measure
+
+DTYPES = ("float32", "float64")
+PEERS = ("numpy", "torch", "jax")
+TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
+
+
+class Options(NamedTuple):
+    """How much is measured: of some tables the first rows only, and how many rounds."""
+
+    quick: bool = False
+    rounds: int | None = None
+
+    def of(self, rounds: int) -> int:
+        """Return the number of rounds, of which a table has a default."""
+        return self.rounds or (2 if self.quick else rounds)
+
+    def some(self, rows: Iterable[Any]) -> Iterable[Any]:
+        """Return the rows to measure."""
+        rows = list(rows)
+        return tqdm(rows[:2] if self.quick else rows, unit="row", disable=None)
+
+
+class Table(NamedTuple):
+    """A header, rows, and how to read them."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    note: str
+
+
+def share(value: float, limit: float) -> str:
+    """Return a share of a limit in percent."""
+    return f"{value / limit:.0%}"
+
+
+def compared(row: Row, peers: Sequence[str] = PEERS) -> list[str]:
+    """Return how many times as long as njitnet each library takes."""
+    return [number(row.ratio(peer)) for peer in peers]
+
+
+def best_other(row: Row) -> tuple[str, str]:
+    """Return the fastest of the others, and how many times as long as njitnet it takes."""
+    peer = row.peers()[0]
+    return TITLES[peer], f"**{row.ratio(peer):.2f}**"
+
+
+# -------------------------------------------------------------------------------------- the kernels
+Shape = tuple[int, ...]
+AFFINE: list[Shape] = [
+    (100, 784, 50),
+    (1, 784, 50),
+    (100, 50, 10),
+    (1000, 784, 50),
+    (10000, 784, 50),
+    (60000, 784, 50),
+    (100, 784, 1024),
+    (256, 1024, 1024),
+    (1024, 1024, 1024),
+]
+HIDDEN: list[Shape] = [(100, 50), (10000, 50), (1000, 1000)]
+LOGITS: list[Shape] = [(100, 10), (10000, 10), (100000, 10)]
+ELEMENTWISE: dict[str, list[Shape]] = {
+    "adam_update": [(CONVOLUTIONAL,)],
+    "relu_forward": HIDDEN,
+    "relu_backward": HIDDEN,
+    "sigmoid_forward": HIDDEN,
+    "sigmoid_backward": HIDDEN,
+    "softmax_cross_entropy_forward": LOGITS,
+    "softmax_cross_entropy_backward": LOGITS,
+    "batch_norm_forward": [(100, 30, 24, 24)],
+}
+CONVOLUTIONS: list[Shape] = [
+    (100, 1, 28, 28, 30, 5),
+    (100, 16, 28, 28, 16, 3),
+    (100, 1, 28, 28, 16, 3),
+    (100, 3, 32, 32, 32, 3),
+    (100, 16, 14, 14, 32, 3),
+    (100, 32, 14, 14, 32, 3),
+    (100, 32, 8, 8, 64, 3),
+    (100, 64, 8, 8, 64, 3),
+]
+POOLED: list[Shape] = [(100, 30, 24, 24), (100, 16, 28, 28), (100, 32, 14, 14), (100, 64, 8, 8)]
+
+
+def kernel(operation: str, shape: Shape, dtype: str, rounds: int) -> Row:
+    """Measure a kernel and its peers."""
+    # The course's NumPy for a convolution is in the table of the networks.
+    convolves = operation.startswith("convolution")
+    peers = ("torch", "jax") if convolves else PEERS
+    calls = operation_calls(operation, shape, dtype, ("njitnet", *peers))
+    numpy = (1, CORES) if OPERATIONS[operation].flops else (1,)
+    return measure(calls, rounds, duration=0.01, njitnet=(1, CORES), numpy=numpy)
+
+
+def speed(row: Row, operation: str, shape: Shape, dtype: str) -> list[str]:
+    """Return our GFLOP/s and the share of the peak, on our best number of threads."""
+    flops = OPERATIONS[operation].flops
+    assert flops
+    here = flops(*shape) / (row.best("njitnet") or np.inf)
+    limit = _limits.peak_flops(dtype, row.threads("njitnet"))
+    return [number(here / 1e9), share(here, limit)]
+
+
+def affine(options: Options) -> Table:
+    """Products of the affine layer, forward and backward."""
+    rows = []
+    for shape in options.some(AFFINE):
+        for operation in ("affine_forward", "affine_backward"):
+            cells: list[object] = [f"{operation[7:]} {', '.join(map(str, shape))}"]
+            for dtype in DTYPES:
+                row = kernel(operation, shape, dtype, options.of(6))
+                cells += [*speed(row, operation, shape, dtype), *best_other(row)]
+            rows.append(cells)
+    header = ["N, D, M"]
+    for dtype in DTYPES:
+        header += [f"{dtype}, GFLOP/s", "of peak", "best other", "ratio"]
+    return Table(
+        header,
+        rows,
+        "`x W + b` with x (N, D) and W (D, M), and its three gradients, each library on its best "
+        "number of threads. The peak is that of a loop of nothing but multiply-adds in registers.",
+    )
+
+
+def elementwise(options: Options) -> Table:
+    """Operations that memory limits."""
+    rows = []
+    for operation, shapes in options.some(ELEMENTWISE.items()):
+        for shape in shapes:
+            for dtype in DTYPES:
+                row = kernel(operation, shape, dtype, options.of(6))
+                seconds = row.best("njitnet") or np.inf
+                rate = bytes_moved(operation, shape, dtype) / seconds
+                limit = _limits.copy_speed(row.threads("njitnet"))
+                cells = [number(1e6 * seconds), number(rate / 1e9), share(rate, limit)]
+                name = f"{operation} {', '.join(map(str, shape))}"
+                rows.append([name, dtype, *cells, *compared(row, PEERS[:2])])
+    return Table(
+        ["kernel, shape", "dtype", "µs", "GB/s", "of copying", "NumPy", "PyTorch"],
+        rows,
+        "Beside the time: bytes read and written a second, and their share of the speed of large "
+        "copies in memory (what is in a cache is faster than those). Then how many times as long "
+        "NumPy and PyTorch take; PyTorch's ReLU makes no mask, its cross-entropy no probabilities.",
+    )
+
+
+def convolution(options: Options) -> Table:
+    """Single convolution and pooling layers."""
+    rows = []
+    jobs = [(o, s) for s in CONVOLUTIONS for o in ("convolution_forward", "convolution_backward")]
+    for operation, shape in options.some([*jobs, *(("max_pool_forward", s) for s in POOLED)]):
+        _, c, h, w, *filters = shape
+        row = kernel(operation, shape, "float32", options.of(6))
+        name = f"{operation.rpartition('_')[2]} {c} x {h} x {w}"
+        if filters:
+            name += f", {filters[0]} filters {filters[1]} x {filters[1]}"
+            cells = speed(row, operation, shape, "float32")
+        else:
+            name, cells = f"maximum pooling {c} x {h} x {w}", ["-", "-"]
+        seconds = number(1e3 * (row.best("njitnet") or np.inf))
+        rows.append([name, seconds, *cells, *compared(row, ("torch", "jax"))])
+    return Table(
+        ["100 images, float32", "ms", "GFLOP/s", "of peak", "PyTorch", "JAX"],
+        rows,
+        "Behind the share of the processor's peak, how many times as long PyTorch takes, with the "
+        "better of its two orders in memory, and JAX. Backward: all gradients, of one channel "
+        "without that of the images.",
+    )
+
+
+# ----------------------------------------------------------------------------------------- training
+def loop(options: Options) -> Table:
+    """The user's own loops, and evaluation."""
+    jobs = [
+        *(lambda d=d: _jobs.LectureLoop(d) for d in DTYPES),
+        *(lambda h=h: _jobs.Layers(h) for h in ((50,), _jobs.DEEP)),
+        *(lambda d=d: _jobs.Evaluation(d) for d in DTYPES),
+    ]
+    rows = []
+    for make in options.some(jobs):
+        job = make()
+        row = measure(job.calls(("njitnet", "script", "numpy")), options.of(12), job.per)
+        ours, script = row.best("njitnet") or np.inf, row.best("script")
+        numpy, limit = row.best("numpy") or np.inf, "-"
+        if script:
+            limit = f"the script's own lines: {numpy / script:.1f}"
+        elif hasattr(job, "bytes"):
+            limit = f"reading the images: {numpy / (job.bytes / _limits.read_speed(CORES)):.1f}"
+        on = row.threads("numpy")
+        rows.append([job.name, number(1e6 * ours), number(1e6 * numpy), on,
+                     f"**{numpy / ours:.2f}**", limit])  # fmt: skip
+    return Table(
+        ["", "µs", "NumPy, µs", "its threads", "ratio", "limit of the ratio"],
+        rows,
+        "An iteration, with its share of the lecture's evaluations of both sets, once an epoch; "
+        "the layers without. NumPy is the lecture's network. The limit: the ratio if the "
+        "network cost nothing, or if its evaluation only read the images from memory.",
+    )
+
+
+def train(options: Options) -> Table:
+    """`net.train`."""
+    rows = []
+    for case in options.some(_jobs.CASES):
+        job = _jobs.Case(**case)
+        row = measure(job.calls(), options.of(10), job.per)
+        ours = row.best("njitnet") or np.inf
+        limit = _limits.peak_flops(job.dtype, CORES)
+        rows.append([job.name, number(1e6 * ours), *compared(row), share(job.flops / ours, limit)])
+    return Table(
+        ["MNIST, float32", "`net.train`, µs an iteration", "NumPy", "PyTorch", "JAX", "of peak"],
+        rows,
+        "An iteration: a batch of 100, its gradient, the update, its loss with the new weights. "
+        "How many times as long the others take: NumPy by layers, PyTorch eager with fused Adam, "
+        "JAX in one compiled scan of hundreds of iterations. Of peak: the share of the processor's "
+        "multiply-adds on all cores, those on zero pixels not counted.",
+    )
+
+
+def networks(options: Options) -> Table:
+    """The course's convolutional networks."""
+    jobs = [
+        lambda: _jobs.ConvNet("SimpleConvNet"),
+        lambda: _jobs.ConvNetEvaluation("SimpleConvNet"),
+        lambda: _jobs.ConvNet("SimpleConvNet", "float64"),
+        lambda: _jobs.ConvNet("DeepConvNet"),
+        lambda: _jobs.ConvNetEvaluation("DeepConvNet"),
+        lambda: _jobs.ConvNet("DeepConvNet", "float64"),
+    ]
+    rows = []
+    for make in options.some(jobs):
+        job = make()
+        row = measure(job.calls(), options.of(6), duration=0.02)
+        ours = row.best("njitnet") or np.inf
+        torch = [(min(s), name, n) for (name, n), s in row.seconds.items() if name[:5] == "torch"]
+        _, name, n = min(torch, default=(0, "torch, -", 0))
+        limit = share(job.flops / ours, _limits.peak_flops(job.dtype, CORES))
+        rows.append([job.name, number(1e3 * ours), limit, *compared(row, PEERS[:2]),
+                     f"{name.partition(', ')[2]}, {n} threads"])  # fmt: skip
+    return Table(
+        ["batch 100", "ms", "of peak", "NumPy", "PyTorch", "its best setting"],
+        rows,
+        "How many times as long NumPy takes, by the course's im2col, and PyTorch with the best of "
+        "images contiguous or channels-last, Adam plain or fused, one thread or all.",
+    )
+
+
+# ------------------------------------------------------------------------ a neighbour, and starting
+@contextmanager
+def busy_core() -> Any:
+    """Keep a core busy by another process."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+class OwnRelu:
+    """A user's own layer, which no fast path knows."""
+
+    def forward(self, x: Any) -> Any:
+        self.mask = x <= 0
+        return np.where(self.mask, x.dtype.type(0), x)
+
+    def backward(self, dout: Any) -> Any:
+        return np.where(self.mask, dout.dtype.type(0), dout)
+
+
+def users_jobs() -> dict[str, Callable[[], Any]]:
+    """Return what a user may run, by name."""
+    from net import MultiLayerNet, Trainer
+
+    x, t, *test = (a[:6000] for a in _jobs.load("mnist"))
+    lecture, layers = _jobs.LectureLoop("float32", "synthetic"), _jobs.Layers((50,))
+    own = _jobs.two_layer_net("float32")
+    own.layers["Relu1"] = OwnRelu()
+    deep = MultiLayerNet(784, _jobs.DEEP, 10, dtype="float32", rng=0)
+    trainer = {"epochs": 4, "optimizer": "Adam", "optimizer_param": {}, "verbose": False}
+    plain = _jobs.two_layer_net("float32")
+
+    def trained(network: Any) -> Callable[[], Any]:
+        from net import train
+
+        return lambda: train(network, x, t, iterations=600, rng=1)
+
+    return {
+        "the lecture's loop": lecture.njitnet(),
+        "layers 784-50-10": layers.njitnet(),
+        "Trainer, 784-100-100-10, Adam": lambda: Trainer(deep, x, t, *test, **trainer).train(),
+        "train, a layer of one's own": trained(own),
+        "train, 784-50-10": trained(plain),
+    }
+
+
+def busy(options: Options) -> Table:
+    """All threads against one, alone and beside a process that keeps a core busy."""
+    calls, rounds = users_jobs(), options.of(15)
+
+    def measured() -> dict[str, list[float]]:
+        found = {}
+        for name, call in tqdm(calls.items(), unit="row", disable=None):
+            row = measure({"njitnet": call}, rounds, njitnet=(1, CORES))
+            found[name] = [median(row.seconds["njitnet", n]) for n in (CORES, 1)]
+        return found
+
+    idle = measured()
+    with busy_core():
+        beside = measured()
+    rows = [
+        [name, *(number(1e3 * s) for s in idle[name]), f"{idle[name][0] / idle[name][1]:.2f}",
+         *(number(1e3 * s) for s in beside[name]), f"**{beside[name][0] / beside[name][1]:.2f}**"]
+        for name in calls
+    ]  # fmt: skip
+    return Table(
+        ["float32, ms", "default", "one thread", "ratio", "busy: default", "one thread", "ratio"],
+        rows,
+        "Medians of some hundred iterations each, on the default number of threads and on one, "
+        "alone and beside another process that keeps a core busy.",
+    )
+
+
+def start(options: Options) -> Table:
+    """Whole processes, from an empty cache and from a warm one."""
+    gradient = "import numpy as np, net; net.{}.gradient(np.ones({}), np.zeros(100, int))"
+    lecture = ["-c", gradient.format("TwoLayerNet(784, 50, 10)", "(100, 784)")]
+    simple = ["-c", gradient.format("SimpleConvNet()", "(100, 1, 28, 28)")]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["-m", "net", "--no-plot", "--output", folder]
+        length = "100" if options.quick else "10000"
+        jobs = {
+            "`import net`": (["-c", "import net"], False),
+            "the first `gradient`": (lecture, True),
+            "the first `gradient` of SimpleConvNet": (simple, True),
+            "`njitnet --iterations 1`": ([*command, "--iterations", "1"], True),
+            "`njitnet`, float32": ([*command, "--iterations", length], False),
+            "`njitnet --dtype float64`": (
+                [*command, "--iterations", length, "--dtype", "float64"],
+                False,
+            ),
+        }
+
+        def seconds(arguments: list[str], cache: str) -> float:
+            environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+            begin = perf_counter()
+            subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment,
+                           capture_output=True, check=True)  # fmt: skip
+            return perf_counter() - begin
+
+        for name, (arguments, cold) in tqdm(jobs.items(), unit="row", disable=None):
+            empty = "-"
+            if cold:
+                with tempfile.TemporaryDirectory() as cache:
+                    empty = number(seconds(arguments, cache))
+            warm = os.path.join(folder, "cache")
+            taken = [seconds(arguments, warm) for _ in range(1 + options.of(3))]
+            rows.append([name, empty, number(min(taken[1:]))])
+    return Table(
+        ["whole process, seconds", "empty cache", "compiled before"],
+        rows,
+        "Interpreter, imports, data and compiling included; `njitnet` trains 10,000 iterations "
+        "with 17 evaluations and saves.",
+    )
+
+
+# ------------------------------------------------------------------------------------- command line
+TABLES: dict[str, Callable[[Options], Table]] = {
+    "affine": affine,
+    "elementwise": elementwise,
+    "loop": loop,
+    "train": train,
+    "networks": networks,
+    "convolution": convolution,
+    "busy": busy,
+    "start": start,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    summary = str(__doc__).partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=summary)
+    names = [*TABLES, "scaling"]
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(names)}; default: all"
+    )
+    parser.add_argument("--docs", action="store_true", help="write into docs/")
+    parser.add_argument("--quick", action="store_true", help="a few rows, to see that it runs")
+    parser.add_argument("--rounds", type=int, help="by default each table's own number")
+    options = parser.parse_args(arguments)
+    if options.rounds is not None and options.rounds < 1:
+        parser.error(f"argument --rounds: expected 1 or more, got {options.rounds}")
+    for name in options.names:
+        if name not in names:
+            parser.error(f"argument NAME: expected one of {', '.join(names)}, got {name}")
+    print(_report.machine())
+    for name in options.names or names:
+        begin, neighbours = perf_counter(), _report.Neighbours()
+        if name == "scaling":
+            scaling.main(options.quick, options.docs)
+        else:
+            table = TABLES[name](Options(options.quick, options.rounds))
+            print(f"\n{name}\n{_report.plain(table.header, table.rows)}\n{table.note}")
+            if options.docs:
+                source = f"By `python -m benchmarks.tables {name}` on {_report.machine()}."
+                text = [_report.markdown(table.header, table.rows), table.note, source]
+                _report.fill(name, "\n\n".join(text), page())
+        print(f"{perf_counter() - begin:.0f} s. {neighbours.report()}", flush=True)
+
+
+def page() -> Path:
+    """Return the page that has the tables."""
+    return ROOT / "docs" / "performance.md"
+
+
+if __name__ == "__main__":
+    main()
