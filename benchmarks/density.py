@@ -1,0 +1,81 @@
+"""Below which share of non-zeros is it faster to skip the zeros of a product?
+
+``python -m benchmarks.density`` times ``x W + b`` and ``x^T dout`` on random data of several
+densities, by all of their elements and by the non-zeros in turn, on one thread, and marks where
+`kernels._gemm.skip_threshold` chooses the non-zeros.
+"""
+
+from argparse import ArgumentParser
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from kernels._bitmap import skip_threshold
+from kernels._gemm import gemm_block, get_product_addresses
+
+DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+SHAPES = ((100, 784, 32), (100, 784, 50), (100, 784, 100), (100, 784, 512), (1000, 784, 50))
+REPEATS = 20
+
+
+def ratio(
+    shape: tuple[int, int, int], dtype: np.dtype, density: float, transpose: bool, rounds: int
+) -> float:
+    """Return how many times as long all elements take as the non-zeros.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Rows and columns of x, columns of the result.
+    dtype : dtype
+    density : float
+        Share of non-zeros.
+    transpose : bool
+        ``x^T dout`` in place of ``x W + b``.
+    rounds : int
+        How often the two are timed in turn.
+
+    Returns
+    -------
+    float
+        The median over the rounds.
+    """
+    n, d, m = shape
+    rng = np.random.default_rng(0)
+    x = (rng.random((n, d)) * (rng.random((n, d)) < density)).astype(dtype)
+    other = rng.random((n if transpose else d, m)).astype(dtype)
+    rows = d if transpose else n
+    out, zeros = np.empty((rows, m), dtype), np.zeros(m, dtype)
+    addresses, begin = get_product_addresses(x.dtype, other.dtype), np.int64(0)
+    op = np.bool_(transpose), np.False_
+
+    def seconds(skip: np.bool_) -> float:
+        start = perf_counter()
+        for _ in range(REPEATS):
+            gemm_block(addresses, x, op[0], other, op[1], zeros, out, begin, rows, begin, m, skip)
+        return perf_counter() - start
+
+    seconds(np.True_)
+    return median(seconds(np.False_) / seconds(np.True_) for _ in range(rounds))
+
+
+def main() -> None:
+    """Print a row for each product, shape and dtype."""
+    parser = ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    print("time of all elements / time of the non-zeros; * where the zeros are skipped")
+    print("product   N, D, M          dtype  " + "".join(f"{d:8.2f}" for d in DENSITIES))
+    for transpose in (False, True):
+        for shape in SHAPES:
+            for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+                limit = skip_threshold(np.int64(shape[2]), np.int64(dtype.itemsize))
+                row = [(d, ratio(shape, dtype, d, transpose, rounds)) for d in DENSITIES]
+                cells = "".join(f"{r:7.2f}{'*' if d < limit else ' '}" for d, r in row)
+                name = "x^T dout" if transpose else "x W + b"
+                print(f"{name:9} {', '.join(map(str, shape)):16} {dtype}{cells}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
