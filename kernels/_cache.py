@@ -170,6 +170,9 @@ class _KernelCache(FunctionCache):
         loaded = None
         try:
             loaded = super().load_overload(sig, target_context)
+        except (AttributeError, ImportError):  # kept by a version with other classes
+            with suppress(Exception):
+                self.flush()
         except Exception as error:  # unpickling a damaged file may raise anything
             _warn_once(f"The compiled kernels in {self.cache_path} cannot be read ({error!r})")
             with suppress(Exception):

@@ -279,6 +279,18 @@ def test_old_data_under_a_new_index_is_not_run(install):
     assert install.run() == ({"probe": 5.0, "probe loaded": 1}, [])
 
 
+def test_what_another_version_kept_is_replaced_without_a_word(install):
+    """Its index may name classes that are no more."""
+    before = """
+import collections
+import kernels.probe_helper as helper
+helper.Gone = collections.namedtuple("Gone", "a", module="kernels.probe_helper")
+"""
+    install.run(before=before, after="probe(helper.Gone(1.0), 0)")
+    assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
+    assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
+
+
 def test_code_for_another_dtype_is_not_run(install):
     """Where two processes kept code for two dtypes at once, the index may have the other's."""
     before = "import numpy\nnumpy.ones = lambda n, ones=numpy.ones: ones(n, {})"

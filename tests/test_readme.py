@@ -32,7 +32,7 @@ ALL_PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts),
 ]
-INSTALL = [["pip", "install", "."], ["pip", "install", ".[mpi]"]]
+INSTALL = [["pip", "install", f".{extra}"] for extra in ("", "[mpi]", "[sklearn]")]
 DEVELOP = ["pip", "install", "-e", ".[dev]"]  # as the Makefile does
 EXAMPLES = {
     f"{page}-{number}": code

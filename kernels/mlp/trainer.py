@@ -70,7 +70,6 @@ class MLPTrainer:
     >>> import numpy as np
     >>> from kernels import optimizers
     >>> from kernels._threads import Team
-    from kernels._update_rules import get_rule_address
     >>> from kernels.mlp import RELU, MLPTrainer
     >>> rng = np.random.default_rng(0)
     >>> weights = [rng.normal(size=(4, 8)), rng.normal(size=(8, 2))]
