@@ -33,11 +33,13 @@ from kernels._targets import _all_finite
 WORD = 64
 """Bits of a word of the bitmap."""
 
+CACHE_LINE = 64
+
 STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
 
 _INT = ir.IntType(64)
-_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 14)
+_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
 
 
 class _BitmapEmitter(_Emitter):
@@ -85,12 +87,12 @@ class _BitmapEmitter(_Emitter):
         they share is computed twice: few variants serve all widths.
         """
         c = self.element.as_pointer()
-        args = [*[_INT] * 6, c, _INT, c, _INT, c, _INT, _INT, _INT]
+        args = [*[_INT] * 7, c, _INT, c, _INT, c, _INT, _INT, _INT]
         name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        words, words_row, count_words, a, a_rows, a_k, *rest = fn.args
+        words, words_row, count_words, a, a_rows, a_k, ahead, *rest = fn.args
         bs, b_row, init, init_row, c, c_row, rows, wide = rest
         words, a_rows, a_k = (b.inttoptr(p, _INT.as_pointer()) for p in (words, a_rows, a_k))
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
@@ -116,6 +118,8 @@ class _BitmapEmitter(_Emitter):
             with cgutils.for_range(b, count_words) as loop:
                 b.store(b.load(b.gep(words_at, [loop.index])), left)
                 base = b.mul(loop.index, _constant(WORD))
+                with b.if_then(b.icmp_signed("!=", ahead, _constant(0))):
+                    self._prefetch(b, b.gep(a_row, [b.load(b.gep(a_k, [base]))]), ahead)
                 head, body, after = (b.append_basic_block() for _ in range(3))
                 b.branch(head)
                 b.position_at_end(head)
@@ -140,6 +144,16 @@ class _BitmapEmitter(_Emitter):
                 self._store(b, b.fadd(y, b.load(s)), b.gep(c_at, [v]), 0, self.lanes, mask)
         b.ret_void()
         return fn
+
+    def _prefetch(self, b: ir.IRBuilder, at: ir.Value, ahead: ir.Value) -> None:
+        """Begin to read what as many bytes on will be a word's elements."""
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        prefetch = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
+        start = b.gep(b.bitcast(at, byte), [ahead])
+        read, locality, data = (ir.Constant(word, value) for value in (0, 2, 1))
+        for first in range(0, WORD * self.a_type.bitwidth // 8, CACHE_LINE):
+            b.call(prefetch, [b.gep(start, [_constant(first)]), read, locality, data])
 
 
 def _constant(value: int) -> ir.Constant:
@@ -175,20 +189,20 @@ if config.DISABLE_JIT:
 
 @intrinsic
 def _call_bitmap_gemm(
-    context, address, words, words_row, count, a, a_rows, a_k, b, b_row, init, init_row, c, c_row,
-    rows, columns,
+    context, address, words, words_row, count, a, a_rows, a_k, ahead, b, b_row, init, init_row, c,
+    c_row, rows, columns,
 ):  # fmt: skip
     def emit(context, builder, signature, args):
         function = builder.inttoptr(args[0], _BITMAP_GEMM_TYPE.as_pointer())
         builder.call(function, args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 15), emit
+    return types.void(*[types.intp] * 16), emit
 
 
 def _plain_bitmap_gemm(
-    address, words, words_row, count, a, a_rows, a_k, b, b_row, init, init_row, c, c_row, rows,
-    columns,
+    address, words, words_row, count, a, a_rows, a_k, ahead, b, b_row, init, init_row, c, c_row,
+    rows, columns,
 ):  # fmt: skip
     a_type, c_type = plain_code(address)
     bits = plain_array(words, (rows, count), (words_row, 1), np.uint64)
@@ -212,6 +226,7 @@ bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else _call_bitmap_gemm
 Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
 rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
 micro-kernel. `count` words of each row of the bitmap are read; rows are `words_row` apart.
+Unless `ahead` is 0, what lies as many bytes after a word's elements is prefetched meanwhile.
 """
 
 

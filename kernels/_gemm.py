@@ -93,6 +93,7 @@ def _skip_rows(
     words = np.empty(WORD * width, np.uint64)
     for first in range(r0, r1, WORD):
         count = min(WORD, r1 - first)
+        ahead = size_a * k * WORD if first + WORD < r1 else 0  # the next rows, while these compute
         at = out + size * (first * m + c0)
         for block in range(blocks):
             k0 = k * block // blocks
@@ -101,7 +102,7 @@ def _skip_rows(
                 row_bitmap(flat, (first + i) * k + k0, depth, words, i * width)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             bitmap_gemm(kernel, address_of(words, 0), width, (depth + WORD - 1) // WORD,
-                a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0),
+                a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0), ahead,
                 b + size * (k0 * m + c0), m, init, init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def _skip_transposed(
             at = out + size * (first * m + c0)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             bitmap_gemm(kernel, address_of(transposed, 0), width, (depth + WORD - 1) // WORD,
-                a + size_a * (k0 * n + first), address_of(columns, 0), address_of(rows, 0),
+                a + size_a * (k0 * n + first), address_of(columns, 0), address_of(rows, 0), 0,
                 b + size * (k0 * m + c0), m, init, init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
