@@ -144,7 +144,7 @@ def _multiply_all(
     a_row, a_k = (1, n) if a_t else (k, 1)
     pack = _packs(n, m, b_t, size)
     width = TILE_VECTORS * (VECTOR_BYTES // size) if pack else max(1, c1 - c0)
-    packed = np.empty(K_BLOCK_PACKED * width if pack else 1, like_c.dtype)
+    packed = np.empty((K_BLOCK_PACKED, width) if pack else (1, 1), like_c.dtype)
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
     for block in range(blocks):
         k0 = k * block // blocks
@@ -154,7 +154,7 @@ def _multiply_all(
             b_at, b_row = b + size * (k0 * m + j), m
             if pack:
                 whole = matrix_at(b, m if b_t else k, k if b_t else m, like_c)
-                _pack(whole, b_t, k0, j, packed, depth, w, width)
+                _pack(whole, b_t, k0, j, packed, depth, w)
                 b_at, b_row = address_of(packed, 0), width
             at = out + size * (r0 * m + j)
             init, init_row = (at, m) if block else (bias + size * j, 0)
@@ -163,17 +163,17 @@ def _multiply_all(
 
 
 @inner
-def _pack(b, b_t, k0, j0, packed, depth, count, width):
-    """Copy a strip of ``op(b)``: `count` columns, as rows of `width`."""
+def _pack(b, b_t, k0, j0, packed, depth, width):
+    """Copy a strip of ``op(b)``."""
     if not b_t:
         for k in range(depth):
-            for j in range(count):
-                packed[k * width + j] = b[k0 + k, j0 + j]
+            for j in range(width):
+                packed[k, j] = b[k0 + k, j0 + j]
         return
     for first in range(0, depth, TRANSPOSE_BLOCK):
-        for j in range(count):
+        for j in range(width):
             for k in range(first, min(depth, first + TRANSPOSE_BLOCK)):
-                packed[k * width + j] = b[j0 + j, k0 + k]
+                packed[k, j] = b[j0 + j, k0 + k]
 
 
 # A compiled function holds a copy of all that it calls, optimised anew. So these three, which are
