@@ -43,6 +43,8 @@ if half of their gradient is in the other core's cache."""
 # Steps along the sum that are done for all tiles before the next ones, so that what they read
 # stays in a cache: of `b` packed, of `a` read across its rows, or else of `b` as it is.
 K_BLOCK_PACKED, K_BLOCK_STRIDED, K_BLOCK = 512, 256, 1024
+PACKED_BYTES = 256
+"""Of a row of `b` that are copied at once, to several strips: each row lies on another page."""
 TRANSPOSE_BLOCK = 16
 """Side of the squares in which `b` is transposed: their lines stay in the first cache."""
 
@@ -144,36 +146,45 @@ def _multiply_all(
     a_row, a_k = (1, n) if a_t else (k, 1)
     pack = _packs(n, m, b_t, size)
     width = TILE_VECTORS * (VECTOR_BYTES // size) if pack else max(1, c1 - c0)
-    packed = np.empty((K_BLOCK_PACKED, width) if pack else (1, 1), like_c.dtype)
+    group = width * (PACKED_BYTES // (width * size)) if pack else width
+    packed = np.empty((group // width, K_BLOCK_PACKED, width) if pack else (1, 1, 1), like_c.dtype)
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
-        for j in range(c0, c1, width):
-            w = min(width, c1 - j)
-            b_at, b_row = b + size * (k0 * m + j), m
+        for first in range(c0, c1, group):
+            last = min(c1, first + group)
             if pack:
                 whole = matrix_at(b, m if b_t else k, k if b_t else m, like_c)
-                _pack(whole, b_t, k0, j, packed, depth, w)
-                b_at, b_row = address_of(packed, 0), width
-            at = out + size * (r0 * m + j)
-            init, init_row = (at, m) if block else (bias + size * j, 0)
-            microkernel(kernel, a + size_a * (r0 * a_row + k0 * a_k), a_row, a_k, b_at, b_row,
-                depth, init, init_row, at, m, r1 - r0, w)  # fmt: skip
+                _pack(whole, b_t, k0, first, packed, depth, last - first)
+            for j in range(first, last, width):
+                b_at, b_row = b + size * (k0 * m + j), m
+                if pack:
+                    strip = (j - first) // width
+                    b_at, b_row = address_of(packed, strip * K_BLOCK_PACKED * width), width
+                at = out + size * (r0 * m + j)
+                init, init_row = (at, m) if block else (bias + size * j, 0)
+                microkernel(kernel, a + size_a * (r0 * a_row + k0 * a_k), a_row, a_k, b_at, b_row,
+                    depth, init, init_row, at, m, r1 - r0, min(width, last - j))  # fmt: skip
 
 
 @inner
-def _pack(b, b_t, k0, j0, packed, depth, width):
-    """Copy a strip of ``op(b)``."""
+def _pack(b, b_t, k0, j0, packed, depth, count):
+    """Copy strips of ``op(b)``, `count` columns in all."""
+    width = packed.shape[2]
     if not b_t:
         for k in range(depth):
-            for j in range(width):
-                packed[k, j] = b[k0 + k, j0 + j]
+            for first in range(0, count, width):
+                to, source = packed[first // width, k], b[k0 + k, j0 + first :]
+                for j in range(min(width, count - first)):
+                    to[j] = source[j]
         return
-    for first in range(0, depth, TRANSPOSE_BLOCK):
-        for j in range(width):
-            for k in range(first, min(depth, first + TRANSPOSE_BLOCK)):
-                packed[k, j] = b[j0 + j, k0 + k]
+    for s in range(0, count, width):
+        to, end = packed[s // width], min(width, count - s)
+        for first in range(0, depth, TRANSPOSE_BLOCK):
+            for j in range(end):
+                for k in range(first, min(depth, first + TRANSPOSE_BLOCK)):
+                    to[k, j] = b[j0 + s + j, k0 + k]
 
 
 # A compiled function holds a copy of all that it calls, optimised anew. So these three, which are
