@@ -324,7 +324,9 @@ def team_size():
         return team.size
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize(
+    "backend", [pytest.param("loky", marks=pytest.mark.exhaustive), "threading"]
+)
 def test_workers_share_the_cores(digits, backend):
     search = GridSearchCV(
         make_pipeline(StandardScaler(), MLPClassifier((10,), max_iter=10, random_state=0)),
