@@ -34,6 +34,7 @@ WORD = 64
 """Bits of a word of the bitmap."""
 
 CACHE_LINE = 64
+"""Bytes that are read from memory together."""
 
 STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""

@@ -222,7 +222,7 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Compile what compiled code alone calls, without an entry for calls from Python.
 
-    The entry would take a sixth of the compilation. A call from Python raises a TypeError.
+    The entry would take up to a sixth of the compilation. A call from Python raises a TypeError.
 
     Parameters
     ----------

@@ -82,11 +82,8 @@ def _skip_rows(
     like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """``a @ b + bias`` by the non-zeros of `a`."""
-    flat, size_a, size = (
-        matrix_at(a, np.int64(1), n * k, like_a)[0],
-        like_a.itemsize,
-        like_c.itemsize,
-    )
+    size_a, size = like_a.itemsize, like_c.itemsize
+    flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
     rows, columns = np.empty(WORD, np.int64), np.empty(k, np.int64)
     _fill_multiples(k, rows)
@@ -112,11 +109,8 @@ def _skip_transposed(
     like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """``a.T @ b + bias`` by the non-zeros of `a`."""
-    flat, size_a, size = (
-        matrix_at(a, np.int64(1), n * k, like_a)[0],
-        like_a.itemsize,
-        like_c.itemsize,
-    )
+    size_a, size = like_a.itemsize, like_c.itemsize
+    flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
     rows, columns = np.empty(k // blocks + 1, np.int64), np.empty(WORD, np.int64)
     _fill_multiples(n, rows)
@@ -194,14 +188,10 @@ _INT = ir.IntType(64)
 _BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 14)
 
 
-def _emit_block(way, context, builder, a, c):
-    return emit_function(way, way.__name__, context, builder, [a, c], 14)
-
-
 @intrinsic
 def _emit_dense(context, a, c):
     def emit(context, builder, signature, args):
-        return _emit_block(_multiply_all, context, builder, a.dtype, c.dtype)
+        return _emit_block(_multiply_all, context, builder, signature)
 
     return types.intp(a, c), emit
 
@@ -209,7 +199,7 @@ def _emit_dense(context, a, c):
 @intrinsic
 def _emit_rows(context, a, c):
     def emit(context, builder, signature, args):
-        return _emit_block(_skip_rows, context, builder, a.dtype, c.dtype)
+        return _emit_block(_skip_rows, context, builder, signature)
 
     return types.intp(a, c), emit
 
@@ -217,9 +207,26 @@ def _emit_rows(context, a, c):
 @intrinsic
 def _emit_transposed(context, a, c):
     def emit(context, builder, signature, args):
-        return _emit_block(_skip_transposed, context, builder, a.dtype, c.dtype)
+        return _emit_block(_skip_transposed, context, builder, signature)
 
     return types.intp(a, c), emit
+
+
+def _emit_block(way, context, builder, signature):
+    dtypes = [kind.dtype for kind in signature.args]
+    return emit_function(way, way.__name__, context, builder, dtypes, 14)
+
+
+if config.DISABLE_JIT:
+
+    def _emit_dense(a, c):
+        return plain_code_address(_multiply_all, a.dtype, c.dtype)
+
+    def _emit_rows(a, c):
+        return plain_code_address(_skip_rows, a.dtype, c.dtype)
+
+    def _emit_transposed(a, c):
+        return plain_code_address(_skip_transposed, a.dtype, c.dtype)
 
 
 @intrinsic
@@ -269,18 +276,6 @@ def _rows_address(a, c):
 @njit(nogil=True)
 def _transposed_address(a, c):
     return _emit_transposed(a, c)
-
-
-if config.DISABLE_JIT:
-
-    def _dense_address(a, c):
-        return plain_code_address(_multiply_all, a.dtype, c.dtype)
-
-    def _rows_address(a, c):
-        return plain_code_address(_skip_rows, a.dtype, c.dtype)
-
-    def _transposed_address(a, c):
-        return plain_code_address(_skip_transposed, a.dtype, c.dtype)
 
 
 @inner

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._arrays import Array
-from kernels._bitmap import WORD, bitmap_gemm, row_bitmap, transposed_bitmap
+from kernels._bitmap import CACHE_LINE, WORD, bitmap_gemm, row_bitmap, transposed_bitmap
 from kernels._cache import inner, njit
 from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite
@@ -47,8 +47,6 @@ FORWARD_WORDS, GRADIENT_WORDS = 4, 4
 
 GRADIENT_SIZE = 16_384
 """Elements of a weight gradient that are computed before their update."""
-
-CACHE_LINE = 64
 
 COLUMNS = np.arange(max(FORWARD_WORDS, GRADIENT_WORDS) * WORD)
 """Where the columns of a batch begin beside each other."""

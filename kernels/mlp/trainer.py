@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT64, INT64, Array, as_kernel_array, as_widenable
-from kernels._bitmap import WORD, density, skip_threshold
+from kernels._bitmap import CACHE_LINE, WORD, density, skip_threshold
 from kernels._gemm import BITMAP, DENSE, FORWARD, get_product_addresses
 from kernels._microkernel import VECTOR_BYTES
 from kernels._threads import Team
 from kernels._update_rules import get_rule_address
 from kernels.mlp._iterations import (
-    CACHE_LINE,
     COLUMNS,
     GRADIENT_SIZE,
     Workspace,
