@@ -74,7 +74,7 @@ def main() -> None:
     kernels.softmax_cross_entropy_backward(y, t)
     softmax = import_module("kernels.softmax")  # the package has a function of that name
     rooms = {
-        "micro-kernel": (_gemm._block_address, _gemm._block_address),
+        "micro-kernel": (_microkernel.microkernel_address,) * 2,
         "relu forward": (relu._forward, relu._forward_part),
         "relu backward": (relu._backward, relu._backward_part),
         "sigmoid forward": (sigmoid._forward, sigmoid._forward_part),
@@ -92,7 +92,7 @@ def main() -> None:
 
     flops = 2 * x.shape[0] * W.size
     numba.set_num_threads(1)
-    addresses = _gemm.get_product_addresses(x.dtype, x.dtype)
+    addresses = _gemm.get_product_addresses(x.dtype, x.dtype, _gemm.DENSE)
     plain_product(x, W, b, out)
     times = {
         "micro-kernel": best(lambda: _gemm.gemm(addresses, x, np.False_, W, np.False_, b, out)),

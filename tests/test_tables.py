@@ -211,3 +211,23 @@ def test_text():
     assert _report.markdown(["", "a"], [["x", 1]]) == "|  | a |\n| --- | ---: |\n| x | 1 |"
     numbers = [0.0123, 1, 99.9, 1234.5, None]
     assert [_report.number(n) for n in numbers] == ["0.0123", "1.00", "99.9", "1234", "-"]
+
+
+@pytest.mark.exhaustive
+def test_instructions_are_counted():
+    """`benchmarks.vectorisation` finds each kernel by its name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.vectorisation"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    counts = re.findall(r"^(\S.*?) {2,}(\d+) +(\d+) +(\d+) +(\d+)$", done.stdout, re.MULTILINE)
+    vectors = {name: sum(map(int, numbers[:3])) for name, *numbers in counts}
+    assert len(vectors) == 7
+    assert vectors["micro-kernel"] > 50
+    assert (
+        len(re.findall(r"^(micro-kernel|plain loops|NumPy) +\d+$", done.stdout, re.MULTILINE)) == 3
+    )
