@@ -33,6 +33,7 @@ from kernels._microkernel import (
     plain_code_address,
 )
 from kernels._threads import chunk_bounds, thread_count
+from kernels._transpose import transpose_at
 
 MIN_PARALLEL_FLOPS = 1_000_000
 """Products of fewer operations take one thread less time than two take to meet."""
@@ -43,10 +44,12 @@ if half of their gradient is in the other core's cache."""
 # Steps along the sum that are done for all tiles before the next ones, so that what they read
 # stays in a cache: of `b` packed, of `a` read across its rows, or else of `b` as it is.
 K_BLOCK_PACKED, K_BLOCK_STRIDED, K_BLOCK = 512, 256, 1024
-PACKED_BYTES = 256
+PACKED_BYTES = 1024
 """Of a row of `b` that are copied at once, to several strips: each row lies on another page."""
-TRANSPOSE_BLOCK = 16
-"""Side of the squares in which `b` is transposed: their lines stay in the first cache."""
+ROWS_BYTES = 1 << 18
+"""Of `a` that are multiplied by all these strips before the next rows: they stay in a cache."""
+MIN_TURN_STRIPS = 4
+"""Strips from which a copy of `a` pays where it is read across its rows, which are far apart."""
 
 NO_TRANSPOSE, TRANSPOSE = np.False_, np.True_
 """What ``op`` does. Where compiled code says a plain ``True``, Numba compiles all of this anew."""
@@ -137,48 +140,63 @@ def _multiply_all(
 ):  # fmt: skip
     """``op(a) @ op(b) + bias`` by the micro-kernel."""
     size_a, size = like_a.itemsize, like_c.itemsize
-    a_row, a_k = (1, n) if a_t else (k, 1)
     pack = _packs(n, m, b_t, size)
-    width = TILE_VECTORS * (VECTOR_BYTES // size) if pack else max(1, c1 - c0)
-    group = width * (PACKED_BYTES // (width * size)) if pack else width
-    packed = np.empty((group // width, K_BLOCK_PACKED, width) if pack else (1, 1, 1), like_c.dtype)
+    strip = TILE_VECTORS * (VECTOR_BYTES // size)
+    width = strip if pack else max(1, c1 - c0)
+    group = strip * (PACKED_BYTES // (strip * size)) if pack else width
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
+    deepest = (k + blocks - 1) // blocks
+    strips = (min(group, c1 - c0) + strip - 1) // strip if pack else 0
+    packed = np.empty((strips, deepest, strip), like_c.dtype)
+    tile = TILE_ROWS[0]
+    height = max(tile, ROWS_BYTES // (max(1, deepest) * size_a) // tile * tile)
+    turns = a_t and m >= MIN_TURN_STRIPS * strip
+    turned = np.empty((min(height, r1 - r0) if turns else 0, deepest), like_a.dtype)
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
         for first in range(c0, c1, group):
             last = min(c1, first + group)
             if pack:
-                whole = matrix_at(b, m if b_t else k, k if b_t else m, like_c)
-                _pack(whole, b_t, k0, first, packed, depth, last - first)
-            for j in range(first, last, width):
-                b_at, b_row = b + size * (k0 * m + j), m
-                if pack:
-                    strip = (j - first) // width
-                    b_at, b_row = address_of(packed, strip * K_BLOCK_PACKED * width), width
-                at = out + size * (r0 * m + j)
-                init, init_row = (at, m) if block else (bias + size * j, 0)
-                microkernel(kernel, a + size_a * (r0 * a_row + k0 * a_k), a_row, a_k, b_at, b_row,
-                    depth, init, init_row, at, m, r1 - r0, min(width, last - j))  # fmt: skip
+                b_row, start = (k, first * k + k0) if b_t else (m, k0 * m + first)
+                _pack(b + size * start, b_row, b_t, packed, depth, last - first, like_c)
+            for row in range(r0, r1, height):
+                count = min(height, r1 - row)
+                a_at, a_row, a_k = a + size_a * (row * k + k0), k, 1
+                if a_t:
+                    a_at, a_row, a_k = a + size_a * (k0 * n + row), 1, n
+                if turns:
+                    to = address_of(turned, 0)
+                    transpose_at(a_at, n, depth, count, to, deepest, like_a)
+                    a_at, a_row, a_k = to, deepest, 1
+                for j in range(first, last, width):
+                    b_at, b_row = b + size * (k0 * m + j), m
+                    if pack:
+                        b_at = address_of(packed, (j - first) // width * deepest * width)
+                        b_row = width
+                    at = out + size * (row * m + j)
+                    init, init_row = (at, m) if block else (bias + size * j, 0)
+                    microkernel(kernel, a_at, a_row, a_k, b_at, b_row,
+                        depth, init, init_row, at, m, count, min(width, last - j))  # fmt: skip
 
 
 @inner
-def _pack(b, b_t, k0, j0, packed, depth, count):
-    """Copy strips of ``op(b)``, `count` columns in all."""
+def _pack(b, b_row, b_t, packed, depth, count, like):
+    """Copy strips of ``op(b)``, `count` columns in all, from the address of the first element."""
     width = packed.shape[2]
-    if not b_t:
-        for k in range(depth):
-            for first in range(0, count, width):
-                to, source = packed[first // width, k], b[k0 + k, j0 + first :]
-                for j in range(min(width, count - first)):
-                    to[j] = source[j]
+    if b_t:
+        for s in range(0, count, width):
+            transpose_at(b + like.itemsize * s * b_row, b_row, min(width, count - s), depth,
+                address_of(packed, s // width * packed.shape[1] * width), width, like)  # fmt: skip
         return
-    for s in range(0, count, width):
-        to, end = packed[s // width], min(width, count - s)
-        for first in range(0, depth, TRANSPOSE_BLOCK):
-            for j in range(end):
-                for k in range(first, min(depth, first + TRANSPOSE_BLOCK)):
-                    to[k, j] = b[j0 + s + j, k0 + k]
+    rows, whole = matrix_at(b, depth, b_row, like), count // width
+    for k in range(depth):
+        for s in range(whole):
+            to, source = packed[s, k], rows[k, s * width :]
+            for j in range(width):
+                to[j] = source[j]
+        for j in range(whole * width, count):
+            packed[whole, k, j - whole * width] = rows[k, j]
 
 
 # A compiled function holds a copy of all that it calls, optimised anew. So these three, which are

@@ -22,12 +22,13 @@ from kernels._gemm import (
     MICROKERNEL,
     NO_TRANSPOSE,
     TRANSPOSE,
-    TRANSPOSE_BLOCK,
     gemm,
     get_product_addresses,
     jit_backward_addresses,
     jit_forward_addresses,
 )
+from kernels._microkernel import address_of
+from kernels._transpose import transpose_at
 
 
 def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
@@ -222,21 +223,9 @@ def _backward(mixed, plain, dout, x, W, dx, dW, db):
             np.zeros(n, dx.dtype),
             transposed,
         )
-        _transpose(transposed, dx)
+        transpose_at(address_of(transposed, 0), n, d, n, address_of(dx, 0), d, dx)
     else:
         gemm(plain, dout, NO_TRANSPOSE, W, TRANSPOSE, np.zeros(d, dx.dtype), dx)
-
-
-@inner
-def _transpose(a, out):
-    n, m = a.shape
-    for i0 in range(0, n, TRANSPOSE_BLOCK):
-        height = min(TRANSPOSE_BLOCK, n - i0)
-        for j0 in range(0, m, TRANSPOSE_BLOCK):
-            for j in range(min(TRANSPOSE_BLOCK, m - j0)):
-                row, column = out[j0 + j, i0 : i0 + height], a[i0 : i0 + height, j0 + j]
-                for i in range(height):
-                    row[i] = column[i]
 
 
 @inner

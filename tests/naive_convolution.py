@@ -47,7 +47,7 @@ def convolution_forward(x, W, b, stride=1, pad=0):
     out_h, out_w = output_size(x, filter_h, filter_w, stride, pad)
     with np.errstate(all="ignore"):
         col = im2col(x, filter_h, filter_w, stride, pad)
-        out = np.dot(col, W.reshape(filters, col.shape[1]).T) + b
+        out = col @ W.reshape(filters, col.shape[1]).T + b
     return out.reshape(len(x), out_h, out_w, filters).transpose(0, 3, 1, 2)
 
 
@@ -56,8 +56,8 @@ def convolution_backward(dout, x, W, stride=1, pad=0):
     with np.errstate(all="ignore"):
         col = im2col(x, filter_h, filter_w, stride, pad)
         rows = dout.transpose(0, 2, 3, 1).reshape(len(col), filters)
-        dW = np.dot(rows.T, col).reshape(W.shape)
-        dcol = np.dot(rows, W.reshape(filters, col.shape[1]))
+        dW = (rows.T @ col).reshape(W.shape)
+        dcol = rows @ W.reshape(filters, col.shape[1])
         dx = col2im(dcol, x.shape, filter_h, filter_w, stride, pad)
         return dx, dW, rows.sum(axis=0)
 

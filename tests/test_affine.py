@@ -27,6 +27,7 @@ SHAPES = [
     (0, 0, 3),
     (2000, 33, 17),
     (3, 3001, 130),
+    (300, 530, 270),
 ]
 PARAMS = [pytest.param(s, marks=pytest.mark.small) for s in SMALL_SHAPES] + SHAPES
 
