@@ -40,7 +40,7 @@ STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
 
 _INT = ir.IntType(64)
-_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
+_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 16)
 
 
 class _BitmapEmitter(_Emitter):
@@ -88,15 +88,16 @@ class _BitmapEmitter(_Emitter):
         they share is computed twice: few variants serve all widths.
         """
         c = self.element.as_pointer()
-        args = [*[_INT] * 7, c, _INT, c, _INT, c, _INT, _INT, _INT]
+        args = [*[_INT] * 8, c, _INT, c, _INT, c, _INT, _INT, _INT]
         name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        words, words_row, count_words, a, a_rows, a_k, ahead, *rest = fn.args
+        words, words_row, count_words, a, a_rows, a_k, ahead, values, *rest = fn.args
         bs, b_row, init, init_row, c, c_row, rows, wide = rest
         words, a_rows, a_k = (b.inttoptr(p, _INT.as_pointer()) for p in (words, a_rows, a_k))
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
+        values = b.inttoptr(values, self.element.as_pointer())
         mask = None
         if count == 1:
             lanes = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
@@ -129,7 +130,11 @@ class _BitmapEmitter(_Emitter):
                 b.position_at_end(body)
                 k = b.add(base, b.call(cttz, [word, ir.Constant(ir.IntType(1), 1)]))
                 b.store(b.and_(word, b.sub(word, _constant(1))), left)
-                x = self._widen(b, b.load(b.gep(a_row, [b.load(b.gep(a_k, [k]))])))
+                x = b.load(b.gep(a_row, [b.load(b.gep(a_k, [k]))]))
+                if isinstance(self.a_type, types.Float):
+                    x = self._widen(b, x)
+                else:
+                    x = b.load(b.gep(values, [b.zext(x, _INT)]))
                 x = splat(b, x, self.lanes)
                 b_at = b.gep(bs, [b.mul(k, b_row)])
                 fma = self._llvm("fmuladd", kind, [kind] * 3)
@@ -190,20 +195,20 @@ if config.DISABLE_JIT:
 
 @intrinsic
 def _call_bitmap_gemm(
-    context, address, words, words_row, count, a, a_rows, a_k, ahead, b, b_row, init, init_row, c,
-    c_row, rows, columns,
+    context, address, words, words_row, count, a, a_rows, a_k, ahead, values, b, b_row, init,
+    init_row, c, c_row, rows, columns,
 ):  # fmt: skip
     def emit(context, builder, signature, args):
         function = builder.inttoptr(args[0], _BITMAP_GEMM_TYPE.as_pointer())
         builder.call(function, args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 16), emit
+    return types.void(*[types.intp] * 17), emit
 
 
 def _plain_bitmap_gemm(
-    address, words, words_row, count, a, a_rows, a_k, ahead, b, b_row, init, init_row, c, c_row,
-    rows, columns,
+    address, words, words_row, count, a, a_rows, a_k, ahead, values, b, b_row, init, init_row, c,
+    c_row, rows, columns,
 ):  # fmt: skip
     a_type, c_type = plain_code(address)
     bits = plain_array(words, (rows, count), (words_row, 1), np.uint64)
@@ -214,7 +219,10 @@ def _plain_bitmap_gemm(
             if int(bits[r, k // WORD]) >> k % WORD & 1:
                 (k_at,) = plain_array(a_k + 8 * k, (1,), (1,), np.int64)
                 at = a + a_type.itemsize * (row_at[r] + k_at)
-                x = plain_array(at, (1,), (1,), a_type).astype(c_type)
+                x = plain_array(at, (1,), (1,), a_type)
+                if a_type == np.uint8:
+                    x = plain_array(values, (256,), (1,), c_type)[x]
+                x = x.astype(c_type)
                 sums += x * plain_array(b + c_type.itemsize * k * b_row, (columns,), (1,), c_type)
         place = init + c_type.itemsize * r * init_row
         sums = plain_array(place, (columns,), (1,), c_type) + sums
@@ -228,6 +236,7 @@ Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets 
 rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
 micro-kernel. `count` words of each row of the bitmap are read; rows are `words_row` apart.
 Unless `ahead` is 0, what lies as many bytes after a word's elements is prefetched meanwhile.
+Elements of one byte are codes: they stand for the 256 numbers at `values`, of which the first is 0.
 """
 
 

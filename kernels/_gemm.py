@@ -82,12 +82,14 @@ def _fill_multiples(step, out):
 
 
 def _skip_rows(
-    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
+    like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """``a @ b + bias`` by the non-zeros of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
+    table = np.empty(256 if size_a == 1 else 0, like_c.dtype)
+    _fill_multiples(like_c.dtype.type(1), table)  # bytes that stand for themselves
     rows, columns = np.empty(WORD, np.int64), np.empty(k, np.int64)
     _fill_multiples(k, rows)
     _fill_multiples(np.int64(1), columns)
@@ -105,16 +107,19 @@ def _skip_rows(
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             bitmap_gemm(kernel, address_of(words, 0), width, (depth + WORD - 1) // WORD,
                 a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0), ahead,
-                b + size * (k0 * m + c0), m, init, init_row, at, m, count, c1 - c0)  # fmt: skip
+                values or address_of(table, 0), b + size * (k0 * m + c0), m, init, init_row, at, m,
+                count, c1 - c0)  # fmt: skip
 
 
 def _skip_transposed(
-    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
+    like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """``a.T @ b + bias`` by the non-zeros of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
+    table = np.empty(256 if size_a == 1 else 0, like_c.dtype)
+    _fill_multiples(like_c.dtype.type(1), table)  # bytes that stand for themselves
     rows, columns = np.empty(k // blocks + 1, np.int64), np.empty(WORD, np.int64)
     _fill_multiples(n, rows)
     _fill_multiples(np.int64(1), columns)
@@ -132,11 +137,12 @@ def _skip_transposed(
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             bitmap_gemm(kernel, address_of(transposed, 0), width, (depth + WORD - 1) // WORD,
                 a + size_a * (k0 * n + first), address_of(columns, 0), address_of(rows, 0), 0,
-                b + size * (k0 * m + c0), m, init, init_row, at, m, count, c1 - c0)  # fmt: skip
+                values or address_of(table, 0), b + size * (k0 * m + c0), m, init, init_row, at, m,
+                count, c1 - c0)  # fmt: skip
 
 
 def _multiply_all(
-    like_a, like_c, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
+    like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """``op(a) @ op(b) + bias`` by the micro-kernel."""
     size_a, size = like_a.itemsize, like_c.itemsize
@@ -203,7 +209,7 @@ def _pack(b, b_row, b_t, packed, depth, count, like):
 # most of a product's code, are called by an address: compiled once for two element types, whatever
 # calls them.
 _INT = ir.IntType(64)
-_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 14)
+_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
 
 
 @intrinsic
@@ -232,7 +238,7 @@ def _emit_transposed(context, a, c):
 
 def _emit_block(way, context, builder, signature):
     dtypes = [kind.dtype for kind in signature.args]
-    return emit_function(way, way.__name__, context, builder, dtypes, 14)
+    return emit_function(way, way.__name__, context, builder, dtypes, 15)
 
 
 if config.DISABLE_JIT:
@@ -248,13 +254,13 @@ if config.DISABLE_JIT:
 
 
 @intrinsic
-def _call_block(context, way, kernel, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1):
+def _call_block(context, way, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1):
     def emit(context, builder, signature, args):
         function = builder.inttoptr(args[0], _BLOCK_TYPE.as_pointer())
         builder.call(function, args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 15), emit
+    return types.void(*[types.intp] * 16), emit
 
 
 def _plain_call_block(way, *args):
@@ -266,7 +272,8 @@ gemm_block_at = _plain_call_block if config.DISABLE_JIT else _call_block
 """Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, in one of three ways.
 
 `way` and `kernel` are addresses: of what multiplies all elements and of the micro-kernel, or of
-what skips the zeros of `a`, transposed or not, and of the product by set bits. Operands are given
+what skips the zeros of `a`, transposed or not, and of the product by set bits. There `values` is
+that of the 256 numbers that elements of one byte stand for, or 0 for themselves. Operands are given
 by their addresses; `n`, `k` and `m` are those of the whole product.
 """
 
@@ -277,8 +284,9 @@ def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
     dense, rows, transposed, multiply, by_bits = addresses
     n, m = out.shape
     way, kernel = (transposed if a_t else rows, by_bits) if skip else (dense, multiply)
-    gemm_block_at(way, kernel, address_of(a, 0), a_t, address_of(b, 0), b_t, address_of(bias, 0),
-        address_of(out, 0), n, a.shape[0] if a_t else a.shape[1], m, r0, r1, c0, c1)  # fmt: skip
+    gemm_block_at(way, kernel, np.int64(0), address_of(a, 0), a_t, address_of(b, 0), b_t,
+        address_of(bias, 0), address_of(out, 0), n, a.shape[0] if a_t else a.shape[1], m, r0, r1,
+        c0, c1)  # fmt: skip
 
 
 @njit(nogil=True)

@@ -14,7 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from kernels._arrays import as_kernel_array, as_real, as_widenable
 from kernels._threads import Team
-from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, Forward, MLPTrainer
+from kernels.mlp import (
+    IDENTITY,
+    RELU,
+    SIGMOID,
+    CompiledNetwork,
+    EncodedData,
+    Forward,
+    MLPTrainer,
+    encode,
+    pays_codes,
+)
 from kernels.mlp.numerical_gradient import two_layer_numerical_gradient
 from net.distributed import Examples
 from net.gradient import STEP
@@ -25,6 +35,9 @@ from net.optimizer import Optimizer
 from net.thread_tuner import ThreadTuner
 
 Array = NDArray[Any]
+
+CODES = "codes"
+"""Key of the encoded training set among what a run has prepared."""
 
 _ACTIVATIONS = {Relu: RELU, Sigmoid: SIGMOID}
 
@@ -202,6 +215,8 @@ class FastIterations:
     tuner : ThreadTuner
     prepared : dict
         Filled with what other iterations of the same run can use again.
+    encodes : bool
+        Whether the training set is worth encoding.
     """
 
     def __init__(
@@ -215,6 +230,7 @@ class FastIterations:
         team: Team,
         tuner: ThreadTuner,
         prepared: dict[Any, Any],
+        encodes: bool,
     ):
         dtype = stack.compiled.dtype
         if dtype not in prepared:
@@ -225,6 +241,12 @@ class FastIterations:
                 targets = as_kernel_array(targets, dtype, "t_train")
             prepared[dtype] = inputs, classes, targets
         self._inputs, self._classes, self._targets = prepared[dtype]
+        data: Array | EncodedData = self._inputs[0]
+        if encodes and pays_codes(self._inputs[0], dtype, stack.compiled.weights[0].shape[1]):
+            if CODES not in prepared:
+                prepared[CODES] = encode(self._inputs[0], dtype, team)
+            data = prepared[CODES] or data
+        self._data = [data, *self._inputs[1:]]
         self._batch_size, self._rng, self._tuner = batch_size, rng, tuner
         self._optimizer = optimizer
         params = network.params
@@ -235,7 +257,7 @@ class FastIterations:
             stack.compiled.biases,
             stack.compiled.activations,
             batch_size,
-            self._inputs[0],
+            data,
             team,
             int(optimizer.rule),
             optimizer.hyperparameters(),
@@ -261,7 +283,7 @@ class FastIterations:
 
     def accuracy(self, which: int) -> float:
         """Return the accuracy on the training set (0) or the test set (1)."""
-        return self._trainer.accuracy(self._inputs[which], self._classes[which])
+        return self._trainer.accuracy(self._data[which], self._classes[which])
 
     def sync_params(self) -> None:
         """Bring the network's parameters and the optimizer's state up to date."""
@@ -282,12 +304,13 @@ def make_iterations(
     team: Team,
     tuner: ThreadTuner,
     prepared: dict[Any, Any],
+    encodes: bool,
 ) -> FastIterations | None:
     """Return compiled iterations, or None where the layers and the optimizer have to do them.
 
     Parameters
     ----------
-    network, stack, optimizer, sets, batch_size, rng, team, tuner, prepared
+    network, stack, optimizer, sets, batch_size, rng, team, tuner, prepared, encodes
         As for `FastIterations`; `stack` may be None.
 
     Returns
@@ -301,4 +324,6 @@ def make_iterations(
     arrays = list(network.params.values())
     if any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)):
         return None
-    return FastIterations(network, stack, optimizer, sets, batch_size, rng, team, tuner, prepared)
+    return FastIterations(
+        network, stack, optimizer, sets, batch_size, rng, team, tuner, prepared, encodes
+    )

@@ -144,7 +144,7 @@ class Trainer:
         """Run all iterations, and take the accuracies after the last one."""
         self._train(self.max_iter)
         with Team() as team:
-            self._run.start(team)
+            self._run.start(team, 0)
             self._run.finish()
         if self.verbose:
             print("=============== Final Test Accuracy ===============")
@@ -153,7 +153,7 @@ class Trainer:
     def _train(self, until: int) -> None:
         run = self._run
         with run.group, Team() as team:
-            run.start(team)
+            run.start(team, until - run.done)
             while run.done < until:
                 stop, evaluate = next_stop(run.done, until, run.n, self.batch_size, False)
                 before = run.done

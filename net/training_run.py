@@ -20,6 +20,9 @@ from net.network import Network
 from net.random_state import clone, describe, get_state, set_state
 from net.thread_tuner import ThreadTuner
 
+ENCODING_PAYS = 4
+"""Passes over the training set from which it pays to bring it into another form first."""
+
 
 class TrainingRun:
     """A training run: iterations up to a point, evaluations, and what they leave behind.
@@ -80,7 +83,8 @@ class TrainingRun:
         self._rngs = {"batches": rng}
         if draws_random_numbers(network) and rng is not np.random:
             self._rngs["layers"] = np.random
-        self._prepared: dict[int, Any] = {}
+        self._prepared: dict[Any, Any] = {}
+        self._encodes = False
         self._tuner: ThreadTuner | None = None
         self._saves = False
         self.evaluated_sets: list[Examples] | None = None
@@ -135,16 +139,27 @@ class TrainingRun:
         vars(self.history).update(measured)
         set_state(self.rng, rng)
 
-    def start(self, team: Team) -> None:
-        """Choose how iterations are run, by compiled code or by the layers."""
+    def start(self, team: Team, count: int) -> None:
+        """Choose how so many iterations are run, by compiled code or by the layers."""
         self._team = team
+        self._forget_codes()
+        self._encodes = count * self.batch_size >= ENCODING_PAYS * self.n
         if self._tuner is None:
             self._tuner = ThreadTuner(team.size)
             self.history.threads = self._tuner.counts
-        self.restart()
+        self._make_iterations()
 
     def restart(self) -> None:
-        """Choose again: a callback may have changed the network or the optimizer."""
+        """Choose again: a callback may have changed the network, the optimizer or the data."""
+        self._forget_codes()
+        self._make_iterations()
+
+    def _forget_codes(self) -> None:
+        if self.sets[0][0].flags.writeable:  # else nobody can have changed them
+            self._prepared.pop(fast_path.CODES, None)
+            self._encodes = False
+
+    def _make_iterations(self) -> None:
         tuner = self._tuner
         assert tuner is not None  # made by `start`
         made: Iterations | None = None
@@ -159,6 +174,7 @@ class TrainingRun:
                 self._team,
                 tuner,
                 self._prepared,
+                self._encodes,
             )
         self._iterations = made or LayerIterations(
             self.network,

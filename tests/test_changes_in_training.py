@@ -80,6 +80,38 @@ def test_what_a_callback_changes_counts(network, data, change):
     assert history.train_acc == network.accuracy(*data)
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_data_that_a_callback_changes(rng, monkeypatch, read_only):
+    """Large sets are brought into another form first, which must not outlive a change."""
+    monkeypatch.setattr("kernels.mlp.encoding.MIN_SIZE", 0)
+    monkeypatch.setattr("net.training_run.ENCODING_PAYS", 0)
+    encoded = []
+    encode = net.fast_path.encode
+    monkeypatch.setattr(
+        "net.fast_path.encode", lambda x, *rest: encoded.append(x) or encode(x, *rest)
+    )
+    x = rng.integers(0, 3, (40, 800)) * (rng.random((40, 800)) < 0.2) / 2
+    t, results = rng.integers(0, 3, 40), []
+    for network in (TwoLayerNet(800, 50, 3, 0.3, rng=1), TwoLayerNet(800, 50, 3, 0.3, rng=1)):
+        if results:
+            network.layers["Relu1"] = OtherRelu()  # by its layers, which read the data each time
+        changing = x.copy()
+        changing.setflags(write=not read_only)
+
+        def callback(done, history, changing=changing):
+            if not read_only:
+                changing[...] = changing[::-1].copy()
+
+        results.append(
+            train(network, changing, t, iterations=21, batch_size=10,
+                rng=np.random.RandomState(5), callback=callback)
+        )  # fmt: skip
+    assert len(encoded) == 1
+    losses = [history.train_loss_list for history in results]
+    np.testing.assert_allclose(*losses, rtol=1e-10)
+    assert results[0].train_acc_list == results[1].train_acc_list
+
+
 def test_a_learning_rate_that_a_callback_lowers(network, data):
     sgd = net.SGD(lr=0.1)
 

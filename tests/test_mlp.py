@@ -9,7 +9,7 @@ import pytest
 import kernels
 from kernels import optimizers
 from kernels._threads import Team
-from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, MLPTrainer
+from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, MLPTrainer, encode, pays_codes
 from kernels.mlp.numerical_gradient import two_layer_numerical_gradient
 
 NETWORKS = {
@@ -521,3 +521,60 @@ def test_numerical_gradient_of_large_activations(rng):
             np.testing.assert_allclose(
                 a, expected, rtol=1e-6, atol=1e-7 * max(1, abs(expected).max())
             )
+
+
+# ---------------------------------------------------------------- encoded data
+@pytest.mark.parametrize("kinds", [("f4", "f4"), ("f4", "f8"), ("f8", "f8")], ids=str)
+def test_encoded_data_gives_the_same_bits(rng, kinds):
+    """Codes stand for the very numbers: training and evaluation are the same to the bit."""
+    x, t = inputs(rng, 300, 90, kinds[0]), rng.integers(0, 5, 300)
+    dtype, drawn = np.dtype(kinds[1]), rng.integers(0, 300, (20, 40))
+    results = []
+    with Team(2) as team:
+        encoded = encode(x, dtype, team)
+        np.testing.assert_array_equal(encoded.values[encoded.codes], x.astype(dtype))
+        for data in (encoded, x):
+            weights, biases = parameters(np.random.default_rng(1), (90, 33, 5), dtype)
+            make = (weights, biases, [RELU], 40, data, team, optimizers.SGD, [0.1], [])
+            trainer = MLPTrainer(*make, sparse=True)
+            losses = trainer.train(drawn, t[drawn], None, None)
+            accuracies = [trainer.accuracy(each, t) for each in (encoded, x)]
+            assert accuracies[0] == accuracies[1]
+            trainer.store()
+            results.append([losses.tobytes(), *(w.tobytes() for w in weights), accuracies[0]])
+            weights[0][3, 1] = np.nan
+            trainer.load()
+            assert trainer.accuracy(encoded, t) == trainer.accuracy(x, t)
+        with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+            MLPTrainer(*make[:4], encoded, *make[5:], sparse=False)
+    assert results[0] == results[1]
+
+
+UNEVEN = {
+    "too many": lambda x: x.__setitem__((slice(None), 0), np.linspace(0, 1, 5000)),
+    "late": lambda x: x.__setitem__((4999, 7), 0.123),  # not among the sampled rows
+    "late and large": lambda x: x.__setitem__((4999, 7), 1e300),
+    "negative": lambda x: x.__setitem__((4999, 7), -1 / 255),
+    "NaN": lambda x: x.__setitem__((4999, 7), np.nan),
+    "infinite": lambda x: x.__setitem__((0, 7), np.inf),
+    "all zero": lambda x: x.__imul__(0),
+    "tiny beside large": lambda x: x.__setitem__((0, 7), 1e-9),
+}
+
+
+@pytest.mark.parametrize("change", UNEVEN.values(), ids=UNEVEN)
+def test_other_numbers_are_not_encoded(rng, change):
+    x = rng.integers(0, 6, (5000, 8)) / 5
+    with Team(2) as team:
+        assert encode(x, x.dtype, team) is not None
+        change(x)
+        assert encode(x, x.dtype, team) is None
+
+
+def test_codes_pay_for_large_sets_of_many_zeros(rng):
+    x = inputs(rng, 5000, 800, "f4")
+    assert pays_codes(x, x.dtype, 50)
+    assert not pays_codes(x[:100], x.dtype, 50)
+    assert not pays_codes(x, x.dtype, 5)  # a product of few columns is not worth the look
+    assert not pays_codes(x + 1, x.dtype, 50)
+    assert not pays_codes((x * 255).astype(np.uint8), x.dtype, 50)

@@ -3,6 +3,7 @@ architecture.
 """
 
 from kernels.mlp._stack import IDENTITY, RELU, SIGMOID
+from kernels.mlp.encoding import EncodedData, encode, pays_codes
 from kernels.mlp.network import CompiledNetwork, Forward
 from kernels.mlp.trainer import MLPTrainer
 
@@ -11,6 +12,9 @@ __all__ = [
     "RELU",
     "SIGMOID",
     "CompiledNetwork",
+    "EncodedData",
     "Forward",
     "MLPTrainer",
+    "encode",
+    "pays_codes",
 ]

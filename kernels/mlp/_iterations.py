@@ -33,6 +33,7 @@ from kernels.mlp._stack import (
     MULTIPLY,
     OUTPUT,
     OUTPUTS,
+    VALUES,
     WEIGHT,
     activate_rows,
     backward_rows,
@@ -42,7 +43,7 @@ from kernels.mlp._stack import (
 )
 from kernels.softmax import _backward_part, total
 
-FORWARD_WORDS, GRADIENT_WORDS = 4, 4
+FORWARD_WORDS, GRADIENT_WORDS = 2, 4
 """Words of a bitmap done for all rows before the next ones: what they meet stays in a cache."""
 
 GRADIENT_SIZE = 16_384
@@ -131,8 +132,8 @@ def _first_by_bits(net, zeros, data, rows, words, columns, r0, r1):
         init, init_row = (out, m) if w else (net[0, BIAS], 0)
         bitmap_gemm(net[0, BY_BITS], address_of(words, r0 * width + w), width,
             min(FORWARD_WORDS, width - w), address_of(data, w * WORD), address_of(rows, r0),
-            address_of(columns, 0), 0, net[0, WEIGHT] + size * w * WORD * m, m, init, init_row, out,
-            m, r1 - r0, m)  # fmt: skip
+            address_of(columns, 0), 0, net[0, VALUES], net[0, WEIGHT] + size * w * WORD * m, m,
+            init, init_row, out, m, r1 - r0, m)  # fmt: skip
     activate_rows(net, zeros, np.int64(0), r0, r1)
 
 
@@ -144,8 +145,9 @@ def _gradient_by_bits(net, zeros, data, rows, columns, first, j0, j1, transposed
         init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
         bitmap_gemm(net[0, BY_BITS], address_of(transposed, (j0 - first) * width + v), width,
             min(GRADIENT_WORDS, width - v), address_of(data, j0), address_of(columns, 0),
-            address_of(rows, v * WORD), 0, net[0, DOUT] + zeros.itemsize * v * WORD * m, m, init,
-            init_row, address_of(out, 0), m, j1 - j0, m)  # fmt: skip
+            address_of(rows, v * WORD), 0, net[0, VALUES],
+            net[0, DOUT] + zeros.itemsize * v * WORD * m, m, init, init_row, address_of(out, 0), m,
+            j1 - j0, m)  # fmt: skip
 
 
 @inner

@@ -20,6 +20,7 @@ from kernels.mlp._stack import (
     OUTPUT,
     OUTPUTS,
     TRANSPOSED_BLOCK,
+    VALUES,
     backward_rows,
     column_sums,
     forward_rows,
@@ -92,8 +93,9 @@ def _parameter_gradients(net, zeros, x, thread, num_threads):
         if layer == 0 and skips_zeros(x, dout, m)[0]:
             way, kernel = TRANSPOSED_BLOCK, BY_BITS
         j0, j1 = chunk_bounds(d, thread, num_threads)
-        gemm_block_at(net[layer, way], net[layer, kernel], a, 1, net[layer, DOUT], 0,
-            address_of(zeros, 0), net[layer, D_WEIGHT], d, n, m, j0, j1, 0, m)  # fmt: skip
+        gemm_block_at(net[layer, way], net[layer, kernel], net[layer, VALUES], a, 1,
+            net[layer, DOUT], 0, address_of(zeros, 0), net[layer, D_WEIGHT], d, n, m, j0, j1, 0,
+            m)  # fmt: skip
         if layer % num_threads == thread:
             db = matrix_at(net[layer, D_BIAS], np.int64(1), m, zeros)[0]
             db[:] = 0
@@ -127,6 +129,8 @@ def count_correct(network, zeros, x, labels, targets, outputs, thread, num_threa
         net[i, OUTPUT] = address_of(outputs, at)
         at += EVALUATED * net[i, OUTPUTS]
     skip = np.int64(skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])[0])
+    if net[0, VALUES] != 0:  # codes are not to be multiplied themselves
+        skip = np.int64(1)
     first, last = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
     correct, zero = np.int64(0), np.int64(0)
     for block in range(first, last):

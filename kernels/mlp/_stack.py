@@ -28,7 +28,9 @@ DENSE_BLOCK, ROWS_BLOCK, TRANSPOSED_BLOCK, MULTIPLY, BY_BITS = (
     np.int64(column) for column in range(10, 15)
 )
 """What `kernels._gemm.get_product_addresses` returns, for the dtype of the layer's input."""
-NUM_COLUMNS = 15
+VALUES = np.int64(15)
+"""Address of the numbers that an input of one byte stands for; 0: for itself."""
+NUM_COLUMNS = 16
 
 
 @inner
@@ -79,8 +81,9 @@ def forward_rows(net, zeros, x, n, r0, r1, start, skip):
         if layer >= start:
             way, kernel = (ROWS_BLOCK, BY_BITS) if skip and layer == 0 else (DENSE_BLOCK, MULTIPLY)
             k, m = net[layer, INPUTS], net[layer, OUTPUTS]
-            gemm_block_at(net[layer, way], net[layer, kernel], a, 0, net[layer, WEIGHT], 0,
-                net[layer, BIAS], net[layer, OUTPUT], n, k, m, r0, r1, 0, m)  # fmt: skip
+            gemm_block_at(net[layer, way], net[layer, kernel], net[layer, VALUES], a, 0,
+                net[layer, WEIGHT], 0, net[layer, BIAS], net[layer, OUTPUT], n, k, m, r0, r1, 0,
+                m)  # fmt: skip
             activate_rows(net, zeros, layer, r0, r1)
         a = net[layer, OUTPUT]
 
@@ -101,7 +104,7 @@ def backward_rows(net, zeros, n, r0, r1):
     """Go from the gradient of the logits to those of all layers' outputs."""
     for layer in range(net.shape[0] - 1, 0, -1):
         d, m, below = net[layer, INPUTS], net[layer, OUTPUTS], layer - 1
-        gemm_block_at(net[layer, DENSE_BLOCK], net[layer, MULTIPLY], net[layer, DOUT], 0,
+        gemm_block_at(net[layer, DENSE_BLOCK], net[layer, MULTIPLY], 0, net[layer, DOUT], 0,
             net[layer, WEIGHT], 1, address_of(zeros, 0), net[below, DOUT], n, m, d, r0, r1, 0,
             d)  # fmt: skip
         out = rows_of(net, zeros, below, OUTPUT, r0, r1)

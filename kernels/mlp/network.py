@@ -24,6 +24,7 @@ from kernels.mlp._stack import (
     RELU,
     SIGMOID,
     UNITS,
+    VALUES,
     WEIGHT,
 )
 
@@ -215,8 +216,8 @@ class CompiledNetwork:
             return self._tables[x_dtype, needs]
         except KeyError:
             net = self._table.copy()
-            net[:, DENSE_BLOCK:] = get_product_addresses(self.dtype, self.dtype, DENSE)
-            net[0, DENSE_BLOCK:] = get_product_addresses(x_dtype, self.dtype, needs)
+            net[:, DENSE_BLOCK:VALUES] = get_product_addresses(self.dtype, self.dtype, DENSE)
+            net[0, DENSE_BLOCK:VALUES] = get_product_addresses(x_dtype, self.dtype, needs)
             return self._tables.setdefault((x_dtype, needs), net)
 
     def _batch(self, x: ArrayLike) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kernels._arrays import FLOAT64, INT64, Array, as_kernel_array, as_widenable
+from kernels._arrays import FLOAT64, INT64, UINT8, Array, as_kernel_array, as_widenable
 from kernels._bitmap import CACHE_LINE, WORD, density, skip_threshold
 from kernels._gemm import BITMAP, DENSE, FORWARD, get_product_addresses
 from kernels._microkernel import VECTOR_BYTES
@@ -20,7 +20,8 @@ from kernels.mlp._iterations import (
     train_iterations,
 )
 from kernels.mlp._losses import get_losses_address
-from kernels.mlp._stack import BIAS, DENSE_BLOCK, DOUT, OUTPUT, WEIGHT
+from kernels.mlp._stack import BIAS, DENSE_BLOCK, DOUT, OUTPUT, VALUES, WEIGHT
+from kernels.mlp.encoding import EncodedData
 from kernels.mlp.network import check_parameters, count_correct_on_threads, network_table
 
 
@@ -35,8 +36,9 @@ class MLPTrainer:
     weights, biases, activations
         As for `CompiledNetwork`. Read here and written by `store`.
     batch_size : int
-    data : ndarray, shape (N, D)
-        The training set. uint8 and float32 beside wider parameters are widened as they are read.
+    data : ndarray, shape (N, D), or EncodedData
+        The training set, or what `encode` made of it. uint8 and float32 beside wider parameters
+        are widened as they are read.
     team : Team
         The threads that do it.
     rule : int
@@ -88,7 +90,7 @@ class MLPTrainer:
         biases: Sequence[Array],
         activations: Sequence[int],
         batch_size: int,
-        data: Array,
+        data: Array | EncodedData,
         team: Team,
         rule: int,
         options: ArrayLike,
@@ -109,12 +111,18 @@ class MLPTrainer:
         self.rule, self.options = np.int64(rule), np.array(options, FLOAT64)
         self.weight_decay = float(weight_decay)
         self._logistic, self._before = logistic, np.bool_(loss_before_update)
+        values = None
+        if isinstance(data, EncodedData):
+            values = np.ascontiguousarray(data.values, dtype)
+            data = data.codes
         data = self.data = as_widenable(data, dtype, "data")
         if data.ndim != 2 or data.shape[1] != units[0]:
             raise ValueError(f"data: expected (N, {units[0]}), got {data.shape}")
         if sparse is None:
             limit = skip_threshold(np.int64(units[1]), np.int64(dtype.itemsize))
             sparse = data.size > 0 and density(data) < limit
+        if not sparse and values is not None:
+            raise ValueError("data: expected codes only where zeros are skipped, got sparse=False")
         self.sparse = sparse
         # Hidden layers are filled up to whole vectors: no row of weights straddles a cache line
         # more often than need be, and none needs a mask.
@@ -149,9 +157,12 @@ class MLPTrainer:
             net[i, OUTPUT] = self._buffers[0, at:].ctypes.data
             net[i, DOUT] = self._buffers[1, at:].ctypes.data
             at += -(-b * m // line) * line
-        net[:, DENSE_BLOCK:] = get_product_addresses(dtype, dtype, DENSE)
+        net[:, DENSE_BLOCK:VALUES] = get_product_addresses(dtype, dtype, DENSE)
         needs = BITMAP if sparse else DENSE
-        net[0, DENSE_BLOCK:] = get_product_addresses(data.dtype, dtype, needs)
+        net[0, DENSE_BLOCK:VALUES] = get_product_addresses(data.dtype, dtype, needs)
+        if data.dtype == UINT8:
+            self._values = np.arange(256).astype(dtype) if values is None else values
+            net[0, VALUES] = self._values.ctypes.data
         self.load()
 
     def _places(self) -> Iterator[tuple[tuple[Array, ...], tuple[Array, ...]]]:
@@ -273,19 +284,24 @@ class MLPTrainer:
         mean: Array = (losses if weights is None else losses * w).mean(axis=1)
         return mean + penalties
 
-    def accuracy(self, data: Array, labels: Array) -> float:
+    def accuracy(self, data: Array | EncodedData, labels: Array) -> float:
         """Return the share of examples whose largest logit is that of their class.
 
         Parameters
         ----------
-        data : ndarray, shape (N, D)
+        data : ndarray, shape (N, D), or EncodedData
         labels : ndarray of int64, shape (N,)
 
         Returns
         -------
         float
         """
-        dtype = self._work.y.dtype
+        dtype, values = self._work.y.dtype, None
+        if isinstance(data, EncodedData):
+            # Beside NaN and infinity no zero is skipped, which codes need.
+            if np.isfinite(self._work.state[0]).all():
+                values = np.ascontiguousarray(data.values, dtype)
+            data = data.source if values is None else data.codes
         x = as_widenable(data, dtype, "data")
         if x.ndim != 2 or x.shape[1] != self._units[0] or labels.shape != x.shape[:1]:
             raise ValueError(
@@ -293,7 +309,8 @@ class MLPTrainer:
                 f"{labels.shape}"
             )
         net = self._net.copy()
-        net[0, DENSE_BLOCK:] = get_product_addresses(x.dtype, dtype, FORWARD)
+        net[0, DENSE_BLOCK:VALUES] = get_product_addresses(x.dtype, dtype, FORWARD)
+        net[0, VALUES] = 0 if values is None else values.ctypes.data
         labels, none = labels.astype(np.int64), np.empty((0, 0))
         correct = count_correct_on_threads(net, self._zeros, x, labels, none, self.team)
         return correct / max(1, labels.size)

@@ -1,0 +1,98 @@
+"""Data sets of few numbers, as images are, in the form in which training reads them fastest."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels._arrays import UINT8, Array
+from kernels._bitmap import density, skip_threshold
+from kernels._cache import njit
+from kernels._threads import Team, chunk_bounds
+
+MIN_SIZE = 4_000_000
+"""Elements from which codes pay: fewer stay in a cache as they are."""
+
+SAMPLED_ROWS = 1000
+
+
+class EncodedData(NamedTuple):
+    """A data set of at most 256 numbers, a byte each: a quarter or an eighth of it is read.
+
+    Nothing is rounded: ``values[codes]`` is the data set.
+    """
+
+    source: Array  # (N, D): as it was given
+    codes: Array  # uint8 (N, D)
+    values: Array  # (256,): the numbers that the codes stand for; the first is 0
+
+
+def pays_codes(x: Array, dtype: np.dtype[Any], units: int) -> bool:
+    """Tell whether a training set is large, and not of bytes, and its zeros will be skipped."""
+    limit = skip_threshold(np.int64(units), np.int64(dtype.itemsize))
+    return x.dtype != UINT8 and x.size >= MIN_SIZE and density(x) < limit
+
+
+def encode(x: Array, dtype: np.dtype[Any], team: Team) -> EncodedData | None:
+    """Encode a data set, unless it holds other numbers than a few evenly spaced ones from 0.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (N, D)
+    dtype : dtype
+        Of the parameters.
+    team : Team
+        The threads that do it.
+
+    Returns
+    -------
+    EncodedData or None
+        None if `x` holds negative numbers, NaN or infinity, or too many different numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels._threads import Team
+    >>> from kernels.mlp.encoding import encode
+    >>> with Team(1) as team:
+    ...     data = encode(np.array([[0.0, 0.25], [1.0, 0.5]]), np.dtype("f8"), team)
+    >>> data.codes
+    array([[  0,  64],
+           [255, 128]], dtype=uint8)
+    >>> bool((data.values[data.codes] == data.source).all())
+    True
+    """
+    sample = x[:: max(1, len(x) // SAMPLED_ROWS)]
+    numbers = np.unique(sample[sample != 0])
+    if not (0 < numbers.size < 256 and numbers[0] > 0 and np.isfinite(numbers[-1])):
+        return None
+    scale = x.dtype.type(255 / float(numbers[-1]))
+    places = _codes_of(numbers, scale)
+    if len(set(places)) != numbers.size or places[0] == 0:
+        return None
+    values, codes = np.zeros(256, x.dtype), np.empty(x.shape, UINT8)
+    values[places] = numbers
+    if not all(team.run(_encode_part, x, scale, values, codes)):
+        return None
+    return EncodedData(x, codes, values.astype(dtype))
+
+
+def _codes_of(numbers: Array, scale: Any) -> list[int]:
+    codes: list[int] = (numbers * scale + numbers.dtype.type(0.5)).astype(np.int64).tolist()
+    return [min(code, 255) for code in codes]
+
+
+@njit(nogil=True)
+def _encode_part(x, scale, values, codes, thread, num_threads, barrier):
+    """Encode one thread's rows; return False if there is a number that `values` does not hold."""
+    first, last = chunk_bounds(x.shape[0], thread, num_threads)
+    zero, half, most = x.dtype.type(0), x.dtype.type(0.5), x.dtype.type(255)
+    others = 0
+    for r in range(first, last):
+        source, target = x[r], codes[r]
+        for j in range(source.size):  # whole vectors, which the table would prevent
+            place = source[j] * scale + half
+            place = place if place > zero else zero  # also of NaN
+            target[j] = np.int32(place if place < most else most)
+        for j in range(source.size):
+            others += values[target[j]] != source[j]
+    return others == 0
