@@ -104,6 +104,50 @@ def test_a_disk_that_fills_up(tmp_path):
     expect_kept(path, network, error, history)
 
 
+NO_MEMORY = """
+import resource, sys
+import numpy as np
+from net import Adam, TwoLayerNet, train
+
+rng = np.random.default_rng(0)
+x, t = rng.random((50, 784)), rng.integers(0, 10, 50)
+
+
+def run(iterations, **how):
+    network = TwoLayerNet(784, 2000, 10, rng=0)
+    options = {"batch_size": 10, "optimizer": Adam(), "rng": 1, "progress": False}
+    return network.params, train(network, x, t, iterations=iterations, **options, **how)
+
+
+def no_more(done, history):
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))
+    used = 1024 * int(line.split()[1])
+    resource.setrlimit(resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))
+
+
+before = resource.getrlimit(resource.RLIMIT_AS)
+run(3, checkpoint=sys.argv[1])
+try:
+    run(9, checkpoint=sys.argv[1], resume=True, callback=no_more)
+except MemoryError as error:
+    print("told:", error)
+resource.setrlimit(resource.RLIMIT_AS, before)
+params, _ = run(9, checkpoint=sys.argv[1], resume=True)
+expected, _ = run(9)
+for key, value in expected.items():
+    np.testing.assert_array_equal(params[key], value)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
+def test_no_memory_left(tmp_path):
+    """A MemoryError, and a checkpoint from which a run goes on to the same bits."""
+    status, output = run(tmp_path, "-c", NO_MEMORY, tmp_path / "state")
+    assert status == 0, output
+    assert "told: Unable to allocate" in output
+    assert sorted(os.listdir(tmp_path)) == ["output", "state"]  # of `run`, and the checkpoint
+
+
 def test_a_full_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -170,7 +214,7 @@ def test_links_and_permissions_are_kept(tmp_path):
 def test_what_a_killed_run_left_does_no_harm(tmp_path):
     (tmp_path / ".state.part").write_bytes(b"x" * 99_999)
     archive.write(tmp_path / "state", {"a": np.ones(3)})
-    assert os.listdir(tmp_path) == ["state"]
+    assert sorted(os.listdir(tmp_path)) == ["output", "state"]  # of `run`, and the checkpoint
     assert (tmp_path / "state").stat().st_size < 1000
 
 

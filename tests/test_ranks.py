@@ -322,6 +322,56 @@ def test_ctrl_c_keeps_what_was_trained(tmp_path, data):
     TwoLayerNet.load(tmp_path / "runs" / "network.npz")
 
 
+FAULT = """
+import os, signal, sys, threading, time
+from pathlib import Path
+
+file, how, *options = sys.argv[1:]
+rank = os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]
+
+
+def strike():
+    while not Path(file).exists():
+        time.sleep(0.02)
+    if how == "moved":
+        Path(file).parent.rename(Path(file).parent.with_name("elsewhere"))
+    else:
+        os.kill(os.getpid(), getattr(signal, how))
+
+
+if rank == ("0" if how == "moved" else "1"):
+    threading.Thread(target=strike, daemon=True).start()
+from net.__main__ import main
+sys.exit(main(options))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "message"),
+    [
+        ("SIGTERM", 143, r"njitnet: interrupted after \d+ of 10000000 iterations"),
+        ("SIGKILL", 9, ""),
+        ("moved", 2, r"njitnet: error: .*state.npz: No such file or directory.*"),
+    ],
+)
+def test_command_ends_on_all_ranks_by_a_fault_on_one(tmp_path, data, how, status, message):
+    """And leaves a checkpoint from which another run goes on."""
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run" / "state.npz"
+    options = "--mpi", "--data", data, "--batch-size", 15, "--output", file.parent
+    done = mpiexec(3, "-c", FAULT, file, how, *options, "--iterations", 10**7, "--checkpoint", file)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert re.search(f"^{message}$", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stderr
+    if how == "moved":
+        file = tmp_path / "elsewhere" / "state.npz"
+    options = "--data", data, "--batch-size", 15, "--checkpoint", file, "--resume"
+    with np.load(file) as arrays:
+        done = len(arrays["train_loss_list"])
+    again = command(1, tmp_path, *options, "--iterations", done + 5)
+    assert again.returncode == 0, again.stderr
+
+
 def test_command_without_mpi4py(tmp_path):
     program = (
         "import sys; sys.modules['mpi4py'] = None\n"
