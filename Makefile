@@ -30,13 +30,14 @@ ASV_MACHINE = @$(RUN) asv machine --yes > /dev/null
 # Processes that test side by side: one for each core.
 WORKERS ?= auto
 
-.PHONY: help train test test-exhaustive lint docs bench bench-check bench-pages bench-history clean
+.PHONY: help train test test-slow test-exhaustive lint docs bench bench-check bench-pages bench-history clean
 .NOTPARALLEL:
 
 help:
 	@echo "make train   train the network on MNIST"
 	@echo "make test    run the tests"
-	@echo "make test-exhaustive   run those that take long"
+	@echo "make test-slow         run those that compile much, or start processes"
+	@echo "make test-exhaustive   run those that take an hour"
 	@echo "make lint    check style and types"
 	@echo "make docs    make the site of the documentation, in docs/_build/html"
 	@echo "make bench   measure this commit with airspeed velocity"
@@ -52,7 +53,10 @@ train: $(VENV)/.njitnet
 PYTEST = $(RUN) pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 test: $(VENV)/.njitnet-dev
-	$(PYTEST) -m "not exhaustive" $(ARGS)
+	$(PYTEST) -m "not slow and not exhaustive" $(ARGS)
+
+test-slow: $(VENV)/.njitnet-dev
+	$(PYTEST) -m "slow and not exhaustive" $(ARGS)
 
 test-exhaustive: $(VENV)/.njitnet-dev
 	$(PYTEST) -m "exhaustive or explores" $(ARGS)

@@ -105,7 +105,7 @@ def work(jobs: Sequence[Job], sizes: Sequence[int], duration: float, alone: bool
         with processes(None if alone else comm) as group, Team() as team:
             run = TrainingRun(make(job.network), [(data, t)], SGD(0.01), job.batch, rng, group)
             run.begin()
-            run.start(team)
+            run.start(team, 0)
             run.advance(1)
             seconds, count = [], 1
             while len(seconds) < 5:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 from numba.np.numpy_support import as_dtype, from_dtype
 from numpy.typing import ArrayLike, NDArray
 
@@ -145,12 +145,20 @@ def _copier(a, kind):
     if a.dtype == from_dtype(np.dtype(kind)) and a.layout == "C" and a.mutable:
         return lambda a, like: a
 
-    def copy(a, like):
-        out = np.empty(a.shape, kind)
-        out[...] = a
-        return out
+    return lambda a, like: jit_flat_copy(a, kind).reshape(a.shape)
 
-    return copy
+
+@register_jitable
+def jit_flat_copy(a, kind):
+    """In compiled code: the elements of an array one after the other, in another type.
+
+    An assignment, ``out[...] = a``, would compile the texts of NumPy's errors: five seconds.
+    """
+    out, i = np.empty(a.size, kind), np.uint64(0)
+    for value in a.flat:
+        out[i] = value
+        i += np.uint64(1)
+    return out
 
 
 def require_arrays(function: str, ndim: int | None = None, **arrays: Any) -> None:

@@ -322,7 +322,8 @@ def run_forward(address, x, channels_last, W, bias, g, mode, out, out_channels_l
     """Fill ``out``, and ``arg`` where there is pooling."""
     columns = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
     biases = np.zeros(columns, W.dtype)
-    biases[: g.filters] = bias
+    for f in range(g.filters):  # a slice's assignment compiles the texts of NumPy's errors
+        biases[f] = bias[f]
     direct = channels_last and g.pad == 0 and x.dtype == W.dtype
     args = ForwardArgs(address, x.reshape(-1), channels_last, direct, pack_filters(W, columns),
         biases, g, mode, out.reshape(-1), out_channels_last, arg.reshape(-1))  # fmt: skip

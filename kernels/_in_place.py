@@ -15,6 +15,7 @@ from kernels._arrays import (
     as_kernel_array,
     as_scalar,
     format_shapes,
+    jit_flat_copy,
     require_arrays,
 )
 from kernels._microkernel import address_of
@@ -165,9 +166,7 @@ def _jit_flat(a, p):
     def flat_copy(a, p):
         if a.shape != p.shape:
             raise ValueError("expected equal shapes, got arrays that differ")
-        out = np.empty(a.shape, a.dtype)
-        out[...] = a
-        return out.reshape(-1)
+        return jit_flat_copy(a, a.dtype)
 
     return flat if a.layout == "C" else flat_copy
 
@@ -178,6 +177,9 @@ def _jit_write_back(a, flat):
         return lambda a, flat: None
 
     def write(a, flat):
-        a[...] = flat.reshape(a.shape)
+        i = np.uint64(0)
+        for index in np.ndindex(a.shape):
+            a[index] = flat[i]
+            i += np.uint64(1)
 
     return write

@@ -304,7 +304,7 @@ def _compiled_convolution_backward_params(dout, x, W, stride=1, pad=0):
     def gradient(dout, x, W, stride=1, pad=0):
         weights = jit_as_kernel_array(W, W)
         g = _jit_geometry(x.shape, W.shape, stride, pad)
-        none = np.empty(0, weights.dtype)
+        none = np.empty((0, 0, 0, 0), weights.dtype)
         return _jit_backward(dout, x, weights, g, np.False_, none)
 
     return gradient

@@ -11,7 +11,14 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike, NDArray
 
-from kernels._arrays import Array, as_kernel_array, as_real, jit_as_kernel_array, require_arrays
+from kernels._arrays import (
+    Array,
+    as_kernel_array,
+    as_real,
+    jit_as_kernel_array,
+    jit_flat_copy,
+    require_arrays,
+)
 from kernels._cache import inner, njit
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._images import (
@@ -379,8 +386,8 @@ def _compiled_max_pool_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, 
         if dout.shape != shape or arg_max.shape != shape:
             raise ValueError("expected dout and arg_max (N, C, PH, PW), got other shapes")
         upper = jit_as_kernel_array(dout, dout)
-        indices = np.empty((shape[0], shape[2], shape[3], shape[1]), np.int32)
-        indices[...] = arg_max.transpose((0, 2, 3, 1))
+        last = arg_max.transpose((0, 2, 3, 1))
+        indices = jit_flat_copy(last, np.int32).reshape(last.shape)
         dx, memory = jit_empty_images(sizes[0], sizes[1], sizes[2], sizes[3], upper.dtype)
         right = _in_window(arg_max, sizes[4] * sizes[5])
         if not right or _jit_run_backward(upper, np.False_, indices, memory, *sizes):

@@ -31,18 +31,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_configure(config):
     for marker in (
         "small: small enough to run as plain Python, without Numba",
-        "exhaustive: long, and left out of `make test`",
+        "slow: left out of `make test`, and run by `make test-slow`",
+        "exhaustive: long, and run by `make test-exhaustive` alone",
         "explores: draws fewer cases in `make test`",
     ):
         config.addinivalue_line("markers", marker)
-    exhaustive.quick = config.option.markexpr == exhaustive.EXPRESSION
+    exhaustive.quick = config.option.markexpr in exhaustive.EXPRESSIONS
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, config):
+    expression = config.option.markexpr
     if exhaustive.quick:
+        other = {"not slow": "make test-slow", "slow": "make test"}[expression.split(" and ")[0]]
         terminalreporter.write_line(
-            "left out: tests marked exhaustive, and nine of ten drawn cases; to run them: "
-            "make test-exhaustive"
+            f"left out: other tests, run by {other}; tests marked exhaustive and nine of ten drawn "
+            "cases, run by make test-exhaustive"
         )
 
 

@@ -22,6 +22,8 @@ from numba.core.dispatcher import Dispatcher
 import kernels
 from kernels.softmax import _largest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(kernels.__file__).parents[1]
 
 HELPER = """

@@ -8,6 +8,8 @@ from numba.core.errors import TypingError
 
 import kernels
 
+pytestmark = pytest.mark.slow
+
 X, W, B = np.ones((3, 4)), np.ones((4, 2)), np.ones(2)
 T, HOT = np.array([0, 1, 3]), np.eye(4)[:3]
 MASK = X > 0

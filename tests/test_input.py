@@ -25,6 +25,8 @@ from support.exhaustive import explore
 import kernels
 from net import Add, Affine, Mul, Relu, Sigmoid, SoftmaxWithLoss
 
+pytestmark = pytest.mark.slow
+
 
 # ---------------------------------------------------------------- references
 def real_arrays(*args):

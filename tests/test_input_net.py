@@ -37,6 +37,8 @@ from net import (
     train,
 )
 
+pytestmark = pytest.mark.slow
+
 D, H, C = 4, 5, 3
 
 

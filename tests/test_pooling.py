@@ -157,6 +157,7 @@ def compiled_backward(dout, arg_max, shape):
     return kernels.max_pool_backward(dout, arg_max, shape, 2, 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, exhaustive(np.float64)], ids=["float32", "float64"])
 def test_compiled_callers(rng, dtype):
     x = images(rng, (2, 3, 5, 6), dtype)

@@ -25,7 +25,10 @@ MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([HERE, os.environ["PATH"]
 # Asked for, not imported, which would start MPI in this process.
 if find_spec("mpi4py") is None:
     pytest.skip("needs mpi4py: pip install 'njitnet[mpi]'", allow_module_level=True)
-pytestmark = pytest.mark.skipif(MPIEXEC is None, reason="needs mpiexec: pip install 'njitnet[mpi]'")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(MPIEXEC is None, reason="needs mpiexec: pip install 'njitnet[mpi]'"),
+]
 
 
 def environment(threads):

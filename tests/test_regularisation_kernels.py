@@ -288,6 +288,7 @@ def test_dropout_from_njit(rng):
         users_dropout(x, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "by"), [((7, 5), "channel"), ((6, 3, 4, 5), "channel")])
 def test_batch_norm_from_njit(rng, shape, by, dtype):
     x, gamma, beta, dout = batch(rng, shape, by, dtype)
@@ -299,6 +300,7 @@ def test_batch_norm_from_njit(rng, shape, by, dtype):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_batch_norm_from_njit_bad_shapes():
     x, one = np.ones((3, 2)), np.ones(2)
     for args in (

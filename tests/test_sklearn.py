@@ -47,6 +47,7 @@ def digits():
     return x[:550] / 16, t[:550]
 
 
+@pytest.mark.slow
 @parametrize_with_checks([MLPClassifier(), MLPClassifier(solver="sgd", alpha=0.01)])
 def test_checks_of_estimators(estimator, check):
     check(estimator)

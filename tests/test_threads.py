@@ -11,7 +11,10 @@ import pytest
 from support.exhaustive import exhaustive
 from support.processes import run
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs fork and process groups")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="needs fork and process groups"),
+]
 
 
 @cache

@@ -1,4 +1,7 @@
-"""What `make test` leaves out or makes shorter, and `make test-exhaustive` runs in full."""
+"""What `make test` leaves out or makes shorter, and `make test-exhaustive` runs in full.
+
+Tests marked `slow` are left out too; `make test-slow` runs them, and so does the gate.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-EXPRESSION = "not exhaustive"  # pytest -m, in the Makefile
+EXPRESSIONS = "not slow and not exhaustive", "slow and not exhaustive"  # -m, in the Makefile
 QUICK_SHARE = 10  # one drawn case of so many
 
 quick = False  # set by conftest.py before any test is imported
