@@ -227,6 +227,7 @@ def users_step(x, W, b, dout):
     return out, dx, dW, db
 
 
+@pytest.mark.slow
 @pytest.mark.small
 def test_from_njit(rng):
     x, W, b, dout = operands(rng, (7, 5, 3), np.float64)
@@ -253,6 +254,7 @@ def test_orientations_share_compiled_code(rng):
     assert not [s for s in gemm.signatures if "Literal" in str(s)]
 
 
+@pytest.mark.slow
 def test_from_njit_bad_shapes(rng):
     x, W, b, dout = operands(rng, (7, 5, 3), np.float64)
     for bad in ((x[:, :4], W, b, dout), (x, W, b[:2], dout), (x, W, b, dout[:6])):

@@ -14,6 +14,8 @@ from support import browser
 from benchmarks.tracking import pages
 from kernels import _cache
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 pytest.importorskip("asv")

@@ -14,6 +14,8 @@ from support.pages import FENCE
 import kernels
 import net
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SPHINX = ("sphinx", "numpydoc", "pydata_sphinx_theme", "myst_parser")

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from support.exhaustive import exhaustive
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "docs" / "examples" / "output"
 NOTEBOOKS = ROOT / "docs" / "examples" / "notebooks"

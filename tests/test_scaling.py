@@ -9,6 +9,8 @@ import pytest
 from benchmarks import scaling
 from benchmarks.scaling import Job, Model, Network, allreduce, busiest, line
 
+pytestmark = pytest.mark.slow
+
 NETWORK = Network("some", 1e-5, 1e9)
 
 

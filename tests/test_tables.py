@@ -14,6 +14,8 @@ from benchmarks import _jobs, _report, _timing, scaling, tables
 from benchmarks._numpy import Net
 from benchmarks._operations import OPERATIONS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SHAPES = {"affine": (6, 5, 4), "convolution": (2, 3, 8, 8, 4, 3), "max": (2, 3, 8, 8)}
 
