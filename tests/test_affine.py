@@ -129,6 +129,7 @@ def test_results_are_fresh(rng, dtype):
         np.testing.assert_array_equal(r, k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "x_dtype",
     [pytest.param(t, marks=pytest.mark.small) for t in (np.uint8, np.int64, np.float32)],
@@ -153,6 +154,7 @@ def test_narrow_x_on_the_lectures_shape(rng, x_dtype):
     check_backward(affine_backward(dout, x, W), dout, x, W)
 
 
+@pytest.mark.slow
 @pytest.mark.small
 def test_integer_x_beside_float32_parameters(rng):
     _, W, b, dout = operands(rng, (7, 5, 3), np.float32)

@@ -504,6 +504,7 @@ def test_zeros_are_skipped_where_that_is_faster(rng):
 
 
 # ---------------------------------------------------------------- numerical gradient
+@pytest.mark.slow
 def test_numerical_gradient_of_large_activations(rng):
     """Once infinite where an activation passed 7e6."""
     for scale in (1.0, 1e3, 1e7, 1e9):

@@ -342,6 +342,7 @@ def call_compiled(rule, arrays):
     users_updates(p, g, *filled[:2], [*RULES].index(rule))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(0,), (7,), (LARGE,)], ids=str)
 def test_from_njit_the_same_bits(rng, rule, shape, dtype):
     arrays = make(rng, rule, shape, dtype)

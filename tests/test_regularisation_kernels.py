@@ -278,6 +278,7 @@ def users_batch_norm(x, gamma, beta, dout):
     return out, mean, var, batch_norm_inference(x, gamma, beta, mean, var), dx, dgamma, dbeta
 
 
+@pytest.mark.slow
 def test_dropout_from_njit(rng):
     x, mask = rng.standard_normal((7, 5)), rng.random((7, 5)) > 0.5
     for out in (*users_dropout(x, mask), *users_dropout(x.T.copy().T, mask)):

@@ -386,6 +386,7 @@ def users_loss(x, t):
     return loss, y, softmax_cross_entropy_backward(y, t), softmax(x)
 
 
+@pytest.mark.slow
 @pytest.mark.small
 @pytest.mark.parametrize("kind", ["index", "soft"])
 def test_from_njit(rng, kind):
@@ -398,6 +399,7 @@ def test_from_njit(rng, kind):
     np.testing.assert_array_equal(probabilities, softmax(x))
 
 
+@pytest.mark.slow
 def test_from_njit_bad_input():
     x = np.zeros((3, 5))
     for t in (

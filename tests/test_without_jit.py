@@ -9,6 +9,8 @@ import pytest
 
 TESTS = Path(__file__).parent
 
+pytestmark = pytest.mark.slow
+
 
 KERNELS = (
     *("affine", "activations", "softmax", "operation", "optimizers_kernels"),
