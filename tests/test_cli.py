@@ -24,6 +24,8 @@ from net import Network, TwoLayerNet, archive, load_mnist, train
 from net.__main__ import main
 from net.images import draw, read_images
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "net"]
 SIZE, CLASSES = 8, 3
