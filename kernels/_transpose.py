@@ -8,7 +8,7 @@ would touch another cache line.
 
 from llvmlite import ir
 from numba import config, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from kernels._cache import inner
 from kernels._microkernel import VECTOR_BYTES, element_type, matrix_at, plain_array
@@ -16,6 +16,7 @@ from kernels._microkernel import VECTOR_BYTES, element_type, matrix_at, plain_ar
 MAX_SIDE = 8
 
 
+@register_jitable
 def _side(itemsize):
     return min(MAX_SIDE, VECTOR_BYTES // itemsize)
 
@@ -79,8 +80,7 @@ def transpose_at(a, a_row, rows, columns, out, out_row, like):
     like : ndarray
         An array of the elements' type.
     """
-    size = like.itemsize
-    side = min(MAX_SIDE, VECTOR_BYTES // size)
+    size, side = like.itemsize, _side(like.itemsize)
     square_rows, square_columns = rows // side * side, columns // side * side
     for i in range(0, square_rows, side):
         for j in range(0, square_columns, side):

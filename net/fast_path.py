@@ -244,7 +244,7 @@ class FastIterations:
         data: Array | EncodedData = self._inputs[0]
         if encodes and pays_codes(self._inputs[0], dtype, stack.compiled.weights[0].shape[1]):
             if CODES not in prepared:
-                prepared[CODES] = encode(self._inputs[0], dtype, team)
+                prepared[CODES] = encode(self._inputs[0], team)
             data = prepared[CODES] or data
         self._data = [data, *self._inputs[1:]]
         self._batch_size, self._rng, self._tuner = batch_size, rng, tuner

@@ -160,7 +160,7 @@ def train(
         shown = group.is_rank_zero and shows_bar(progress)
         bar = _make_bar(iterations, run.done) if shown else None
         with Team() as team, nullcontext() if bar is None else bar:
-            run.start(team, iterations - run.done)
+            run.start(team, iterations - run.done, callback is not None)
             stopped = False
             while run.done < iterations and not stopped:
                 stop, evaluate = next_stop(

@@ -139,27 +139,29 @@ class TrainingRun:
         vars(self.history).update(measured)
         set_state(self.rng, rng)
 
-    def start(self, team: Team, count: int) -> None:
-        """Choose how so many iterations are run, by compiled code or by the layers."""
+    def start(self, team: Team, count: int, callback: bool = False) -> None:
+        """Choose how so many iterations are run, by compiled code or by the layers.
+
+        Parameters
+        ----------
+        team : Team
+        count : int
+        callback : bool, default False
+            Whether a callback may change the training set meanwhile, if it is not read-only.
+        """
         self._team = team
-        self._forget_codes()
-        self._encodes = count * self.batch_size >= ENCODING_PAYS * self.n
+        changes = self.sets[0][0].flags.writeable
+        if changes:
+            self._prepared.pop(fast_path.CODES, None)
+        pays = count * self.batch_size >= ENCODING_PAYS * self.n
+        self._encodes = pays and not (changes and callback)
         if self._tuner is None:
             self._tuner = ThreadTuner(team.size)
             self.history.threads = self._tuner.counts
-        self._make_iterations()
+        self.restart()
 
     def restart(self) -> None:
-        """Choose again: a callback may have changed the network, the optimizer or the data."""
-        self._forget_codes()
-        self._make_iterations()
-
-    def _forget_codes(self) -> None:
-        if self.sets[0][0].flags.writeable:  # else nobody can have changed them
-            self._prepared.pop(fast_path.CODES, None)
-            self._encodes = False
-
-    def _make_iterations(self) -> None:
+        """Choose again: a callback may have changed the network or the optimizer."""
         tuner = self._tuner
         assert tuner is not None  # made by `start`
         made: Iterations | None = None

@@ -81,18 +81,25 @@ def test_what_a_callback_changes_counts(network, data, change):
     assert history.train_acc == network.accuracy(*data)
 
 
-@pytest.mark.parametrize("read_only", [False, True])
-def test_data_that_a_callback_changes(rng, monkeypatch, read_only):
-    """Large sets are brought into another form first, which must not outlive a change."""
+@pytest.fixture
+def encoded(monkeypatch):
+    """Encode sets of any size, and record each of them."""
+    sets, encode = [], net.fast_path.encode
     monkeypatch.setattr("kernels.mlp.encoding.MIN_SIZE", 0)
     monkeypatch.setattr("net.training_run.ENCODING_PAYS", 0)
-    encoded = []
-    encode = net.fast_path.encode
-    monkeypatch.setattr(
-        "net.fast_path.encode", lambda x, *rest: encoded.append(x) or encode(x, *rest)
-    )
-    x = rng.integers(0, 3, (40, 800)) * (rng.random((40, 800)) < 0.2) / 2
+    monkeypatch.setattr("net.fast_path.encode", lambda x, team: sets.append(x) or encode(x, team))
+    return sets
+
+
+def images(rng):
+    return rng.integers(0, 3, (40, 800)) * (rng.random((40, 800)) < 0.2) / 2
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_data_that_a_callback_changes(rng, encoded, read_only):
+    """A set that may change meanwhile is read as it is; others are brought into another form."""
     t, results = rng.integers(0, 3, 40), []
+    x = images(rng)
     for network in (TwoLayerNet(800, 50, 3, 0.3, rng=1), TwoLayerNet(800, 50, 3, 0.3, rng=1)):
         if results:
             network.layers["Relu1"] = OtherRelu()  # by its layers, which read the data each time
@@ -107,10 +114,28 @@ def test_data_that_a_callback_changes(rng, monkeypatch, read_only):
             train(network, changing, t, iterations=21, batch_size=10,
                 rng=np.random.RandomState(5), callback=callback)
         )  # fmt: skip
-    assert len(encoded) == 1
+    assert len(encoded) == (1 if read_only else 0)
     losses = [history.train_loss_list for history in results]
     np.testing.assert_allclose(*losses, rtol=1e-10)
     assert results[0].train_acc_list == results[1].train_acc_list
+
+
+def test_data_that_change_between_two_runs_of_a_trainer(rng, encoded):
+    t, losses = rng.integers(0, 3, 40), []
+    x = images(rng)
+    for layer in (Relu, OtherRelu):
+        network, data = TwoLayerNet(800, 50, 3, 0.3, rng=1), x.copy()
+        network.layers["Relu1"] = layer()
+        np.random.seed(5)
+        trainer = net.Trainer(
+            network, data, t, data, t, epochs=2, mini_batch_size=10, verbose=False
+        )
+        for _ in range(4):
+            trainer.train_step()
+            data[...] = data[::-1].copy()
+        losses.append(trainer.train_loss_list)
+    assert len(encoded) == 4
+    np.testing.assert_allclose(*losses, rtol=1e-10)
 
 
 def test_a_learning_rate_that_a_callback_lowers(network, data):

@@ -532,7 +532,7 @@ def test_encoded_data_gives_the_same_bits(rng, kinds):
     dtype, drawn = np.dtype(kinds[1]), rng.integers(0, 300, (20, 40))
     results = []
     with Team(2) as team:
-        encoded = encode(x, dtype, team)
+        encoded = encode(x, team)
         np.testing.assert_array_equal(encoded.values[encoded.codes], x.astype(dtype))
         for data in (encoded, x):
             weights, biases = parameters(np.random.default_rng(1), (90, 33, 5), dtype)
@@ -567,9 +567,9 @@ UNEVEN = {
 def test_other_numbers_are_not_encoded(rng, change):
     x = rng.integers(0, 6, (5000, 8)) / 5
     with Team(2) as team:
-        assert encode(x, x.dtype, team) is not None
+        assert encode(x, team) is not None
         change(x)
-        assert encode(x, x.dtype, team) is None
+        assert encode(x, team) is None
 
 
 def test_codes_pay_for_large_sets_of_many_zeros(rng):

@@ -220,7 +220,7 @@ def test_instructions_are_counted():
     """`benchmarks.vectorisation` finds each kernel by its name."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.vectorisation"],
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

@@ -128,9 +128,8 @@ def count_correct(network, zeros, x, labels, targets, outputs, thread, num_threa
     for i in range(layers):
         net[i, OUTPUT] = address_of(outputs, at)
         at += EVALUATED * net[i, OUTPUTS]
-    skip = np.int64(skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])[0])
-    if net[0, VALUES] != 0:  # codes are not to be multiplied themselves
-        skip = np.int64(1)
+    coded = net[0, VALUES] != 0  # codes are not to be multiplied themselves
+    skip = np.int64(coded or skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])[0])
     first, last = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
     correct, zero = np.int64(0), np.int64(0)
     for block in range(first, last):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT64, INT64, UINT8, Array, as_kernel_array, as_widenable
-from kernels._bitmap import CACHE_LINE, WORD, density, skip_threshold
+from kernels._bitmap import CACHE_LINE, WORD
 from kernels._gemm import BITMAP, DENSE, FORWARD, get_product_addresses
 from kernels._microkernel import VECTOR_BYTES
 from kernels._threads import Team
@@ -21,7 +21,7 @@ from kernels.mlp._iterations import (
 )
 from kernels.mlp._losses import get_losses_address
 from kernels.mlp._stack import BIAS, DENSE_BLOCK, DOUT, OUTPUT, VALUES, WEIGHT
-from kernels.mlp.encoding import EncodedData
+from kernels.mlp.encoding import EncodedData, has_many_zeros
 from kernels.mlp.network import check_parameters, count_correct_on_threads, network_table
 
 
@@ -119,8 +119,7 @@ class MLPTrainer:
         if data.ndim != 2 or data.shape[1] != units[0]:
             raise ValueError(f"data: expected (N, {units[0]}), got {data.shape}")
         if sparse is None:
-            limit = skip_threshold(np.int64(units[1]), np.int64(dtype.itemsize))
-            sparse = data.size > 0 and density(data) < limit
+            sparse = has_many_zeros(data, dtype, units[1])
         if not sparse and values is not None:
             raise ValueError("data: expected codes only where zeros are skipped, got sparse=False")
         self.sparse = sparse
@@ -160,7 +159,7 @@ class MLPTrainer:
         net[:, DENSE_BLOCK:VALUES] = get_product_addresses(dtype, dtype, DENSE)
         needs = BITMAP if sparse else DENSE
         net[0, DENSE_BLOCK:VALUES] = get_product_addresses(data.dtype, dtype, needs)
-        if data.dtype == UINT8:
+        if sparse and data.dtype == UINT8:
             self._values = np.arange(256).astype(dtype) if values is None else values
             net[0, VALUES] = self._values.ctypes.data
         self.load()
