@@ -252,7 +252,7 @@ class Case(Job):
         group, optimizer = SingleProcess(), self.own_optimizer()
         run = TrainingRun(self.network(), data, optimizer, self.batch, rng, group)
         run.begin()
-        run.start(Team(), 10_000)  # as of a whole run
+        run.start(Team(), 1_000_000)  # as of a long run
         return lambda: run.advance(run.done + self.per)
 
     def numpy_loop(self, x: Any, t: Any, per: int, input_gradient: bool = False) -> Call:

@@ -239,7 +239,8 @@ def train(options: Options) -> Table:
         "An iteration: a batch of 100, its gradient, the update, its loss with the new weights. "
         "How many times as long the others take: NumPy by layers, PyTorch eager with fused Adam, "
         "JAX in one compiled scan of hundreds of iterations. Of peak: the share of the processor's "
-        "multiply-adds on all cores, those on zero pixels not counted.",
+        "multiply-adds on all cores, those on zero pixels not counted. "
+        "`net.train` as in a run of 100 passes or more, which reads the data as codes of one byte.",
     )
 
 

@@ -20,8 +20,9 @@ from net.network import Network
 from net.random_state import clone, describe, get_state, set_state
 from net.thread_tuner import ThreadTuner
 
-ENCODING_PAYS = 4
-"""Passes over the training set from which it pays to bring it into another form first."""
+ENCODING_PAYS = 100
+"""Passes over the training set from which it pays to bring it into another form first: for that the
+training loop is compiled once more, which takes as long as tens of passes."""
 
 
 class TrainingRun:
