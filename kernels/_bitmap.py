@@ -12,6 +12,9 @@ The transposed product ``x^T dout`` takes the bitmap transposed, 64 x 64 bits at
 "Hacker's Delight", 2nd edition (2012), section 7-3.
 """
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import config, types
@@ -19,10 +22,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._cache import njit
+from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import (
     VECTOR_BYTES,
     _Emitter,
     element_type,
+    matrix_at,
     plain_array,
     plain_code,
     plain_code_address,
@@ -193,19 +198,6 @@ if config.DISABLE_JIT:
     bitmap_gemm_address = _plain_bitmap_gemm_address
 
 
-@intrinsic
-def _call_bitmap_gemm(
-    context, address, words, words_row, count, a, a_rows, a_k, ahead, values, b, b_row, init,
-    init_row, c, c_row, rows, columns,
-):  # fmt: skip
-    def emit(context, builder, signature, args):
-        function = builder.inttoptr(args[0], _BITMAP_GEMM_TYPE.as_pointer())
-        builder.call(function, args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 17), emit
-
-
 def _plain_bitmap_gemm(
     address, words, words_row, count, a, a_rows, a_k, ahead, values, b, b_row, init, init_row, c,
     c_row, rows, columns,
@@ -229,7 +221,7 @@ def _plain_bitmap_gemm(
         plain_array(c + c_type.itemsize * r * c_row, (columns,), (1,), c_type)[...] = sums
 
 
-bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else _call_bitmap_gemm
+bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else call_address
 """``c = init + a @ b`` over the set bits of a bitmap.
 
 Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
@@ -287,6 +279,53 @@ def row_bitmap(x, offset, size, words, at):
             for i in range(rest):
                 word |= np.uint64(x[end - rest + i] != 0) << np.uint64(i)
             words[at + whole] = word
+
+
+def _fill_row_bitmap(like, like_word, x, offset, size, words):
+    one = np.int64(1)
+    flat = matrix_at(x, one, offset + size, like)[0]
+    count = (size + WORD - 1) // WORD
+    row_bitmap(flat, offset, size, matrix_at(words, one, count, like_word)[0], np.int64(0))
+
+
+@intrinsic
+def _emit_row_bitmap(context, x):
+    def emit(context, builder, signature, args):
+        kinds = [x.dtype, types.uint64]
+        return emit_function(_fill_row_bitmap, "row_bitmap", context, builder, kinds, 4)
+
+    return types.intp(x), emit
+
+
+def _plain_emit_row_bitmap(x):
+    return plain_code_address(x.dtype)
+
+
+if config.DISABLE_JIT:
+    _emit_row_bitmap = _plain_emit_row_bitmap
+
+
+@njit(nogil=True)
+def _row_bitmap_address(x):
+    return _emit_row_bitmap(x)
+
+
+@lru_cache
+def get_row_bitmap_address(dtype: np.dtype[Any]) -> int:
+    """Return the address for `row_bitmap_at`, for elements of a dtype."""
+    address: int = _row_bitmap_address(np.empty(0, dtype))
+    return address
+
+
+def _plain_row_bitmap_at(address, x, offset, size, words):
+    (dtype,) = plain_code(address)
+    likes = np.empty((0, 0), dtype), np.empty((0, 0), np.uint64)
+    _fill_row_bitmap(*likes, x, offset, size, words)
+
+
+row_bitmap_at = _plain_row_bitmap_at if config.DISABLE_JIT else call_address
+"""`row_bitmap` by addresses, of the first element of `x` and of the first word to write:
+``row_bitmap_at(address, x, offset, size, words)``."""
 
 
 SAMPLED_ROWS, SAMPLED_COLUMNS = 8, 1024

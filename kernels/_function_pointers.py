@@ -71,6 +71,19 @@ def _function_address(context, function, args):
 _INT = ir.IntType(64)
 
 
+@intrinsic
+def call_address(context, address, *args):
+    """Call a function of integers alone, as `emit_function` writes them, by its address."""
+
+    def emit(context, builder, signature, values):
+        integers = cgutils.unpack_tuple(builder, values[1])
+        kind = ir.FunctionType(ir.VoidType(), [_INT] * len(integers))
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), integers)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.StarArgUniTuple(types.intp, len(args))), emit
+
+
 def _empty_matrix(context, builder, kind):
     matrix = context.make_array(kind)(
         context, builder, ir.Constant(context.get_value_type(kind), None)
@@ -103,7 +116,7 @@ _CHUNK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 3)
 
 @intrinsic
 def _erase(context, address, args, failed):
-    """Return two addresses that `_call` takes: of a function of no types, and of its arguments."""
+    """Return two integers that `_run` takes: of a function of no types, and of its arguments."""
 
     def emit(context, builder, signature, values):
         called = signature.args[1], types.int64, types.int64
@@ -132,26 +145,16 @@ def _erase(context, address, args, failed):
     return types.UniTuple(types.int64, 2)(address, args, failed), emit
 
 
-@intrinsic
-def _call(context, function, args, start, stop):
-    def emit(context, builder, signature, values):
-        pointer = builder.inttoptr(values[0], _CHUNK_TYPE.as_pointer())
-        builder.call(pointer, values[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), emit
-
-
 @njit(parallel=True, nogil=True)
 def _run(function, args, n, size, parallel):
     chunks = (n + size - 1) // size
     if not parallel or thread_count() == 1:
         for chunk in range(chunks):
-            _call(function, args, chunk * size, min(n, (chunk + 1) * size))
+            call_address(function, args, chunk * size, min(n, (chunk + 1) * size))
     else:
         for p in prange(chunks):
             start = np.int64(p) * size
-            _call(function, args, start, min(n, start + size))
+            call_address(function, args, start, min(n, start + size))
 
 
 @njit(nogil=True)

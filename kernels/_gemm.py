@@ -7,7 +7,6 @@ zero, :mod:`kernels._bitmap` skips them; the bits of the result are the same.
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import config, prange, types
 from numba.extending import intrinsic
 
@@ -20,7 +19,7 @@ from kernels._bitmap import (
     transposed_bitmap,
 )
 from kernels._cache import inner, njit
-from kernels._function_pointers import emit_function
+from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import (
     TILE_ROWS,
     TILE_VECTORS,
@@ -208,8 +207,6 @@ def _pack(b, b_row, b_t, packed, depth, count, like):
 # A compiled function holds a copy of all that it calls, optimised anew. So these three, which are
 # most of a product's code, are called by an address: compiled once for two element types, whatever
 # calls them.
-_INT = ir.IntType(64)
-_BLOCK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
 
 
 @intrinsic
@@ -253,22 +250,12 @@ if config.DISABLE_JIT:
         return plain_code_address(_skip_transposed, a.dtype, c.dtype)
 
 
-@intrinsic
-def _call_block(context, way, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1):
-    def emit(context, builder, signature, args):
-        function = builder.inttoptr(args[0], _BLOCK_TYPE.as_pointer())
-        builder.call(function, args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 16), emit
-
-
 def _plain_call_block(way, *args):
     function, a, c = plain_code(way)
     function(np.empty((0, 0), a), np.empty((0, 0), c), *args)
 
 
-gemm_block_at = _plain_call_block if config.DISABLE_JIT else _call_block
+gemm_block_at = _plain_call_block if config.DISABLE_JIT else call_address
 """Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, in one of three ways.
 
 `way` and `kernel` are addresses: of what multiplies all elements and of the micro-kernel, or of
@@ -328,7 +315,8 @@ _PARTS = (
     microkernel_address,
     bitmap_gemm_address,
 )
-DENSE, FORWARD, BACKWARD, BOTH = (0, 3), (0, 1, 3, 4), (0, 2, 3, 4), (0, 1, 2, 3, 4)
+DENSE, SKIP_ROWS = (0, 3), (1, 4)
+FORWARD, BACKWARD, BOTH = (0, 1, 3, 4), (0, 2, 3, 4), (0, 1, 2, 3, 4)
 BITMAP, MICROKERNEL = (4,), (3,)
 
 Dtype = np.dtype[Any]

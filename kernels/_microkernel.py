@@ -28,6 +28,7 @@ from numba.core import cgutils, codegen
 from numba.extending import intrinsic
 
 from kernels._cache import njit
+from kernels._function_pointers import call_address
 
 # Vector registers of a processor family: bytes in each, and vectors across a tile.  Six rows by
 # `across` vectors of sums, a row of `b` and one broadcast must fit into its registers.
@@ -266,18 +267,6 @@ def microkernel_address(a, c):
 
 
 @intrinsic
-def _call_microkernel(
-    context, address, a, a_row, a_k, b, b_row, k, init, init_row, c, c_row, rows, columns
-):
-    def emit(context, builder, signature, args):
-        function = builder.inttoptr(args[0], MICROKERNEL_TYPE.as_pointer())
-        builder.call(function, args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 13), emit
-
-
-@intrinsic
 def _address_of(context, array, offset):
     def emit(context, builder, signature, args):
         data = context.make_array(array)(context, builder, args[0]).data
@@ -344,7 +333,7 @@ address_of = _plain_address_of if config.DISABLE_JIT else _address_of
 It does not keep the array alive. Whoever takes it must have the array from a caller.
 """
 
-microkernel = _plain_microkernel if config.DISABLE_JIT else _call_microkernel
+microkernel = _plain_microkernel if config.DISABLE_JIT else call_address
 """``c = init + a @ b``, the operands given by their addresses and strides in elements.
 
 ``a`` and ``c`` have `rows` rows, ``b``, ``init`` and ``c`` have `columns` adjacent columns; a row

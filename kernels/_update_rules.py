@@ -8,12 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
 from kernels._cache import inner, njit
-from kernels._function_pointers import emit_function
+from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import address_of, matrix_at, plain_code, plain_code_address
 
 # NumPy integers: Numba would compile the callees once more for each literal.
@@ -172,22 +171,9 @@ def get_rule_address(rule: int, dtype: np.dtype[Any]) -> int:
     return address
 
 
-_RULE_TYPE = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 6)
-
-
-@intrinsic
-def _call_rule(context, address, p, g, s0, s1, n, c):
-    def emit(context, builder, signature, args):
-        function = builder.inttoptr(args[0], _RULE_TYPE.as_pointer())
-        builder.call(function, args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 7), emit
-
-
 @njit(nogil=True)
 def _update_block(address, p, g, s0, s1, coefficients):
-    _call_rule(address, address_of(p, 0), address_of(g, 0), address_of(s0, 0), address_of(s1, 0),
+    call_address(address, address_of(p, 0), address_of(g, 0), address_of(s0, 0), address_of(s1, 0),
         p.size, address_of(coefficients, 0))  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from net.thread_tuner import ThreadTuner
 Array = NDArray[Any]
 
 CODES = "codes"
-"""Key of the encoded training set among what a run has prepared."""
+"""Key of the encoded sets among what a run has prepared."""
 
 _ACTIVATIONS = {Relu: RELU, Sigmoid: SIGMOID}
 
@@ -216,7 +216,7 @@ class FastIterations:
     prepared : dict
         Filled with what other iterations of the same run can use again.
     encodes : bool
-        Whether the training set is worth encoding.
+        Whether the sets are worth encoding.
     """
 
     def __init__(
@@ -241,12 +241,16 @@ class FastIterations:
                 targets = as_kernel_array(targets, dtype, "t_train")
             prepared[dtype] = inputs, classes, targets
         self._inputs, self._classes, self._targets = prepared[dtype]
-        data: Array | EncodedData = self._inputs[0]
-        if encodes and pays_codes(self._inputs[0], dtype, stack.compiled.weights[0].shape[1]):
+        self._data: list[Array | EncodedData] = [*self._inputs]
+        if encodes:
+            units = stack.compiled.weights[0].shape[1]
             if CODES not in prepared:
-                prepared[CODES] = encode(self._inputs[0], team)
-            data = prepared[CODES] or data
-        self._data = [data, *self._inputs[1:]]
+                pays = [pays_codes(x, dtype, units) for x in self._inputs]
+                prepared[CODES] = [
+                    encode(x, team) if pay else None
+                    for x, pay in zip(self._inputs, pays, strict=True)
+                ]
+            self._data = [c or x for c, x in zip(prepared[CODES], self._inputs, strict=True)]
         self._batch_size, self._rng, self._tuner = batch_size, rng, tuner
         self._optimizer = optimizer
         params = network.params
@@ -257,7 +261,7 @@ class FastIterations:
             stack.compiled.biases,
             stack.compiled.activations,
             batch_size,
-            data,
+            self._data[0],
             team,
             int(optimizer.rule),
             optimizer.hyperparameters(),

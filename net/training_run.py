@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernels._threads import Team
+from kernels.mlp import MIN_PASSES
 from net import archive, fast_path, structure
 from net import checkpoint as checkpoints
 from net.distributed import Examples, SingleProcess
@@ -19,10 +20,6 @@ from net.iterations import Iterations, LayerIterations, draws_random_numbers
 from net.network import Network
 from net.random_state import clone, describe, get_state, set_state
 from net.thread_tuner import ThreadTuner
-
-ENCODING_PAYS = 100
-"""Passes over the training set from which it pays to bring it into another form first: for that the
-training loop is compiled once more, which takes as long as tens of passes."""
 
 
 class TrainingRun:
@@ -148,13 +145,13 @@ class TrainingRun:
         team : Team
         count : int
         callback : bool, default False
-            Whether a callback may change the training set meanwhile, if it is not read-only.
+            Whether a callback may change the data meanwhile, if they are not read-only.
         """
         self._team = team
-        changes = self.sets[0][0].flags.writeable
+        changes = any(x.flags.writeable for x, _ in self.sets)
         if changes:
             self._prepared.pop(fast_path.CODES, None)
-        pays = count * self.batch_size >= ENCODING_PAYS * self.n
+        pays = count * self.batch_size >= MIN_PASSES * self.n
         self._encodes = pays and not (changes and callback)
         if self._tuner is None:
             self._tuner = ThreadTuner(team.size)

@@ -86,7 +86,7 @@ def encoded(monkeypatch):
     """Encode sets of any size, and record each of them."""
     sets, encode = [], net.fast_path.encode
     monkeypatch.setattr("kernels.mlp.encoding.MIN_SIZE", 0)
-    monkeypatch.setattr("net.training_run.ENCODING_PAYS", 0)
+    monkeypatch.setattr("net.training_run.MIN_PASSES", 0)
     monkeypatch.setattr("net.fast_path.encode", lambda x, team: sets.append(x) or encode(x, team))
     return sets
 
@@ -134,7 +134,7 @@ def test_data_that_change_between_two_runs_of_a_trainer(rng, encoded):
             trainer.train_step()
             data[...] = data[::-1].copy()
         losses.append(trainer.train_loss_list)
-    assert len(encoded) == 4
+    assert len(encoded) == 8
     np.testing.assert_allclose(*losses, rtol=1e-10)
 
 

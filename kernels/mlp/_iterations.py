@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._arrays import Array
-from kernels._bitmap import CACHE_LINE, WORD, bitmap_gemm, row_bitmap, transposed_bitmap
+from kernels._bitmap import CACHE_LINE, WORD, bitmap_gemm, row_bitmap_at, transposed_bitmap
 from kernels._cache import inner, njit
 from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite
@@ -30,9 +30,11 @@ from kernels.mlp._stack import (
     BY_BITS,
     DOUT,
     INPUTS,
+    ITEMSIZE,
     MULTIPLY,
     OUTPUT,
     OUTPUTS,
+    ROW_BITMAP,
     VALUES,
     WEIGHT,
     activate_rows,
@@ -59,7 +61,7 @@ class Workspace(NamedTuple):
     state: Array  # (1 to 3, ...): the parameters, each on a cache line, and the optimizer's states
     rows: Array  # int64 (B,): where the batch's examples begin in the data
     words: Array  # uint64 (B * W,): their bitmaps; empty if zeros are not skipped
-    batch: Array  # (B, D): copies of the examples; (B, 0) if zeros are skipped
+    batch: Array  # uint8 (B, D * bytes): copies of the examples; empty if zeros are skipped
     y: Array  # (B, C)
     losses: Array  # float64 (B,)
     gradients: Array  # (threads, ...): of the block that a thread updates
@@ -98,17 +100,19 @@ prefetch = _plain_prefetch if config.DISABLE_JIT else _prefetch
 
 
 @inner
-def _take_batch(data, examples, rows, words, batch, infinite, r0, r1):
+def _take_batch(net, data, examples, rows, words, batch, infinite, r0, r1):
     """Find examples `r0` to `r1` of a batch, and make their bitmaps or copies."""
-    d, width = data.shape[1], words.size // rows.size
-    flat = data.reshape(-1)
+    d, width = net[0, INPUTS], words.size // rows.size
     for r in range(r0, r1):
         rows[r] = examples[r] * d
         if width:
-            row_bitmap(flat, rows[r], d, words, r * width)
+            row_bitmap_at(
+                net[0, ROW_BITMAP], address_of(data, 0), rows[r], d, address_of(words, r * width)
+            )
         else:
-            for j in range(d):
-                batch[r, j] = flat[rows[r] + j]
+            source, target = data[examples[r]], batch[r]
+            for j in range(source.size):
+                target[j] = source[j]
     if width and infinite[0]:
         _fill_words(words, r0, r1, width, d)
 
@@ -131,9 +135,10 @@ def _first_by_bits(net, zeros, data, rows, words, columns, r0, r1):
     for w in range(0, width, FORWARD_WORDS):
         init, init_row = (out, m) if w else (net[0, BIAS], 0)
         bitmap_gemm(net[0, BY_BITS], address_of(words, r0 * width + w), width,
-            min(FORWARD_WORDS, width - w), address_of(data, w * WORD), address_of(rows, r0),
-            address_of(columns, 0), 0, net[0, VALUES], net[0, WEIGHT] + size * w * WORD * m, m,
-            init, init_row, out, m, r1 - r0, m)  # fmt: skip
+            min(FORWARD_WORDS, width - w), address_of(data, net[0, ITEMSIZE] * w * WORD),
+            address_of(rows, r0), address_of(columns, 0), 0, net[0, VALUES],
+            net[0, WEIGHT] + size * w * WORD * m, m, init, init_row, out, m, r1 - r0,
+            m)  # fmt: skip
     activate_rows(net, zeros, np.int64(0), r0, r1)
 
 
@@ -144,16 +149,16 @@ def _gradient_by_bits(net, zeros, data, rows, columns, first, j0, j1, transposed
     for v in range(0, width, GRADIENT_WORDS):
         init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
         bitmap_gemm(net[0, BY_BITS], address_of(transposed, (j0 - first) * width + v), width,
-            min(GRADIENT_WORDS, width - v), address_of(data, j0), address_of(columns, 0),
-            address_of(rows, v * WORD), 0, net[0, VALUES],
+            min(GRADIENT_WORDS, width - v), address_of(data, net[0, ITEMSIZE] * j0),
+            address_of(columns, 0), address_of(rows, v * WORD), 0, net[0, VALUES],
             net[0, DOUT] + zeros.itemsize * v * WORD * m, m, init, init_row, address_of(out, 0), m,
             j1 - j0, m)  # fmt: skip
 
 
 @inner
-def _dense_gradient(net, layer, a, size_a, zeros, n, j0, j1, out):
+def _dense_gradient(net, layer, a, zeros, n, j0, j1, out):
     """Rows `j0` to `j1` of the gradient of a layer's weights; `a` is where its input is."""
-    d, m = net[layer, INPUTS], net[layer, OUTPUTS]
+    d, m, size_a = net[layer, INPUTS], net[layer, OUTPUTS], net[layer, ITEMSIZE]
     for k in range(0, n, GRADIENT_WORDS * WORD):
         init, init_row = (address_of(out, 0), m) if k else (address_of(zeros, 0), 0)
         microkernel(net[layer, MULTIPLY], a + size_a * (k * d + j0), 1, d,
@@ -191,7 +196,7 @@ def _update_weights(
     width = (n + WORD - 1) // WORD
     transposed = np.empty(WORD * width, np.uint64)
     block = np.int64(0)
-    a, size_a, size = address_of(batch, 0), batch.itemsize, zeros.itemsize
+    a, size = address_of(batch, 0), zeros.itemsize
     for layer in range(net.shape[0]):
         d, m = net[layer, INPUTS], net[layer, OUTPUTS]
         by_bits, step = layer == 0 and words.size > 0, min(WORD, max(1, GRADIENT_SIZE // m))
@@ -209,7 +214,7 @@ def _update_weights(
                             net, zeros, data, rows, columns, j, j0, j1, transposed, gradient
                         )
                     else:
-                        _dense_gradient(net, layer, a, size_a, zeros, n, j0, j1, gradient)
+                        _dense_gradient(net, layer, a, zeros, n, j0, j1, gradient)
                     at = (net[layer, WEIGHT] - start) // size + j0 * m
                     sum_squares += _update(update, state, at, (j1 - j0) * m, gradient, decay,
                         coefficients, infinite)  # fmt: skip
@@ -220,7 +225,7 @@ def _update_weights(
             column_sums(rows_of(net, zeros, layer, DOUT, np.int64(0), n), gradient)
             at = (net[layer, BIAS] - start) // size
             _update(update, state, at, m, gradient, 0.0, coefficients, infinite)
-        a, size_a = net[layer, OUTPUT], size
+        a = net[layer, OUTPUT]
 
 
 @inner
@@ -235,9 +240,13 @@ def train_iterations(
     net, zeros, work, columns, data, indices, labels, targets, weights, losses_address, before,
     rule, update, options, t, decays, losses, penalties, thread, num_threads, barrier,
 ):  # fmt: skip
-    """What one thread does in a stretch of iterations; see `kernels.mlp.MLPTrainer.train`."""
+    """What one thread does in a stretch of iterations; see `kernels.mlp.MLPTrainer.train`.
+
+    `data` are the bytes of the training set, one row for each example: this code is the same for
+    all dtypes of them.
+    """
     state, rows, words, batch, y, row_losses, gradients, squares, infinite = work
-    (count, n), d = indices.shape, data.shape[1]
+    count, n = indices.shape
     r0, r1 = chunk_bounds(n, thread, num_threads)
     last, zero, sparse = net.shape[0] - 1, np.int64(0), np.int64(words.size > 0)
     coefficients = np.empty(NUM_COEFFICIENTS)
@@ -250,7 +259,7 @@ def train_iterations(
             if i + now == 0 or (now and i == count) or (before and not now):
                 continue
             if now:
-                _take_batch(data, indices[i], rows, words, batch, infinite, r0, r1)
+                _take_batch(net, data, indices[i], rows, words, batch, infinite, r0, r1)
             if sparse:
                 _first_by_bits(net, zeros, data, rows, words, columns, r0, r1)
             forward_rows(net, zeros, address_of(batch, 0), n, r0, r1, sparse, zero)
@@ -274,7 +283,7 @@ def train_iterations(
             infinite[0] = 1
         if i + 1 < count:
             for r in range(r0, r1):
-                prefetch(data, indices[i + 1, r] * d, d)
+                prefetch(data, indices[i + 1, r] * data.shape[1], data.shape[1])
         if not barrier_wait(barrier, (2 * i + 1) * num_threads):
             return
         rule_coefficients(rule, options, t + i + 1, coefficients)

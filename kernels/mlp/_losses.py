@@ -7,12 +7,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
 from kernels._cache import njit
-from kernels._function_pointers import emit_function
+from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import address_of, matrix_at, plain_code, plain_code_address
 from kernels.sigmoid import cross_entropy_part
 from kernels.softmax import _softmax_part
@@ -66,22 +65,9 @@ def get_losses_address(dtype: np.dtype[Any], logistic: bool = False) -> int:
     return address
 
 
-_TYPE = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 9)
-
-
-@intrinsic
-def _call_losses(context, address, x, y, targets, labels, losses, n, t_rows, count, c):
-    def emit(context, builder, signature, args):
-        function = builder.inttoptr(args[0], _TYPE.as_pointer())
-        builder.call(function, args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 10), emit
-
-
 @njit(nogil=True)
 def _fill_losses(address, x, y, targets, labels, losses):
-    _call_losses(address, address_of(x, 0), address_of(y, 0), address_of(targets, 0),
+    call_address(address, address_of(x, 0), address_of(y, 0), address_of(targets, 0),
         address_of(labels, 0), address_of(losses, 0), x.shape[0], targets.shape[0], labels.size,
         x.shape[1])  # fmt: skip
 

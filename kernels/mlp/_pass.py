@@ -104,38 +104,38 @@ def _parameter_gradients(net, zeros, x, thread, num_threads):
 
 
 @njit(nogil=True)
-def fill_logits(network, zeros, x, logits, outputs, thread, num_threads, barrier):
-    """Compute the logits of one thread's examples."""
-    (n, d), last, zero = x.shape, network.shape[0] - 1, np.int64(0)
+def fill_logits(network, zeros, x, skip, logits, outputs, thread, num_threads, barrier):
+    """Compute the logits of one thread's examples, given as `count_correct` takes them."""
+    (n, row_bytes), last, zero = x.shape, network.shape[0] - 1, np.int64(0)
     net, at = network.copy(), thread * outputs.shape[1]
     for i in range(last):
         net[i, OUTPUT] = address_of(outputs, at)
         at += EVALUATED * net[i, OUTPUTS]
-    skip = np.int64(skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])[0])
     first, stop = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
     for block in range(first, stop):
         start = block * EVALUATED
         count = min(n - start, EVALUATED)
         net[last, OUTPUT] = address_of(logits, start * logits.shape[1])
-        forward_rows(net, zeros, address_of(x, start * d), count, zero, count, zero, skip)
+        forward_rows(net, zeros, address_of(x, start * row_bytes), count, zero, count, zero, skip)
 
 
 @njit(nogil=True)
-def count_correct(network, zeros, x, labels, targets, outputs, thread, num_threads, barrier):
-    """How many of one thread's examples are classified correctly, or -1 for targets not finite."""
-    n, d = x.shape
+def count_correct(network, zeros, x, skip, labels, targets, outputs, thread, num_threads, barrier):
+    """How many of one thread's examples are classified correctly, or -1 for targets not finite.
+
+    `x` are the bytes of the examples, whose zeros are skipped or not.
+    """
+    n, row_bytes = x.shape
     net, layers, at = network.copy(), network.shape[0], thread * outputs.shape[1]
     for i in range(layers):
         net[i, OUTPUT] = address_of(outputs, at)
         at += EVALUATED * net[i, OUTPUTS]
-    coded = net[0, VALUES] != 0  # codes are not to be multiplied themselves
-    skip = np.int64(coded or skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])[0])
     first, last = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
     correct, zero = np.int64(0), np.int64(0)
     for block in range(first, last):
         start = block * EVALUATED
         count = min(n - start, EVALUATED)
-        forward_rows(net, zeros, address_of(x, start * d), count, zero, count, zero, skip)
+        forward_rows(net, zeros, address_of(x, start * row_bytes), count, zero, count, zero, skip)
         logits = rows_of(net, zeros, layers - 1, OUTPUT, zero, count)
         for r in range(count):
             best = largest_of(logits[r])

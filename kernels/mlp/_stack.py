@@ -30,7 +30,9 @@ DENSE_BLOCK, ROWS_BLOCK, TRANSPOSED_BLOCK, MULTIPLY, BY_BITS = (
 """What `kernels._gemm.get_product_addresses` returns, for the dtype of the layer's input."""
 VALUES = np.int64(15)
 """Address of the numbers that an input of one byte stands for; 0: for itself."""
-NUM_COLUMNS = 16
+ITEMSIZE, ROW_BITMAP = np.int64(16), np.int64(17)
+"""Bytes of an element of the input, and what `kernels._bitmap.get_row_bitmap_address` returns."""
+NUM_COLUMNS = 18
 
 
 @inner

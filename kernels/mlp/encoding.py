@@ -12,6 +12,9 @@ from kernels._threads import Team, chunk_bounds
 MIN_SIZE = 4_000_000
 """Elements from which codes pay: fewer stay in a cache as they are."""
 
+MIN_PASSES = 10
+"""Passes over a set from which it pays to encode it first."""
+
 SAMPLED_ROWS = 1000
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenable, format_shapes
-from kernels._gemm import BOTH, DENSE, FORWARD, get_product_addresses
+from kernels._bitmap import skips_zeros
+from kernels._gemm import BOTH, DENSE, FORWARD, SKIP_ROWS, get_product_addresses
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
 from kernels._threads import Team
 from kernels.mlp._losses import get_losses_address
@@ -143,8 +144,10 @@ class CompiledNetwork:
         logits = np.empty((x.shape[0], self._widths[-1]), self.dtype)
         with Team(threads if x.shape[0] * self._products > PARALLEL_PRODUCTS else 1) as team:
             outputs = np.empty((team.size, EVALUATED * sum(self._widths[:-1])), self.dtype)
-            net = self._network(x.dtype, FORWARD)
-            team.run(fill_logits, net, self._zeros, x, logits, outputs)
+            skip, net = self._evaluation(x)
+            team.run(
+                *(fill_logits, net, self._zeros, x.view(UINT8), np.int64(skip), logits, outputs)
+            )
         return logits
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> Forward:
@@ -202,10 +205,10 @@ class CompiledNetwork:
                 targets = targets.astype(FLOAT64)
         else:
             labels, targets = check_targets(t, shape, FLOAT64)
-        net = self._network(x.dtype, FORWARD)
+        skip, net = self._evaluation(x)
         threads = None if x.shape[0] * self._products > PARALLEL_PRODUCTS else 1
         with Team(threads) as team:
-            correct = count_correct_on_threads(net, self._zeros, x, labels, targets, team)
+            correct = count_correct_on_threads(net, self._zeros, x, skip, labels, targets, team)
         if correct < 0:
             raise ValueError("t: expected finite targets, got NaN or infinity")
         return float(correct / x.shape[0])
@@ -219,6 +222,11 @@ class CompiledNetwork:
             net[:, DENSE_BLOCK:VALUES] = get_product_addresses(self.dtype, self.dtype, DENSE)
             net[0, DENSE_BLOCK:VALUES] = get_product_addresses(x_dtype, self.dtype, needs)
             return self._tables.setdefault((x_dtype, needs), net)
+
+    def _evaluation(self, x: Array) -> tuple[bool, Array]:
+        """Return whether the zeros of `x` are skipped, and the network's table for that."""
+        skip = bool(skips_zeros(x, self.weights[0], self._widths[0])[0])
+        return skip, self._network(x.dtype, SKIP_ROWS if skip else DENSE)
 
     def _batch(self, x: ArrayLike) -> Array:
         """Check a batch and bring it to the form that compiled code reads."""
@@ -325,10 +333,15 @@ def network_table(sizes: Sequence[int], units: Sequence[int], activations: Seque
 
 
 def count_correct_on_threads(
-    net: Array, zeros: Array, x: Array, labels: Array, targets: Array, team: Team
+    net: Array, zeros: Array, x: Array, skip: bool, labels: Array, targets: Array, team: Team
 ) -> int:
-    """Count the examples whose largest logit is that of their class; -1 for bad targets."""
+    """Count the examples whose largest logit is that of their class; -1 for bad targets.
+
+    The zeros of `x` are skipped or not: the table must have what that needs.
+    """
     targets = targets if targets.size else NO_TARGETS[FLOAT64]
     outputs = np.empty((team.size, EVALUATED * int(net[:, OUTPUTS].sum())), zeros.dtype)
-    counts = team.run(count_correct, net, zeros, x, labels, targets, outputs)
+    counts = team.run(
+        *(count_correct, net, zeros, x.view(UINT8), np.int64(skip), labels, targets, outputs)
+    )
     return -1 if min(counts) < 0 else int(sum(counts))

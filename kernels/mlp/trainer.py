@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT64, INT64, UINT8, Array, as_kernel_array, as_widenable
-from kernels._bitmap import CACHE_LINE, WORD
-from kernels._gemm import BITMAP, DENSE, FORWARD, get_product_addresses
+from kernels._bitmap import CACHE_LINE, WORD, get_row_bitmap_address, skips_zeros
+from kernels._gemm import BITMAP, DENSE, SKIP_ROWS, get_product_addresses
 from kernels._microkernel import VECTOR_BYTES
 from kernels._threads import Team
 from kernels._update_rules import get_rule_address
@@ -20,7 +20,16 @@ from kernels.mlp._iterations import (
     train_iterations,
 )
 from kernels.mlp._losses import get_losses_address
-from kernels.mlp._stack import BIAS, DENSE_BLOCK, DOUT, OUTPUT, VALUES, WEIGHT
+from kernels.mlp._stack import (
+    BIAS,
+    DENSE_BLOCK,
+    DOUT,
+    ITEMSIZE,
+    OUTPUT,
+    ROW_BITMAP,
+    VALUES,
+    WEIGHT,
+)
 from kernels.mlp.encoding import EncodedData, has_many_zeros
 from kernels.mlp.network import check_parameters, count_correct_on_threads, network_table
 
@@ -139,7 +148,7 @@ class MLPTrainer:
             state=aligned((1 + len(states), at), dtype),
             rows=np.zeros(b, np.int64),
             words=np.zeros(b * -(-units[0] // WORD) if sparse else 0, np.uint64),
-            batch=aligned((b, 0 if sparse else units[0]), data.dtype),
+            batch=aligned((b, 0 if sparse else units[0] * data.itemsize), UINT8),
             y=aligned((b, units[-1]), dtype),
             losses=np.zeros(b),
             gradients=aligned((team.size, max(GRADIENT_SIZE, *sizes)), dtype),
@@ -159,6 +168,9 @@ class MLPTrainer:
         net[:, DENSE_BLOCK:VALUES] = get_product_addresses(dtype, dtype, DENSE)
         needs = BITMAP if sparse else DENSE
         net[0, DENSE_BLOCK:VALUES] = get_product_addresses(data.dtype, dtype, needs)
+        net[0, ITEMSIZE], net[1:, ITEMSIZE] = data.itemsize, dtype.itemsize
+        if sparse:
+            net[0, ROW_BITMAP] = get_row_bitmap_address(data.dtype)
         if sparse and data.dtype == UINT8:
             self._values = np.arange(256).astype(dtype) if values is None else values
             net[0, VALUES] = self._values.ctypes.data
@@ -273,7 +285,8 @@ class MLPTrainer:
             )
         losses, penalties = np.empty(indices.shape), np.zeros(len(indices))
         self.team.run(
-            *(train_iterations, self._net, self._zeros, work, COLUMNS, self.data, indices, k, t, w),
+            *(train_iterations, self._net, self._zeros, work, COLUMNS, self.data.view(UINT8)),
+            *(indices, k, t, w),
             *(get_losses_address(dtype, self._logistic), self._before),
             *(self.rule, get_rule_address(int(self.rule), dtype), self.options),
             *(np.int64(self.iteration), decays, losses, penalties),
@@ -307,11 +320,14 @@ class MLPTrainer:
                 f"expected data (N, {self._units[0]}) and labels (N,), got {x.shape} and "
                 f"{labels.shape}"
             )
+        state = self._work.state[:1]
+        skip = values is not None or bool(skips_zeros(x, state, np.int64(self._sizes[1]))[0])
         net = self._net.copy()
-        net[0, DENSE_BLOCK:VALUES] = get_product_addresses(x.dtype, dtype, FORWARD)
+        needs = SKIP_ROWS if skip else DENSE
+        net[0, DENSE_BLOCK:VALUES] = get_product_addresses(x.dtype, dtype, needs)
         net[0, VALUES] = 0 if values is None else values.ctypes.data
         labels, none = labels.astype(np.int64), np.empty((0, 0))
-        correct = count_correct_on_threads(net, self._zeros, x, labels, none, self.team)
+        correct = count_correct_on_threads(net, self._zeros, x, skip, labels, none, self.team)
         return correct / max(1, labels.size)
 
 

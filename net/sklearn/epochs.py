@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from kernels._arrays import Array
 from kernels._threads import Team
-from kernels.mlp import MLPTrainer
+from kernels.mlp import MIN_PASSES, MLPTrainer, encode, pays_codes
 from net.iterations import ITERATIONS_PER_CALL
 from net.thread_tuner import ThreadTuner
 
@@ -53,6 +53,8 @@ class Epochs:
     optimizer : OptimizerState
         Read here and written by `store`.
     team : Team
+    most : int
+        The largest number of epochs.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Epochs:
         alpha: float,
         optimizer: OptimizerState,
         team: Team,
+        most: int,
     ):
+        encodes = most >= MIN_PASSES and pays_codes(x, x.dtype, weights[0].shape[1])
         self._labels, self._targets, self._sample_weight = labels, targets, sample_weight
         self._batch_size, self._alpha, self._optimizer = batch_size, alpha, optimizer
         self._trainer = MLPTrainer(
@@ -76,7 +80,7 @@ class Epochs:
             biases,
             activations,
             batch_size,
-            x,
+            (encode(x, team) if encodes else None) or x,
             team,
             optimizer.rule,
             optimizer.options,

@@ -84,7 +84,8 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
                 stacklevel=4,
             )
         epoch = len(X) * sum(W.size for W in self.coefs_)
-        small = epoch * (1 if incremental else self.max_iter) < MIN_TUNED_PRODUCTS
+        most = 1 if incremental else self.max_iter
+        small = epoch * most < MIN_TUNED_PRODUCTS
         softmax_output = self.out_activation_ == "softmax"
         with Team(1 if small else num_threads()) as team:
             epochs = Epochs(
@@ -99,6 +100,7 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
                 self.alpha,
                 self._optimizer,
                 team,
+                most,
             )
             try:
                 self._run_epochs(epochs, len(X), validation, incremental)
