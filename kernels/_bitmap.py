@@ -44,8 +44,14 @@ CACHE_LINE = 64
 STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
 
+FIRST_CACHE_BYTES = 1 << 15
+"""Of `b` that all rows meet before the next ones."""
+
+MIN_PACKED_ROWS = 16
+"""Rows of ``a`` from which it pays to copy what they meet of `b` to where vectors are aligned."""
+
 _INT = ir.IntType(64)
-_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 16)
+_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 18)
 
 
 class _BitmapEmitter(_Emitter):
@@ -57,8 +63,8 @@ class _BitmapEmitter(_Emitter):
         fn = ir.Function(self.module, _BITMAP_GEMM_TYPE, name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        *head, bs, b_row, init, init_row, c, c_row, rows, columns = fn.args
-        bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
+        *head, bs, b_row, packed, kept, init, init_row, c, c_row, rows, columns = fn.args
+        bs, kept, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, kept, init, c))
         lanes, most = _constant(self.lanes), _constant(STRIP_VECTORS[-1])
         vectors = _ceil_div(b, columns, lanes)
         strips = _ceil_div(b, vectors, most)
@@ -69,8 +75,8 @@ class _BitmapEmitter(_Emitter):
             j = b.mul(loop.index, width)
             left = b.sub(columns, j)
             wide = b.select(b.icmp_signed("<", left, width), left, width)
-            moved = [*head, b.gep(bs, [j]), b_row, b.gep(init, [j]), init_row, b.gep(c, [j]),
-                c_row, rows, wide]  # fmt: skip
+            moved = [*head, b.gep(bs, [j]), b_row, packed, b.gep(kept, [j]), b.gep(init, [j]),
+                init_row, b.gep(c, [j]), c_row, rows, wide]  # fmt: skip
             done = b.append_basic_block("done")
             switch = b.switch(_ceil_div(b, wide, lanes), done)
             fewer = 0
@@ -93,13 +99,13 @@ class _BitmapEmitter(_Emitter):
         they share is computed twice: few variants serve all widths.
         """
         c = self.element.as_pointer()
-        args = [*[_INT] * 8, c, _INT, c, _INT, c, _INT, _INT, _INT]
+        args = [*[_INT] * 8, c, _INT, _INT, c, c, _INT, c, _INT, _INT, _INT]
         name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        words, words_row, count_words, a, a_rows, a_k, ahead, values, *rest = fn.args
-        bs, b_row, init, init_row, c, c_row, rows, wide = rest
+        words, words_row, depth, a, a_rows, a_k, ahead, values, *rest = fn.args
+        bs, b_row, packed, kept, init, init_row, c, c_row, rows, wide = rest
         words, a_rows, a_k = (b.inttoptr(p, _INT.as_pointer()) for p in (words, a_rows, a_k))
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
         values = b.inttoptr(values, self.element.as_pointer())
@@ -108,7 +114,8 @@ class _BitmapEmitter(_Emitter):
             lanes = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
             mask = b.icmp_signed("<", lanes, splat(b, wide, self.lanes))
         vectors = [_constant(v * self.lanes) for v in range(count)]
-        for v in range(max(1, fewer), count):
+        moving = max(1, fewer)
+        for v in range(moving, count):
             last = b.sub(wide, _constant(self.lanes))
             vectors[v] = b.select(b.icmp_signed("<", vectors[v], last), vectors[v], last)
         kind = ir.VectorType(self.element, self.lanes)
@@ -117,44 +124,105 @@ class _BitmapEmitter(_Emitter):
         cttz = cgutils.get_or_insert_function(
             self.module, ir.FunctionType(_INT, [_INT, ir.IntType(1)]), "llvm.cttz.i64"
         )
-        with cgutils.for_range(b, rows) as row:
-            for s in sums:
-                b.store(ir.Constant(kind, None), s)
-            a_row = b.gep(a, [b.load(b.gep(a_rows, [row.index]))])
-            words_at = b.gep(words, [b.mul(row.index, words_row)])
-            with cgutils.for_range(b, count_words) as loop:
-                b.store(b.load(b.gep(words_at, [loop.index])), left)
-                base = b.mul(loop.index, _constant(WORD))
-                with b.if_then(b.icmp_signed("!=", ahead, _constant(0))):
-                    self._prefetch(b, b.gep(a_row, [b.load(b.gep(a_k, [base]))]), ahead)
-                head, body, after = (b.append_basic_block() for _ in range(3))
-                b.branch(head)
-                b.position_at_end(head)
-                word = b.load(left)
-                b.cbranch(b.icmp_unsigned("!=", word, _constant(0)), body, after)
-                b.position_at_end(body)
-                k = b.add(base, b.call(cttz, [word, ir.Constant(ir.IntType(1), 1)]))
-                b.store(b.and_(word, b.sub(word, _constant(1))), left)
-                x = b.load(b.gep(a_row, [b.load(b.gep(a_k, [k]))]))
-                if isinstance(self.a_type, types.Float):
-                    x = self._widen(b, x)
-                else:
-                    x = b.load(b.gep(values, [b.zext(x, _INT)]))
-                x = splat(b, x, self.lanes)
-                b_at = b.gep(bs, [b.mul(k, b_row)])
-                fma = self._llvm("fmuladd", kind, [kind] * 3)
-                for s, v in zip(sums, vectors, strict=True):
-                    y = self._load(b, b.gep(b_at, [v]), 0, self.lanes, mask)
-                    b.store(b.call(fma, [x, y, b.load(s)]), s)
-                b.branch(head)
-                b.position_at_end(after)
-            i_at = b.gep(init, [b.mul(row.index, init_row)])
-            c_at = b.gep(c, [b.mul(row.index, c_row)])
-            inits = [self._load(b, b.gep(i_at, [v]), 0, self.lanes, mask) for v in vectors]
-            for y, s, v in zip(inits, sums, vectors, strict=True):  # after all loads: c may be init
-                self._store(b, b.fadd(y, b.load(s)), b.gep(c_at, [v]), 0, self.lanes, mask)
+        word_bytes = WORD * count * VECTOR_BYTES
+        fits = word_bytes <= FIRST_CACHE_BYTES
+        group = FIRST_CACHE_BYTES // word_bytes * WORD if fits else 1 << 40
+        b_at, b_step = (cgutils.alloca_once_value(b, value) for value in (bs, b_row))
+        places = {v: cgutils.alloca_once_value(b, vectors[v]) for v in range(moving, count)}
+        parts = _ceil_div(b, depth, _constant(group))
+        parts = b.select(b.icmp_signed("<", parts, _constant(1)), _constant(1), parts)
+        with cgutils.for_range(b, parts) as part:
+            first = b.mul(part.index, _constant(group))
+            rest = b.sub(depth, first)
+            more = b.icmp_signed(">", rest, _constant(group))
+            now = b.select(more, _constant(group), rest)
+            b.store(b.gep(bs, [b.mul(first, b_row)]), b_at)
+            if fits:
+                with b.if_then(b.icmp_signed("!=", packed, _constant(0))):
+                    self._pack(b, b_at, b_step, places, packed, now, b_row, vectors, mask)
+            with cgutils.for_range(b, rows) as row:
+                kept_at = b.gep(kept, [b.mul(row.index, c_row)])
+                with b.if_else(b.icmp_signed("==", first, _constant(0))) as (begin, proceed):
+                    with begin:
+                        for s in sums:
+                            b.store(ir.Constant(kind, None), s)
+                    with proceed:
+                        for s, v in zip(sums, vectors, strict=True):
+                            b.store(self._load(b, b.gep(kept_at, [v]), 0, self.lanes, mask), s)
+                a_row = b.gep(a, [b.load(b.gep(a_rows, [row.index]))])
+                words_at = b.gep(words, [b.mul(row.index, words_row)])
+                with cgutils.for_range(b, _ceil_div(b, now, _constant(WORD))) as loop:
+                    inside = b.mul(loop.index, _constant(WORD))
+                    base = b.add(first, inside)
+                    b.store(b.load(b.gep(words_at, [b.udiv(base, _constant(WORD))])), left)
+                    with b.if_then(b.icmp_signed("!=", ahead, _constant(0))):
+                        self._prefetch(b, b.gep(a_row, [b.load(b.gep(a_k, [base]))]), ahead)
+                    head, body, after = (b.append_basic_block() for _ in range(3))
+                    b.branch(head)
+                    b.position_at_end(head)
+                    word = b.load(left)
+                    b.cbranch(b.icmp_unsigned("!=", word, _constant(0)), body, after)
+                    b.position_at_end(body)
+                    k = b.call(cttz, [word, ir.Constant(ir.IntType(1), 1)])
+                    b.store(b.and_(word, b.sub(word, _constant(1))), left)
+                    x = b.load(b.gep(a_row, [b.load(b.gep(a_k, [b.add(base, k)]))]))
+                    if isinstance(self.a_type, types.Float):
+                        x = self._widen(b, x)
+                    else:
+                        x = b.load(b.gep(values, [b.zext(x, _INT)]))
+                    x = splat(b, x, self.lanes)
+                    b_now = b.gep(b.load(b_at), [b.mul(b.add(inside, k), b.load(b_step))])
+                    fma = self._llvm("fmuladd", kind, [kind] * 3)
+                    for i, s in enumerate(sums):
+                        v = b.load(places[i]) if i in places else vectors[i]
+                        y = self._load(b, b.gep(b_now, [v]), 0, self.lanes, mask)
+                        b.store(b.call(fma, [x, y, b.load(s)]), s)
+                    b.branch(head)
+                    b.position_at_end(after)
+                with b.if_else(more) as (pause, end):
+                    with pause:
+                        for s, v in zip(sums, vectors, strict=True):
+                            self._store(b, b.load(s), b.gep(kept_at, [v]), 0, self.lanes, mask)
+                    with end:
+                        i_at = b.gep(init, [b.mul(row.index, init_row)])
+                        c_at = b.gep(c, [b.mul(row.index, c_row)])
+                        inits = [
+                            self._load(b, b.gep(i_at, [v]), 0, self.lanes, mask) for v in vectors
+                        ]
+                        for y, s, v in zip(inits, sums, vectors, strict=True):  # c may be init
+                            y = b.fadd(y, b.load(s))
+                            self._store(b, y, b.gep(c_at, [v]), 0, self.lanes, mask)
         b.ret_void()
         return fn
+
+    def _pack(
+        self,
+        b: ir.IRBuilder,
+        b_at: ir.Value,
+        b_step: ir.Value,
+        places: dict[int, ir.Value],
+        packed: ir.Value,
+        depth: ir.Value,
+        b_row: ir.Value,
+        vectors: list[ir.Value],
+        mask: Any,
+    ) -> None:
+        """Copy rows of `b` to where vectors are aligned, and let `b_at` and the others tell so.
+
+        Where rows are no multiple of a vector long, each read of one straddles two cache lines.
+        """
+        source, to = b.load(b_at), b.inttoptr(packed, self.element.as_pointer())
+        width = len(vectors) * self.lanes
+        with cgutils.for_range(b, depth) as loop:
+            row = b.gep(source, [b.mul(loop.index, b_row)])
+            target = b.gep(to, [b.mul(loop.index, _constant(width))])
+            for i, v in enumerate(vectors):
+                value = self._load(b, b.gep(row, [v]), 0, self.lanes, mask)
+                self._store(b, value, target, i * self.lanes, self.lanes, None)
+        b.store(to, b_at)
+        b.store(_constant(width), b_step)
+        for i, place in places.items():
+            b.store(_constant(i * self.lanes), place)
 
     def _prefetch(self, b: ir.IRBuilder, at: ir.Value, ahead: ir.Value) -> None:
         """Begin to read what as many bytes on will be a word's elements."""
@@ -199,10 +267,10 @@ if config.DISABLE_JIT:
 
 
 def _plain_bitmap_gemm(
-    address, words, words_row, count, a, a_rows, a_k, ahead, values, b, b_row, init, init_row, c,
-    c_row, rows, columns,
+    address, words, words_row, depth, a, a_rows, a_k, ahead, values, b, b_row, packed, kept, init,
+    init_row, c, c_row, rows, columns,
 ):  # fmt: skip
-    a_type, c_type = plain_code(address)
+    (a_type, c_type), count = plain_code(address), -(-depth // WORD)
     bits = plain_array(words, (rows, count), (words_row, 1), np.uint64)
     row_at = plain_array(a_rows, (rows,), (1,), np.int64)
     for r in range(rows):
@@ -226,9 +294,13 @@ bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else call_address
 
 Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
 rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
-micro-kernel. `count` words of each row of the bitmap are read; rows are `words_row` apart.
+micro-kernel. ``a`` is `depth` wide, and the rows of its bitmap `words_row` apart.
 Unless `ahead` is 0, what lies as many bytes after a word's elements is prefetched meanwhile.
 Elements of one byte are codes: they stand for the 256 numbers at `values`, of which the first is 0.
+Rows of `b` that fit into the first cache together meet all rows of ``a`` before the next ones.
+Unless it is 0, `packed` is a cache line from which `FIRST_CACHE_BYTES` may be written, for copies
+of them. Sums are kept meanwhile at `kept`, in rows as those of ``c``: ``c``, unless that is
+``init``.
 """
 
 

@@ -11,6 +11,9 @@ from numba import config, prange, types
 from numba.extending import intrinsic
 
 from kernels._bitmap import (
+    CACHE_LINE,
+    FIRST_CACHE_BYTES,
+    MIN_PACKED_ROWS,
     WORD,
     bitmap_gemm,
     bitmap_gemm_address,
@@ -77,6 +80,20 @@ def _fill_multiples(step, out):
         out[i] = i * step
 
 
+@inner
+def _scratch(like):
+    """Return memory for `bitmap_gemm` to pack into."""
+    return np.empty((FIRST_CACHE_BYTES + CACHE_LINE) // like.itemsize, like.dtype)
+
+
+@inner
+def _line_of(packed, rows):
+    """Return the address of the first whole cache line, or 0 if packing does not pay."""
+    if rows < MIN_PACKED_ROWS:
+        return np.int64(0)
+    return (address_of(packed, 0) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+
+
 # The three ways to compute a block. They share a signature, in addresses and numbers.
 
 
@@ -89,14 +106,16 @@ def _skip_rows(
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
     table = np.empty(256 if size_a == 1 else 0, like_c.dtype)
     _fill_multiples(like_c.dtype.type(1), table)  # bytes that stand for themselves
-    rows, columns = np.empty(WORD, np.int64), np.empty(k, np.int64)
+    step = WORD if r1 - r0 > 2 * WORD else 2 * WORD
+    rows, columns = np.empty(step, np.int64), np.empty(k, np.int64)
     _fill_multiples(k, rows)
     _fill_multiples(np.int64(1), columns)
     width = (k // blocks + WORD) // WORD
-    words = np.empty(WORD * width, np.uint64)
-    for first in range(r0, r1, WORD):
-        count = min(WORD, r1 - first)
-        ahead = size_a * k * WORD if first + WORD < r1 else 0  # the next rows, while these compute
+    words = np.empty(step * width, np.uint64)
+    packed, sums = _scratch(like_c), np.empty(step * m if blocks > 1 else 0, like_c.dtype)
+    for first in range(r0, r1, step):
+        count = min(step, r1 - first)
+        ahead = size_a * k * step if first + step < r1 else 0  # the next rows, while these compute
         at = out + size * (first * m + c0)
         for block in range(blocks):
             k0 = k * block // blocks
@@ -104,10 +123,11 @@ def _skip_rows(
             for i in range(count):
                 row_bitmap(flat, (first + i) * k + k0, depth, words, i * width)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
-            bitmap_gemm(kernel, address_of(words, 0), width, (depth + WORD - 1) // WORD,
+            bitmap_gemm(kernel, address_of(words, 0), width, depth,
                 a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0), ahead,
-                values or address_of(table, 0), b + size * (k0 * m + c0), m, init, init_row, at, m,
-                count, c1 - c0)  # fmt: skip
+                values or address_of(table, 0), b + size * (k0 * m + c0), m,
+                _line_of(packed, count), address_of(sums, 0) if block else at, init, init_row, at,
+                m, count, c1 - c0)  # fmt: skip
 
 
 def _skip_transposed(
@@ -124,6 +144,7 @@ def _skip_transposed(
     _fill_multiples(np.int64(1), columns)
     words, width = np.empty(rows.size, np.uint64), rows.size // WORD + 1
     transposed = np.empty(WORD * width, np.uint64)
+    sums = np.empty(WORD * m if blocks > 1 else 0, like_c.dtype)
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
@@ -134,10 +155,11 @@ def _skip_transposed(
             transposed_bitmap(words, np.int64(1), depth, transposed, width)
             at = out + size * (first * m + c0)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
-            bitmap_gemm(kernel, address_of(transposed, 0), width, (depth + WORD - 1) // WORD,
+            bitmap_gemm(kernel, address_of(transposed, 0), width, depth,
                 a + size_a * (k0 * n + first), address_of(columns, 0), address_of(rows, 0), 0,
-                values or address_of(table, 0), b + size * (k0 * m + c0), m, init, init_row, at, m,
-                count, c1 - c0)  # fmt: skip
+                values or address_of(table, 0), b + size * (k0 * m + c0), m,
+                0, address_of(sums, 0) if block else at, init, init_row, at,
+                m, count, c1 - c0)  # fmt: skip
 
 
 def _multiply_all(

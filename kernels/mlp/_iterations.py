@@ -45,14 +45,11 @@ from kernels.mlp._stack import (
 )
 from kernels.softmax import _backward_part, total
 
-FORWARD_WORDS, GRADIENT_WORDS = 2, 4
-"""Words of a bitmap done for all rows before the next ones: what they meet stays in a cache."""
+GRADIENT_WORDS = 4
+"""Words of examples whose part of a weight gradient is summed before that of the next ones."""
 
 GRADIENT_SIZE = 16_384
 """Elements of a weight gradient that are computed before their update."""
-
-COLUMNS = np.arange(max(FORWARD_WORDS, GRADIENT_WORDS) * WORD)
-"""Where the columns of a batch begin beside each other."""
 
 
 class Workspace(NamedTuple):
@@ -64,7 +61,7 @@ class Workspace(NamedTuple):
     batch: Array  # uint8 (B, D * bytes): copies of the examples; empty if zeros are skipped
     y: Array  # (B, C)
     losses: Array  # float64 (B,)
-    gradients: Array  # (threads, ...): of the block that a thread updates
+    gradients: Array  # (threads, ...): of the block that a thread updates, and sums meanwhile
     squares: Array  # float64: sums of squared weights, block by block
     infinite: Array  # int64 (1,): whether NaN or infinity has come, beside which no zero is
     # skipped; empty if none is
@@ -130,15 +127,11 @@ def _fill_words(words, r0, r1, width, size):
 @inner
 def _first_by_bits(net, zeros, data, rows, words, columns, r0, r1):
     """Compute the first layer's output for examples `r0` to `r1` by the batch's bitmap."""
-    m, width, size = net[0, OUTPUTS], words.size // rows.size, zeros.itemsize
-    out = net[0, OUTPUT] + size * r0 * m
-    for w in range(0, width, FORWARD_WORDS):
-        init, init_row = (out, m) if w else (net[0, BIAS], 0)
-        bitmap_gemm(net[0, BY_BITS], address_of(words, r0 * width + w), width,
-            min(FORWARD_WORDS, width - w), address_of(data, net[0, ITEMSIZE] * w * WORD),
-            address_of(rows, r0), address_of(columns, 0), 0, net[0, VALUES],
-            net[0, WEIGHT] + size * w * WORD * m, m, init, init_row, out, m, r1 - r0,
-            m)  # fmt: skip
+    m, width = net[0, OUTPUTS], words.size // rows.size
+    out = net[0, OUTPUT] + zeros.itemsize * r0 * m
+    bitmap_gemm(net[0, BY_BITS], address_of(words, r0 * width), width, net[0, INPUTS],
+        address_of(data, 0), address_of(rows, r0), address_of(columns, 0), 0, net[0, VALUES],
+        net[0, WEIGHT], m, 0, out, net[0, BIAS], 0, out, m, r1 - r0, m)  # fmt: skip
     activate_rows(net, zeros, np.int64(0), r0, r1)
 
 
@@ -148,11 +141,13 @@ def _gradient_by_bits(net, zeros, data, rows, columns, first, j0, j1, transposed
     m, width = net[0, OUTPUTS], (rows.size + WORD - 1) // WORD
     for v in range(0, width, GRADIENT_WORDS):
         init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
+        sums = address_of(out, out.size // 2) if v else address_of(out, 0)
         bitmap_gemm(net[0, BY_BITS], address_of(transposed, (j0 - first) * width + v), width,
-            min(GRADIENT_WORDS, width - v), address_of(data, net[0, ITEMSIZE] * j0),
-            address_of(columns, 0), address_of(rows, v * WORD), 0, net[0, VALUES],
-            net[0, DOUT] + zeros.itemsize * v * WORD * m, m, init, init_row, address_of(out, 0), m,
-            j1 - j0, m)  # fmt: skip
+            min(GRADIENT_WORDS * WORD, rows.size - v * WORD),
+            address_of(data, net[0, ITEMSIZE] * j0), address_of(columns, 0),
+            address_of(rows, v * WORD), 0, net[0, VALUES],
+            net[0, DOUT] + zeros.itemsize * v * WORD * m, m, 0, sums, init, init_row,
+            address_of(out, 0), m, j1 - j0, m)  # fmt: skip
 
 
 @inner

@@ -14,8 +14,8 @@ from kernels._microkernel import VECTOR_BYTES
 from kernels._threads import Team
 from kernels._update_rules import get_rule_address
 from kernels.mlp._iterations import (
-    COLUMNS,
     GRADIENT_SIZE,
+    GRADIENT_WORDS,
     Workspace,
     train_iterations,
 )
@@ -151,11 +151,12 @@ class MLPTrainer:
             batch=aligned((b, 0 if sparse else units[0] * data.itemsize), UINT8),
             y=aligned((b, units[-1]), dtype),
             losses=np.zeros(b),
-            gradients=aligned((team.size, max(GRADIENT_SIZE, *sizes)), dtype),
+            gradients=aligned((team.size, 2 * max(GRADIENT_SIZE, *sizes)), dtype),
             squares=np.zeros(sum(-(-d // WORD) for d in sizes[:-1])),
             infinite=np.zeros(1 if sparse else 0, np.int64),
         )
         self._buffers = aligned((2, b * sum(sizes[1:]) + line * count), dtype)
+        self._columns = np.arange(max(units[0], GRADIENT_WORDS * WORD))
         self._zeros = aligned((max(sizes),), dtype)
         net = self._net = network_table(sizes, units, activations)
         addresses = self._work.state.ctypes.data + dtype.itemsize * np.array(self._offsets)
@@ -285,7 +286,7 @@ class MLPTrainer:
             )
         losses, penalties = np.empty(indices.shape), np.zeros(len(indices))
         self.team.run(
-            *(train_iterations, self._net, self._zeros, work, COLUMNS, self.data.view(UINT8)),
+            *(train_iterations, self._net, self._zeros, work, self._columns, self.data.view(UINT8)),
             *(indices, k, t, w),
             *(get_losses_address(dtype, self._logistic), self._before),
             *(self.rule, get_rule_address(int(self.rule), dtype), self.options),
