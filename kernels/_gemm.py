@@ -87,9 +87,9 @@ def _scratch(like):
 
 
 @inner
-def _line_of(packed, rows):
-    """Return the address of the first whole cache line, or 0 if packing does not pay."""
-    if rows < MIN_PACKED_ROWS:
+def _line_of(packed, rows, b, b_row):
+    """Return the address of the first whole cache line, or 0 if packing `b` does not pay."""
+    if rows < MIN_PACKED_ROWS or (b | b_row * packed.itemsize) % VECTOR_BYTES == 0:
         return np.int64(0)
     return (address_of(packed, 0) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
 
@@ -106,7 +106,9 @@ def _skip_rows(
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
     table = np.empty(256 if size_a == 1 else 0, like_c.dtype)
     _fill_multiples(like_c.dtype.type(1), table)  # bytes that stand for themselves
-    step = WORD if r1 - r0 > 2 * WORD else 2 * WORD
+    step = WORD * min(4, max(1, ROWS_BYTES // (WORD * size_a * max(1, k))))
+    if step == WORD and r1 - r0 <= 2 * WORD:
+        step = 2 * WORD
     rows, columns = np.empty(step, np.int64), np.empty(k, np.int64)
     _fill_multiples(k, rows)
     _fill_multiples(np.int64(1), columns)
@@ -123,11 +125,12 @@ def _skip_rows(
             for i in range(count):
                 row_bitmap(flat, (first + i) * k + k0, depth, words, i * width)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
+            b_at = b + size * (k0 * m + c0)
             bitmap_gemm(kernel, address_of(words, 0), width, depth,
                 a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0), ahead,
-                values or address_of(table, 0), b + size * (k0 * m + c0), m,
-                _line_of(packed, count), address_of(sums, 0) if block else at, init, init_row, at,
-                m, count, c1 - c0)  # fmt: skip
+                values or address_of(table, 0), b_at, m, _line_of(packed, count, b_at, m),
+                address_of(sums, 0) if block else at, init, init_row, at, m, count,
+                c1 - c0)  # fmt: skip
 
 
 def _skip_transposed(

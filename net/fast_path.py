@@ -37,7 +37,7 @@ from net.thread_tuner import ThreadTuner
 Array = NDArray[Any]
 
 CODES = "codes"
-"""Key of the encoded sets among what a run has prepared."""
+"""Key of the sets in their other forms among what a run has prepared."""
 
 _ACTIVATIONS = {Relu: RELU, Sigmoid: SIGMOID}
 
@@ -198,6 +198,13 @@ def numerical_gradient(
     }
 
 
+def _is_one_hot(t: Array) -> bool:
+    """Tell whether targets are distributions that say no more than labels do."""
+    if t.ndim == 1 or np.count_nonzero(t) != len(t):
+        return False
+    return bool((t.max(axis=1) == 1).all())
+
+
 class FastIterations:
     """Whole stretches of iterations in one compiled function.
 
@@ -216,7 +223,7 @@ class FastIterations:
     prepared : dict
         Filled with what other iterations of the same run can use again.
     encodes : bool
-        Whether the sets are worth encoding.
+        Whether the sets are worth bringing into other forms: codes, and labels for one-hot rows.
     """
 
     def __init__(
@@ -245,12 +252,14 @@ class FastIterations:
         if encodes:
             units = stack.compiled.weights[0].shape[1]
             if CODES not in prepared:
-                pays = [pays_codes(x, dtype, units) for x in self._inputs]
-                prepared[CODES] = [
-                    encode(x, team) if pay else None
-                    for x, pay in zip(self._inputs, pays, strict=True)
+                codes = [
+                    encode(x, team) if pays_codes(x, dtype, units) else None for x in self._inputs
                 ]
-            self._data = [c or x for c, x in zip(prepared[CODES], self._inputs, strict=True)]
+                prepared[CODES] = codes, _is_one_hot(self._targets)
+            codes, one_hot = prepared[CODES]
+            self._data = [c or x for c, x in zip(codes, self._inputs, strict=True)]
+            if one_hot:
+                self._targets = self._classes[0]
         self._batch_size, self._rng, self._tuner = batch_size, rng, tuner
         self._optimizer = optimizer
         params = network.params

@@ -148,7 +148,7 @@ class TrainingRun:
             Whether a callback may change the data meanwhile, if they are not read-only.
         """
         self._team = team
-        changes = any(x.flags.writeable for x, _ in self.sets)
+        changes = any(a.flags.writeable for examples in self.sets for a in examples)
         if changes:
             self._prepared.pop(fast_path.CODES, None)
         pays = count * self.batch_size >= MIN_PASSES * self.n

@@ -100,6 +100,7 @@ def test_data_that_a_callback_changes(rng, encoded, read_only):
     """A set that may change meanwhile is read as it is; others are brought into another form."""
     t, results = rng.integers(0, 3, 40), []
     x = images(rng)
+    t.setflags(write=not read_only)
     for network in (TwoLayerNet(800, 50, 3, 0.3, rng=1), TwoLayerNet(800, 50, 3, 0.3, rng=1)):
         if results:
             network.layers["Relu1"] = OtherRelu()  # by its layers, which read the data each time
@@ -118,6 +119,25 @@ def test_data_that_a_callback_changes(rng, encoded, read_only):
     losses = [history.train_loss_list for history in results]
     np.testing.assert_allclose(*losses, rtol=1e-10)
     assert results[0].train_acc_list == results[1].train_acc_list
+
+
+@pytest.mark.parametrize("kind", ["one-hot", "two classes", "half", "two"])
+def test_targets_in_long_runs(rng, encoded, kind):
+    """One-hot targets are taken for labels in a long run, others as they are: the same bits."""
+    x, t = images(rng), np.eye(3)[rng.integers(0, 3, 40)]
+    if kind != "one-hot":
+        t[5] = {"two classes": (0.25, 0, 0.75), "half": (0.5, 0, 0), "two": (0, 2, 0)}[kind]
+    losses = []
+    for read_only in (True, False):
+        x, t = x.copy(), t.copy()
+        t.setflags(write=not read_only)
+        x.setflags(write=not read_only)
+        network, random = TwoLayerNet(800, 50, 3, 0.3, rng=1), np.random.RandomState(5)
+        history = train(network, x, t, iterations=30, batch_size=10, rng=random,
+            callback=lambda done, history: None)  # fmt: skip
+        losses.append(history.train_loss_list)
+    assert len(encoded) == 1
+    assert losses[0] == losses[1]
 
 
 def test_data_that_change_between_two_runs_of_a_trainer(rng, encoded):

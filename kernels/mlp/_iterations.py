@@ -187,7 +187,6 @@ def _update_weights(
 ):  # fmt: skip
     """Update one thread's blocks of all weights."""
     n, start = rows.size, net[0, WEIGHT]
-    first, last = chunk_bounds(squares.size, thread, num_threads)
     width = (n + WORD - 1) // WORD
     transposed = np.empty(WORD * width, np.uint64)
     block = np.int64(0)
@@ -196,7 +195,7 @@ def _update_weights(
         d, m = net[layer, INPUTS], net[layer, OUTPUTS]
         by_bits, step = layer == 0 and words.size > 0, min(WORD, max(1, GRADIENT_SIZE // m))
         for j in range(0, d, WORD):
-            if first <= block < last:
+            if block % num_threads == thread:
                 if by_bits:
                     transposed_bitmap(words[j // WORD :], words.size // n, n, transposed, width)
                     if infinite[0]:

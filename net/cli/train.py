@@ -57,7 +57,8 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
         clock.lap("load")  # both side by side; each is told with its own time
         clock.seconds |= {"load": load_seconds, "compile": compile_seconds}
     (x_train, t_train), (x_test, t_test) = data
-    x_train.setflags(write=False)  # so that `train` need not look whether the reporter changed it
+    for a in (x_train, t_train, x_test, t_test):
+        a.setflags(write=False)  # so that `train` need not look whether the reporter changed it
     count = sum(group.allgather(len(x_train)))
     classes = 1 + max(group.allgather(max(int(t.max(initial=0)) for t in (t_train, t_test))))
     image = x_train.shape[2:] if len(x_train.shape) == 4 else (1, x_train.shape[1])
