@@ -9,6 +9,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from kernels._microkernel import VECTOR_BYTES
+
 ROOT = Path(__file__).parents[1]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 DISTRIBUTIONS = {"numba": "numba", "numpy": "numpy", "torch": "torch", "jax": "jax"}
@@ -29,7 +31,8 @@ def machine() -> str:
         processor = found[1].strip() if found else processor
     versions = [f"{d} {version(d)}" for name, d in DISTRIBUTIONS.items() if installed(name)]
     return (
-        f"{processor}, {CORES} core{'s' * (CORES > 1)}, {platform.system()}; "
+        f"{processor}, {8 * VECTOR_BYTES}-bit vectors, {CORES} core{'s' * (CORES > 1)}, "
+        f"{platform.system()}; "
         f"Python {platform.python_version()}, {', '.join(versions)}"
     )
 

@@ -45,7 +45,7 @@ def mnist() -> list[Any]:
 SETS: dict[str, tuple[Callable[[], list[Any]], int, tuple[tuple[int, ...], ...]]] = {
     "digits": (digits, 30, ((30,), (100,), (100, 50))),
     "dense": (dense, 5, ((30,), (100,), (256, 128))),
-    "MNIST": (mnist, 2, ((50,), (100,), (256, 128))),
+    "MNIST": (mnist, 10, ((50,), (100,), (256, 128))),
 }
 """How to load a set, epochs, and sizes of hidden layers."""
 

@@ -10,17 +10,8 @@ import numpy as np
 from numba import config, prange, types
 from numba.extending import intrinsic
 
-from kernels._bitmap import (
-    CACHE_LINE,
-    FIRST_CACHE_BYTES,
-    MIN_PACKED_ROWS,
-    WORD,
-    bitmap_gemm,
-    bitmap_gemm_address,
-    row_bitmap,
-    skips_zeros,
-    transposed_bitmap,
-)
+from kernels._bitmap import WORD, row_bitmap, skips_zeros, transposed_bitmap
+from kernels._bitmap_gemm import bitmap_gemm, bitmap_gemm_address, line_to_pack, packing_space
 from kernels._cache import inner, njit
 from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import (
@@ -80,20 +71,6 @@ def _fill_multiples(step, out):
         out[i] = i * step
 
 
-@inner
-def _scratch(like):
-    """Return memory for `bitmap_gemm` to pack into."""
-    return np.empty((FIRST_CACHE_BYTES + CACHE_LINE) // like.itemsize, like.dtype)
-
-
-@inner
-def _line_of(packed, rows, b, b_row):
-    """Return the address of the first whole cache line, or 0 if packing `b` does not pay."""
-    if rows < MIN_PACKED_ROWS or (b | b_row * packed.itemsize) % VECTOR_BYTES == 0:
-        return np.int64(0)
-    return (address_of(packed, 0) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-
-
 # The three ways to compute a block. They share a signature, in addresses and numbers.
 
 
@@ -114,7 +91,7 @@ def _skip_rows(
     _fill_multiples(np.int64(1), columns)
     width = (k // blocks + WORD) // WORD
     words = np.empty(step * width, np.uint64)
-    packed, sums = _scratch(like_c), np.empty(step * m if blocks > 1 else 0, like_c.dtype)
+    packed, sums = packing_space(like_c), np.empty(step * m if blocks > 1 else 0, like_c.dtype)
     for first in range(r0, r1, step):
         count = min(step, r1 - first)
         ahead = size_a * k * step if first + step < r1 else 0  # the next rows, while these compute
@@ -128,7 +105,7 @@ def _skip_rows(
             b_at = b + size * (k0 * m + c0)
             bitmap_gemm(kernel, address_of(words, 0), width, depth,
                 a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0), ahead,
-                values or address_of(table, 0), b_at, m, _line_of(packed, count, b_at, m),
+                values or address_of(table, 0), b_at, m, line_to_pack(packed, count, b_at, m),
                 address_of(sums, 0) if block else at, init, init_row, at, m, count,
                 c1 - c0)  # fmt: skip
 

@@ -83,28 +83,28 @@ class _Emitter:
         a, a_row, a_k, bs, b_row, k, init, init_row, c, c_row, rows, columns = fn.args
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
         bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
-        width, lanes = _constant(TILE_VECTORS * self.lanes), _constant(self.lanes)
-        strips = b.sdiv(b.add(columns, b.sub(width, _constant(1))), width)
+        width, lanes = constant(TILE_VECTORS * self.lanes), constant(self.lanes)
+        strips = b.sdiv(b.add(columns, b.sub(width, constant(1))), width)
         with cgutils.for_range(b, strips) as loop:
             j = b.mul(loop.index, width)
             left = b.sub(columns, j)
             wide = b.select(b.icmp_signed("<", left, width), left, width)
             whole, rest = b.udiv(wide, lanes), b.urem(wide, lanes)
             # A few columns more than whole vectors need no whole vector: a quarter does.
-            few = b.icmp_unsigned("<=", rest, _constant(self.narrow))
-            kind = b.select(few, _constant(1), _constant(2))
-            kind = b.select(b.icmp_unsigned("==", rest, _constant(0)), _constant(0), kind)
+            few = b.icmp_unsigned("<=", rest, constant(self.narrow))
+            kind = b.select(few, constant(1), constant(2))
+            kind = b.select(b.icmp_unsigned("==", rest, constant(0)), constant(0), kind)
             moved = [a, a_row, a_k, b.gep(bs, [j]), b_row, k, b.gep(init, [j]), init_row,
                 b.gep(c, [j]), c_row, rows, rest]  # fmt: skip
             done = b.append_basic_block("done")
-            switch = b.switch(b.add(b.mul(whole, _constant(3)), kind), done)
+            switch = b.switch(b.add(b.mul(whole, constant(3)), kind), done)
             for case, tail in product(
                 range(TILE_VECTORS + 1), enumerate((0, self.narrow, self.lanes))
             ):
                 if (case, tail[1]) == (0, 0) or (case == TILE_VECTORS and tail[1]):
                     continue
                 block = b.append_basic_block()
-                switch.add_case(_constant(case * 3 + tail[0]), block)
+                switch.add_case(constant(case * 3 + tail[0]), block)
                 with b.goto_block(block):
                     b.call(self._strip(case, tail[1]), moved)
                     b.branch(done)
@@ -132,20 +132,20 @@ class _Emitter:
             lanes = ir.Constant(ir.VectorType(_INT, tail), list(range(tail)))
             mask = b.icmp_signed("<", lanes, splat(b, rest, tail))
             vectors.append((whole * self.lanes, tail, mask))
-        at = cgutils.alloca_once_value(b, _constant(0))
+        at = cgutils.alloca_once_value(b, constant(0))
         for height in TILE_ROWS:
             head, body, after = (b.append_basic_block() for _ in range(3))
             b.branch(head)
             b.position_at_end(head)
             row = b.load(at)
-            b.cbranch(b.icmp_signed("<=", b.add(row, _constant(height)), rows), body, after)
+            b.cbranch(b.icmp_signed("<=", b.add(row, constant(height)), rows), body, after)
             b.position_at_end(body)
             moved = list(fn.args)
             moved[0] = b.gep(a, [b.mul(row, a_row)])
             moved[6] = b.gep(init, [b.mul(row, init_row)])
             moved[8] = b.gep(c, [b.mul(row, c_row)])
             self._tile(b, height, vectors, moved)
-            b.store(b.add(row, _constant(height)), at)
+            b.store(b.add(row, constant(height)), at)
             b.branch(head)
             b.position_at_end(after)
         b.ret_void()
@@ -168,13 +168,13 @@ class _Emitter:
             b_now = [self._load(b, b_at, *vector) for vector in vectors]
             a_at = b.gep(a, [b.mul(loop.index, a_k)])
             for r in range(height):
-                x = self._widen(b, b.load(b.gep(a_at, [b.mul(_constant(r), a_row)])))
+                x = self._widen(b, b.load(b.gep(a_at, [b.mul(constant(r), a_row)])))
                 for s, y in zip(sums[r], b_now, strict=True):
                     fma = self._llvm("fmuladd", y.type, [y.type] * 3)
                     b.store(b.call(fma, [splat(b, x, y.type.count), y, b.load(s)]), s)
         for r in range(height):
-            i_at = b.gep(init, [b.mul(_constant(r), init_row)])
-            c_at = b.gep(c, [b.mul(_constant(r), c_row)])
+            i_at = b.gep(init, [b.mul(constant(r), init_row)])
+            c_at = b.gep(c, [b.mul(constant(r), c_row)])
             for s, vector in zip(sums[r], vectors, strict=True):
                 self._store(b, b.fadd(self._load(b, i_at, *vector), b.load(s)), c_at, *vector)
 
@@ -187,7 +187,7 @@ class _Emitter:
         hint = self.module.add_metadata(
             [ir.MetaDataString(self.module, "llvm.loop.unroll.disable")]
         )
-        node = self.module.add_metadata([hint, _constant(len(self.module.metadata))])
+        node = self.module.add_metadata([hint, constant(len(self.module.metadata))])
         node.operands = (node, hint)
         body.terminator.set_metadata("llvm.loop", node)
 
@@ -202,7 +202,7 @@ class _Emitter:
 
     def _load(self, b: ir.IRBuilder, at: ir.Value, offset: int, n: int, mask: Any) -> ir.Value:
         vector = ir.VectorType(self.element, n)
-        at = b.bitcast(b.gep(at, [_constant(offset)]), vector.as_pointer())
+        at = b.bitcast(b.gep(at, [constant(offset)]), vector.as_pointer())
         if mask is None:
             return b.load(at, align=self.size)
         load = self._llvm("masked.load", vector, [at.type, _LANE, mask.type, vector], ".p0")
@@ -211,7 +211,7 @@ class _Emitter:
     def _store(
         self, b: ir.IRBuilder, value: ir.Value, at: ir.Value, offset: int, n: int, mask: Any
     ) -> None:
-        at = b.bitcast(b.gep(at, [_constant(offset)]), value.type.as_pointer())
+        at = b.bitcast(b.gep(at, [constant(offset)]), value.type.as_pointer())
         if mask is None:
             b.store(value, at, align=self.size)
             return
@@ -233,7 +233,8 @@ class _Emitter:
         )
 
 
-def _constant(value: int) -> ir.Constant:
+def constant(value: int) -> ir.Constant:
+    """Return a number of 64 bits."""
     return ir.Constant(_INT, value)
 
 

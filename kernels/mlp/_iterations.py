@@ -18,7 +18,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._arrays import Array
-from kernels._bitmap import CACHE_LINE, WORD, bitmap_gemm, row_bitmap_at, transposed_bitmap
+from kernels._bitmap import CACHE_LINE, WORD, row_bitmap_at, transposed_bitmap
+from kernels._bitmap_gemm import bitmap_gemm
 from kernels._cache import inner, njit
 from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite

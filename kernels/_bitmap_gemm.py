@@ -1,0 +1,311 @@
+"""Products by bitmaps, which skip zeros: an element of the result takes in set bit after set bit.
+
+`bitmap_gemm` multiplies as the micro-kernel of :mod:`kernels._microkernel` does, for each element
+of the result one chain of multiply-adds over ascending ``k``, but goes from set bit to set bit.
+What it leaves out are multiply-adds of ``0 * b``, which change nothing as long as ``b`` is finite:
+the bits of the result are those of the dense product. (A sum that underflowed to -0 keeps that
+sign, where ``-0 + 0 * b`` would be +0.) The values are read where they are; nothing is compacted,
+and nothing is kept between calls.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels._bitmap import CACHE_LINE, WORD
+from kernels._cache import inner, njit
+from kernels._function_pointers import call_address
+from kernels._microkernel import (
+    VECTOR_BYTES,
+    _Emitter,
+    address_of,
+    constant,
+    element_type,
+    plain_array,
+    plain_code,
+    plain_code_address,
+    splat,
+)
+
+STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
+"""Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
+
+FIRST_CACHE_BYTES = 1 << 15
+"""Of `b` that all rows meet before the next ones."""
+
+MIN_PACKED_ROWS = 16
+"""Rows of ``a`` from which it pays to copy what they meet of `b` to where vectors are aligned."""
+
+_INT = ir.IntType(64)
+_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 18)
+
+
+class _BitmapEmitter(_Emitter):
+    """Writes the product by set bits: ``a`` of one element type, ``b`` and ``c`` of another."""
+
+    def bitmap_gemm(self) -> ir.Function:
+        """Cut the columns into strips, and pick the variant for each."""
+        name = f"njitnet_bitmap_gemm_{self.a_type}_{self.c_type}"
+        fn = ir.Function(self.module, _BITMAP_GEMM_TYPE, name)
+        self._private(fn)
+        b = ir.IRBuilder(fn.append_basic_block("entry"))
+        *head, bs, b_row, packed, kept, init, init_row, c, c_row, rows, columns = fn.args
+        bs, kept, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, kept, init, c))
+        lanes, most = constant(self.lanes), constant(STRIP_VECTORS[-1])
+        vectors = _ceil_div(b, columns, lanes)
+        strips = _ceil_div(b, vectors, most)
+        # Strips of equal width, but for the last one.
+        width = b.mul(_ceil_div(b, vectors, b.select(b.icmp_signed(">", strips, constant(0)),
+            strips, constant(1))), lanes)  # fmt: skip
+        with cgutils.for_range(b, strips) as loop:
+            j = b.mul(loop.index, width)
+            left = b.sub(columns, j)
+            wide = b.select(b.icmp_signed("<", left, width), left, width)
+            moved = [*head, b.gep(bs, [j]), b_row, packed, b.gep(kept, [j]), b.gep(init, [j]),
+                init_row, b.gep(c, [j]), c_row, rows, wide]  # fmt: skip
+            done = b.append_basic_block("done")
+            switch = b.switch(_ceil_div(b, wide, lanes), done)
+            fewer = 0
+            for count in STRIP_VECTORS:
+                block = b.append_basic_block()
+                for case in range(fewer + 1, count + 1):
+                    switch.add_case(constant(case), block)
+                with b.goto_block(block):
+                    b.call(self._bitmap_strip(count, fewer), moved)
+                    b.branch(done)
+                fewer = count
+            b.position_at_end(done)
+        b.ret_void()
+        return fn
+
+    def _bitmap_strip(self, count: int, fewer: int) -> ir.Function:
+        """All rows of a strip that needs more than `fewer` vectors and at most `count`.
+
+        One vector is masked. Of several, those that do not fit overlap their neighbours, and what
+        they share is computed twice: few variants serve all widths.
+        """
+        c = self.element.as_pointer()
+        args = [*[_INT] * 8, c, _INT, _INT, c, c, _INT, c, _INT, _INT, _INT]
+        name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}"
+        fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
+        self._private(fn)
+        b = ir.IRBuilder(fn.append_basic_block("entry"))
+        words, words_row, depth, a, a_rows, a_k, ahead, values, *rest = fn.args
+        bs, b_row, packed, kept, init, init_row, c, c_row, rows, wide = rest
+        words, a_rows, a_k = (b.inttoptr(p, _INT.as_pointer()) for p in (words, a_rows, a_k))
+        a = b.inttoptr(a, element_type(self.a_type).as_pointer())
+        values = b.inttoptr(values, self.element.as_pointer())
+        mask = None
+        if count == 1:
+            lanes = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
+            mask = b.icmp_signed("<", lanes, splat(b, wide, self.lanes))
+        vectors = [constant(v * self.lanes) for v in range(count)]
+        moving = max(1, fewer)
+        for v in range(moving, count):
+            last = b.sub(wide, constant(self.lanes))
+            vectors[v] = b.select(b.icmp_signed("<", vectors[v], last), vectors[v], last)
+        kind = ir.VectorType(self.element, self.lanes)
+        sums = [cgutils.alloca_once(b, kind, zfill=False) for _ in vectors]
+        word_bytes = WORD * count * VECTOR_BYTES
+        fits = word_bytes <= FIRST_CACHE_BYTES
+        group = FIRST_CACHE_BYTES // word_bytes * WORD if fits else 1 << 40
+        b_at, b_step = (cgutils.alloca_once_value(b, value) for value in (bs, b_row))
+        places = {v: cgutils.alloca_once_value(b, vectors[v]) for v in range(moving, count)}
+        parts = _ceil_div(b, depth, constant(group))
+        parts = b.select(b.icmp_signed("<", parts, constant(1)), constant(1), parts)
+        with cgutils.for_range(b, parts) as part:
+            first = b.mul(part.index, constant(group))
+            rest = b.sub(depth, first)
+            more = b.icmp_signed(">", rest, constant(group))
+            now = b.select(more, constant(group), rest)
+            b.store(b.gep(bs, [b.mul(first, b_row)]), b_at)
+            if fits:
+                with b.if_then(b.icmp_signed("!=", packed, constant(0))):
+                    self._pack(b, b_at, b_step, places, packed, now, b_row, vectors, mask)
+            with cgutils.for_range(b, rows) as row:
+                kept_at = b.gep(kept, [b.mul(row.index, c_row)])
+                with b.if_else(b.icmp_signed("==", first, constant(0))) as (begin, proceed):
+                    with begin:
+                        for s in sums:
+                            b.store(ir.Constant(kind, None), s)
+                    with proceed:
+                        for s, v in zip(sums, vectors, strict=True):
+                            b.store(self._load(b, b.gep(kept_at, [v]), 0, self.lanes, mask), s)
+                a_row = b.gep(a, [b.load(b.gep(a_rows, [row.index]))])
+                words_at = b.gep(words, [b.mul(row.index, words_row)])
+                with cgutils.for_range(b, _ceil_div(b, now, constant(WORD))) as loop:
+                    inside = b.mul(loop.index, constant(WORD))
+                    base = b.add(first, inside)
+                    word = b.load(b.gep(words_at, [b.udiv(base, constant(WORD))]))
+                    with b.if_then(b.icmp_signed("!=", ahead, constant(0))):
+                        self._prefetch(b, b.gep(a_row, [b.load(b.gep(a_k, [base]))]), ahead)
+                    with self._set_bits(b, word) as k:
+                        x = b.load(b.gep(a_row, [b.load(b.gep(a_k, [b.add(base, k)]))]))
+                        if isinstance(self.a_type, types.Float):
+                            x = self._widen(b, x)
+                        else:
+                            x = b.load(b.gep(values, [b.zext(x, _INT)]))
+                        x = splat(b, x, self.lanes)
+                        b_now = b.gep(b.load(b_at), [b.mul(b.add(inside, k), b.load(b_step))])
+                        fma = self._llvm("fmuladd", kind, [kind] * 3)
+                        for i, s in enumerate(sums):
+                            v = b.load(places[i]) if i in places else vectors[i]
+                            y = self._load(b, b.gep(b_now, [v]), 0, self.lanes, mask)
+                            b.store(b.call(fma, [x, y, b.load(s)]), s)
+                with b.if_else(more) as (pause, end):
+                    with pause:
+                        for s, v in zip(sums, vectors, strict=True):
+                            self._store(b, b.load(s), b.gep(kept_at, [v]), 0, self.lanes, mask)
+                    with end:
+                        i_at = b.gep(init, [b.mul(row.index, init_row)])
+                        c_at = b.gep(c, [b.mul(row.index, c_row)])
+                        inits = [
+                            self._load(b, b.gep(i_at, [v]), 0, self.lanes, mask) for v in vectors
+                        ]
+                        for y, s, v in zip(inits, sums, vectors, strict=True):  # c may be init
+                            y = b.fadd(y, b.load(s))
+                            self._store(b, y, b.gep(c_at, [v]), 0, self.lanes, mask)
+        b.ret_void()
+        return fn
+
+    @contextmanager
+    def _set_bits(self, b: ir.IRBuilder, word: ir.Value) -> Iterator[ir.Value]:
+        """Loop over the places of a word's set bits, the lowest first."""
+        kind, one = ir.FunctionType(_INT, [_INT, ir.IntType(1)]), ir.Constant(ir.IntType(1), 1)
+        cttz = cgutils.get_or_insert_function(self.module, kind, "llvm.cttz.i64")
+        rest = cgutils.alloca_once(b, _INT)
+        b.store(word, rest)
+        head, body, after = (b.append_basic_block() for _ in range(3))
+        b.branch(head)
+        b.position_at_end(head)
+        left = b.load(rest)
+        b.cbranch(b.icmp_unsigned("!=", left, constant(0)), body, after)
+        b.position_at_end(body)
+        b.store(b.and_(left, b.sub(left, constant(1))), rest)
+        yield b.call(cttz, [left, one])
+        b.branch(head)
+        b.position_at_end(after)
+
+    def _pack(
+        self,
+        b: ir.IRBuilder,
+        b_at: ir.Value,
+        b_step: ir.Value,
+        places: dict[int, ir.Value],
+        packed: ir.Value,
+        depth: ir.Value,
+        b_row: ir.Value,
+        vectors: list[ir.Value],
+        mask: Any,
+    ) -> None:
+        """Copy rows of `b` to where vectors are aligned, and let `b_at` and the others tell so.
+
+        Where rows are no multiple of a vector long, each read of one straddles two cache lines.
+        """
+        source, to = b.load(b_at), b.inttoptr(packed, self.element.as_pointer())
+        width = len(vectors) * self.lanes
+        with cgutils.for_range(b, depth) as loop:
+            row = b.gep(source, [b.mul(loop.index, b_row)])
+            target = b.gep(to, [b.mul(loop.index, constant(width))])
+            for i, v in enumerate(vectors):
+                value = self._load(b, b.gep(row, [v]), 0, self.lanes, mask)
+                self._store(b, value, target, i * self.lanes, self.lanes, None)
+        b.store(to, b_at)
+        b.store(constant(width), b_step)
+        for i, place in places.items():
+            b.store(constant(i * self.lanes), place)
+
+    def _prefetch(self, b: ir.IRBuilder, at: ir.Value, ahead: ir.Value) -> None:
+        """Begin to read what as many bytes on will be a word's elements."""
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        prefetch = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
+        start = b.gep(b.bitcast(at, byte), [ahead])
+        read, locality, data = (ir.Constant(word, value) for value in (0, 2, 1))
+        for first in range(0, WORD * self.a_type.bitwidth // 8, CACHE_LINE):
+            b.call(prefetch, [b.gep(start, [constant(first)]), read, locality, data])
+
+
+def _ceil_div(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.sdiv(b.add(x, b.sub(y, constant(1))), y)
+
+
+@intrinsic
+def _address(context, a, c):
+    def emit(context, builder, signature, args):
+        function = _BitmapEmitter(builder.module, a.dtype, c.dtype).bitmap_gemm()
+        return builder.ptrtoint(function, _INT)
+
+    return types.intp(a, c), emit
+
+
+@njit
+def bitmap_gemm_address(a, c):
+    """Address of `bitmap_gemm` for the element types of ``a`` and ``c``."""
+    return _address(a, c)
+
+
+def _plain_bitmap_gemm_address(a, c):
+    return plain_code_address(a.dtype, c.dtype)
+
+
+if config.DISABLE_JIT:
+    bitmap_gemm_address = _plain_bitmap_gemm_address
+
+
+def _plain_bitmap_gemm(
+    address, words, words_row, depth, a, a_rows, a_k, ahead, values, b, b_row, packed, kept, init,
+    init_row, c, c_row, rows, columns,
+):  # fmt: skip
+    (a_type, c_type), count = plain_code(address), -(-depth // WORD)
+    bits = plain_array(words, (rows, count), (words_row, 1), np.uint64)
+    row_at = plain_array(a_rows, (rows,), (1,), np.int64)
+    for r in range(rows):
+        sums = np.zeros(columns, c_type)
+        for k in range(count * WORD):
+            if int(bits[r, k // WORD]) >> k % WORD & 1:
+                (k_at,) = plain_array(a_k + 8 * k, (1,), (1,), np.int64)
+                at = a + a_type.itemsize * (row_at[r] + k_at)
+                x = plain_array(at, (1,), (1,), a_type)
+                if a_type == np.uint8:
+                    x = plain_array(values, (256,), (1,), c_type)[x]
+                x = x.astype(c_type)
+                sums += x * plain_array(b + c_type.itemsize * k * b_row, (columns,), (1,), c_type)
+        place = init + c_type.itemsize * r * init_row
+        sums = plain_array(place, (columns,), (1,), c_type) + sums
+        plain_array(c + c_type.itemsize * r * c_row, (columns,), (1,), c_type)[...] = sums
+
+
+bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else call_address
+"""``c = init + a @ b`` over the set bits of a bitmap.
+
+Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
+rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
+micro-kernel. ``a`` is `depth` wide, and the rows of its bitmap `words_row` apart.
+Unless `ahead` is 0, what lies as many bytes after a word's elements is prefetched meanwhile.
+Elements of one byte are codes: they stand for the 256 numbers at `values`, of which the first is 0.
+Rows of `b` that fit into the first cache together meet all rows of ``a`` before the next ones.
+Unless it is 0, `packed` is a cache line from which `FIRST_CACHE_BYTES` may be written, for copies
+of them. Sums are kept meanwhile at `kept`, in rows as those of ``c``: ``c``, unless that is
+``init``.
+"""
+
+
+@inner
+def packing_space(like):
+    """Return memory for `bitmap_gemm` to pack into."""
+    return np.empty((FIRST_CACHE_BYTES + CACHE_LINE) // like.itemsize, like.dtype)
+
+
+@inner
+def line_to_pack(packed, rows, b, b_row):
+    """Return the address of the first whole cache line, or 0 if packing `b` does not pay."""
+    if rows < MIN_PACKED_ROWS or (b | b_row * packed.itemsize) % VECTOR_BYTES == 0:
+        return np.int64(0)
+    return (address_of(packed, 0) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
