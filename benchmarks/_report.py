@@ -9,8 +9,6 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from kernels._microkernel import VECTOR_BYTES
-
 ROOT = Path(__file__).parents[1]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 DISTRIBUTIONS = {"numba": "numba", "numpy": "numpy", "torch": "torch", "jax": "jax"}
@@ -24,6 +22,8 @@ def installed(*names: str) -> bool:
 
 def machine() -> str:
     """Return a line on processor, system and versions."""
+    from kernels._microkernel import VECTOR_BYTES  # where asv measures old commits it is not there
+
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

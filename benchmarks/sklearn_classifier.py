@@ -14,24 +14,26 @@ from typing import Any
 
 import numba
 import numpy as np
-from sklearn.datasets import load_digits, make_classification
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.neural_network import MLPClassifier as Theirs
-from threadpoolctl import threadpool_limits
 
 from net import load_mnist
-from net.sklearn import MLPClassifier as Ours
+
+# scikit-learn is imported where it is used: asv imports all of this folder, and does without.
 
 
 def digits() -> list[Any]:
     """Return 1,797 images of 64 pixels, a quarter of them for the test."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     x, t = load_digits(return_X_y=True)
     return train_test_split(x / 16, t, random_state=0)
 
 
 def dense() -> list[Any]:
     """Return 20,000 examples of 100 features, none of them zero, in two classes."""
+    from sklearn.datasets import make_classification
+    from sklearn.model_selection import train_test_split
+
     x, t = make_classification(20_000, 100, n_informative=40, random_state=0)
     return train_test_split(x, t, random_state=0)
 
@@ -66,6 +68,8 @@ def fit(kind: Any, data: list[Any], **options: Any) -> tuple[float, float]:
     -------
     seconds, accuracy : float
     """
+    from sklearn.exceptions import ConvergenceWarning
+
     x_train, x_test, t_train, t_test = data
     classifier = kind(tol=0.0, n_iter_no_change=np.inf, **options)
     begin = perf_counter()
@@ -78,6 +82,11 @@ def fit(kind: Any, data: list[Any], **options: Any) -> tuple[float, float]:
 
 def main() -> None:
     """Print the rows."""
+    from sklearn.neural_network import MLPClassifier as Theirs
+    from threadpoolctl import threadpool_limits
+
+    from net.sklearn import MLPClassifier as Ours
+
     parser = ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="fits of each, one for each seed")
     parser.add_argument("--threads", type=int, default=numba.config.NUMBA_NUM_THREADS)

@@ -263,6 +263,19 @@ def test_each_commit_has_a_folder_of_compiled_kernels():
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="asv works on a repository")
+def test_the_suite_needs_no_peer():
+    """asv's environments have what njitnet depends on, and threadpoolctl."""
+    code = (
+        "import pkgutil, sys\n"
+        "for name in ('sklearn', 'scipy', 'torch', 'jax', 'mpi4py', 'asv', 'pytest'):\n"
+        "    sys.modules[name] = None\n"
+        "import benchmarks\n"
+        "for module in pkgutil.walk_packages(benchmarks.__path__, 'benchmarks.'):\n"
+        "    __import__(module.name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_asv_accepts_the_suite():
     """It imports every module, and compares the parameters with what the functions take."""
     done = subprocess.run(
