@@ -181,6 +181,12 @@ class _KernelCache(FunctionCache):
             _announce_once(os.path.dirname(self.cache_path))
         return loaded
 
+    def has(self, sig: Any, codegen: Any) -> bool:
+        """Tell whether code is kept for a signature, without reading it."""
+        with suppress(Exception):  # of an index that cannot be read
+            return self._index_key(sig, codegen) in self._cache_file._load_index()
+        return False
+
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
@@ -249,6 +255,12 @@ def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 def _keep_overload(overloads: dict[Any, Any], cres: Any) -> None:
     overloads[tuple(cres.signature.args)] = cres
+
+
+def has_to_compile(kernel: Any, sig: tuple[Any, ...]) -> bool:
+    """Tell whether a kernel will be compiled for a signature, and then be kept on disk."""
+    cache = getattr(kernel, "_cache", None)
+    return isinstance(cache, _KernelCache) and not cache.has(sig, kernel.targetctx.codegen())
 
 
 def _refuse_call(name: str, *args: Any, **kwargs: Any) -> None:

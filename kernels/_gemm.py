@@ -317,7 +317,7 @@ _PARTS = (
     microkernel_address,
     bitmap_gemm_address,
 )
-DENSE, SKIP_ROWS = (0, 3), (1, 4)
+DENSE, SKIP_ROWS, SKIP_BOTH = (0, 3), (1, 4), (1, 2, 4)
 FORWARD, BACKWARD, BOTH = (0, 1, 3, 4), (0, 2, 3, 4), (0, 1, 2, 3, 4)
 BITMAP, MICROKERNEL = (4,), (3,)
 

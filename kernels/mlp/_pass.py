@@ -19,6 +19,7 @@ from kernels.mlp._stack import (
     MULTIPLY,
     OUTPUT,
     OUTPUTS,
+    ROWS_BLOCK,
     TRANSPOSED_BLOCK,
     VALUES,
     backward_rows,
@@ -48,7 +49,10 @@ def run_part(
     network, zeros, losses_address, x, labels, targets, outputs, y, masks, douts, gradient, losses,
     thread, num_threads, barrier,
 ):  # fmt: skip
-    """What one thread does of a forward pass, and of a backward pass if there is a gradient."""
+    """What one thread does of a forward pass, and of a backward pass if there is a gradient.
+
+    Returns the loss, and whether the network's table had all that this batch needs.
+    """
     n, layers, zero = x.shape[0], network.shape[0], np.int64(0)
     net, size, example, parameter = network.copy(), y.itemsize, np.int64(0), np.int64(0)
     for i in range(layers):
@@ -60,6 +64,8 @@ def run_part(
         example += n * m
         parameter += d * m + m
     skip, _ = skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])
+    if net[0, ROWS_BLOCK if skip else DENSE_BLOCK] == 0:
+        return 0.0, False
     r0, r1 = chunk_bounds(n, thread, num_threads)
     forward_rows(net, zeros, address_of(x, 0), n, r0, r1, zero, np.int64(skip))
     logits = rows_of(net, zeros, layers - 1, OUTPUT, r0, r1)
@@ -76,15 +82,14 @@ def run_part(
         _backward_part(y[r0:r1], targets[r0:r1], labels[r0:r1], scale, dlogits)
         backward_rows(net, zeros, n, r0, r1)
     if not barrier_wait(barrier, num_threads):
-        return 0.0
-    if gradient.size:
-        _parameter_gradients(net, zeros, x, thread, num_threads)
-    return _sum(losses) / n
+        return 0.0, True
+    complete = not gradient.size or _parameter_gradients(net, zeros, x, thread, num_threads)
+    return _sum(losses) / n, complete
 
 
 @inner
 def _parameter_gradients(net, zeros, x, thread, num_threads):
-    """Fill one thread's part of the gradients of all parameters."""
+    """Fill one thread's part of the gradients of all parameters, and tell whether it could."""
     n, zero, a = x.shape[0], np.int64(0), address_of(x, 0)
     for layer in range(net.shape[0]):
         d, m = net[layer, INPUTS], net[layer, OUTPUTS]
@@ -92,6 +97,8 @@ def _parameter_gradients(net, zeros, x, thread, num_threads):
         way, kernel = DENSE_BLOCK, MULTIPLY
         if layer == 0 and skips_zeros(x, dout, m)[0]:
             way, kernel = TRANSPOSED_BLOCK, BY_BITS
+        if net[layer, way] == 0:
+            return False
         j0, j1 = chunk_bounds(d, thread, num_threads)
         gemm_block_at(net[layer, way], net[layer, kernel], net[layer, VALUES], a, 1,
             net[layer, DOUT], 0, address_of(zeros, 0), net[layer, D_WEIGHT], d, n, m, j0, j1, 0,
@@ -101,6 +108,7 @@ def _parameter_gradients(net, zeros, x, thread, num_threads):
             db[:] = 0
             column_sums(dout, db)
         a = net[layer, OUTPUT]
+    return True
 
 
 @njit(nogil=True)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenable, format_shapes
 from kernels._bitmap import skips_zeros
-from kernels._gemm import BOTH, DENSE, FORWARD, SKIP_ROWS, get_product_addresses
+from kernels._gemm import BOTH, DENSE, SKIP_BOTH, SKIP_ROWS, get_product_addresses
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
 from kernels._threads import Team
 from kernels.mlp._losses import get_losses_address
@@ -99,6 +99,7 @@ class CompiledNetwork:
         self._table[:, WEIGHT] = [w.ctypes.data for w in self.weights]
         self._table[:, BIAS] = [b.ctypes.data for b in self.biases]
         self._tables: dict[Any, Array] = {}  # for the dtypes of x, and for what is done
+        self._needs: dict[Any, tuple[int, ...]] = {}  # of a pass, for the dtypes of x
         self._widths, self._zeros = sizes[1:], np.zeros(max(sizes), self.dtype)
         self._shapes: list[tuple[tuple[int, ...], int, int]] = []  # of the gradients in one array
         at = 0
@@ -260,8 +261,12 @@ class CompiledNetwork:
         outputs, y = np.empty(n * total, dtype), np.empty((n, classes), dtype)
         masks = np.empty(n * (total - classes), np.bool_)
         douts = np.empty(n * total if gradient.size else 0, dtype)
+        kind = x.dtype, bool(gradient.size)
+        if kind not in self._needs:  # what other batches need is compiled when one of them comes
+            skip = bool(skips_zeros(x, self.weights[0], widths[0])[0])
+            self._needs[kind] = (SKIP_BOTH if gradient.size else SKIP_ROWS) if skip else DENSE
         args = (
-            self._network(x.dtype, BOTH if gradient.size else FORWARD),
+            self._network(x.dtype, self._needs[kind]),
             self._zeros,
             get_losses_address(dtype),
             x,
@@ -276,9 +281,12 @@ class CompiledNetwork:
         )
         if n * self._products > PARALLEL_PRODUCTS:
             with Team() as team:
-                loss = team.run(run_part, *args)[0]
+                loss, complete = team.run(run_part, *args)[0]
         else:
-            loss = run_part(*args, 0, 1, _ONE_THREAD)
+            loss, complete = run_part(*args, 0, 1, _ONE_THREAD)
+        if not complete:
+            self._needs[kind] = BOTH
+            return self._run(x, t, gradient)
         out_list: list[Array] = []
         mask_list: list[Array | None] = []
         at = 0

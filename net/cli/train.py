@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MNIST_SIZE = 60_000
+"""Images of the training set, unless there are others in ``--data``."""
+
 
 def run(options: argparse.Namespace, group: SingleProcess) -> int:
     """Train, and return the exit status."""
@@ -187,18 +190,26 @@ def _compile(options: argparse.Namespace, comm: Any) -> None:
     """Compile all that a run needs, or load it, by training a throw-away network."""
     import numpy as np
 
+    from kernels.mlp import MIN_PASSES
+    from kernels.mlp.ahead import compile_training
     from net import train
 
     rng, state = np.random.default_rng(0), np.random.get_state()
-    image = (28, 28) if options.network.endswith("conv") else (2, 4)
-    sizes = [2] * max(1, len(options.hidden or [1, 1]))
-    network = make_network(options, image, 2, rng, hidden=sizes)
-    x = (rng.random((40 if image[0] > 2 else 1000, 1, *image)) < 0.2).astype(np.float32)
+    convolves = options.network.endswith("conv")
+    image, count, units = ((28, 28), 40, 2) if convolves else ((8, 8), 1000, 64)
+    network = make_network(options, image, 2, rng, [units] * max(1, len(options.hidden or [1, 1])))
+    x = (rng.random((count, 1, *image)) < 0.2).astype(np.float32)
     t = rng.integers(0, 2, len(x))
-    if image[0] == 2:
-        x = x.reshape(len(x), -1)
     optimizer = make_optimizer(options)
     optimizer.lr = 0.001
+    if not convolves:
+        x = x.reshape(len(x), -1)
+        passes = options.epochs or (options.iterations or 10_000) * options.batch_size / MNIST_SIZE
+        encodes = passes >= MIN_PASSES
+        if comm is None and not options.dropout and not options.batch_norm:
+            compile_training(network.params["W1"].dtype, optimizer.rule, x, units, encodes)
+        if encodes:
+            x = x.astype(np.uint8)  # what codes are
     try:
         train(
             *(network, x, t, x, t),

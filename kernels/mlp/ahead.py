@@ -1,0 +1,117 @@
+"""Compile what training needs, on two cores.
+
+Compilation takes one thread, whatever the machine has. The loop of :mod:`kernels.mlp._iterations`
+is about half of it, and calls the rest by addresses alone: another process compiles the loop while
+this one compiles the rest, and leaves it in the cache on disk.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numba
+import numpy as np
+
+from kernels._arrays import FLOAT64, INT64, UINT8, Array
+from kernels._cache import has_to_compile
+from kernels._gemm import SKIP_ROWS, get_product_addresses
+from kernels._threads import Team
+from kernels._update_rules import get_rule_address
+from kernels.mlp._iterations import Workspace, train_iterations
+from kernels.mlp._losses import get_losses_address
+from kernels.mlp._pass import count_correct
+from kernels.mlp.encoding import encode, has_many_zeros
+from kernels.mlp.trainer import MLPTrainer
+
+
+def compile_training(
+    dtype: np.dtype[Any], rule: int, data: Array, units: int, encodes: bool
+) -> None:
+    """Compile what training of a network with softmax needs, or load it.
+
+    With two threads or more another process helps, unless the loop is in the cache already. What it
+    cannot do is left to the first training.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the parameters.
+    rule : int
+        The optimizer: `kernels.optimizers.SGD` and so on.
+    data : ndarray, shape (N, D)
+        Examples like those of the training set.
+    units : int
+        Outputs of the first layer.
+    encodes : bool
+        Whether the training set will be brought into codes; see `encode`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernels import optimizers
+    >>> from kernels.mlp.ahead import compile_training
+    >>> data = np.zeros((1, 784), np.float32)
+    >>> compile_training(np.dtype(np.float32), optimizers.SGD, data, 50, encodes=False)
+    """
+    with _another_process(dtype), Team(1) as team:
+        skips = has_many_zeros(data, dtype, units)
+        examples = (encode(data, team) if encodes and skips else None) or data
+        W, b = np.zeros((data.shape[1], units), dtype), np.zeros(units, dtype)
+        trainer = MLPTrainer([W], [b], [], 1, examples, team, rule, [], [])
+        if trainer.sparse:
+            get_product_addresses(trainer.data.dtype, dtype, SKIP_ROWS)  # for evaluation
+        get_losses_address(dtype)
+        get_rule_address(int(rule), dtype)
+
+
+def loop_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return the types of `train_iterations`' arguments."""
+    vector, matrix, cube = (np.empty((0,) * ndim, dtype) for ndim in (1, 2, 3))
+    f1, f2 = (np.empty((0,) * ndim, FLOAT64) for ndim in (1, 2))
+    i1, i2 = (np.empty((0,) * ndim, INT64) for ndim in (1, 2))
+    u2, u64, one = np.empty((0, 0), UINT8), np.empty(0, np.uint64), np.int64(1)
+    work = Workspace(matrix, i1, u64, u2, matrix, f1, matrix, f1, i1)
+    arguments = (
+        *(i2, vector, work, i1, u2, i2, i2, cube, f2, one, np.True_),
+        *(one, one, f1, one, f1, f2, f1, one, one, i1),
+    )
+    return tuple(map(numba.typeof, arguments))
+
+
+def evaluation_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return the types of `count_correct`'s arguments."""
+    i1, i2, one = np.empty(0, INT64), np.empty((0, 0), INT64), np.int64(1)
+    f2, u2, outputs = (np.empty((0, 0), kind) for kind in (FLOAT64, UINT8, dtype))
+    arguments = (i2, np.empty(0, dtype), u2, one, i1, f2, outputs, one, one, i1)
+    return tuple(map(numba.typeof, arguments))
+
+
+def compile_loop(dtype: np.dtype[Any]) -> None:
+    """Compile the loop and the evaluation, for other processes: it is kept on disk."""
+    train_iterations.compile(loop_types(dtype))
+    count_correct.compile(evaluation_types(dtype))
+
+
+@contextmanager
+def _another_process(dtype: np.dtype[Any]) -> Iterator[None]:
+    """Have another process compile the loop meanwhile, where that helps."""
+    code = f"from kernels.mlp import ahead; ahead.compile_loop(ahead.np.dtype('{dtype}'))"
+    process, helps = None, bool(sys.executable) and numba.get_num_threads() > 1
+    if helps and has_to_compile(train_iterations, loop_types(dtype)):
+        with suppress(OSError):  # there may be no more processes
+            process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+    try:
+        yield
+        if process is not None:
+            process.wait()
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()

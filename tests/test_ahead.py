@@ -1,0 +1,90 @@
+"""``kernels.mlp.ahead``: training compiled by two processes."""
+
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+from kernels import optimizers
+from kernels._threads import Team
+from kernels.mlp import MLPTrainer, ahead
+from kernels.mlp._iterations import train_iterations
+from kernels.mlp._pass import count_correct
+
+DATA = (np.arange(20 * 96) % 5 == 0).astype(np.float32).reshape(20, 96)
+
+
+def train(dtype, data):
+    W, b, t = np.zeros((96, 64), dtype), np.zeros(64, dtype), np.zeros(20, np.int64)
+    with Team(1) as team:
+        trainer = MLPTrainer([W], [b], [], 20, data, team, optimizers.SGD, [0.1], [])
+        losses = trainer.train(np.arange(20)[None], t[None], None, 1)
+        return losses[0], trainer.accuracy(data, t)
+
+
+@pytest.fixture
+def sleeper(monkeypatch):
+    """Have the other process sleep for a minute; return a list that it is put in."""
+    start, started = subprocess.Popen, []
+
+    def popen(command, **options):
+        started.append(start([command[0], "-c", "import time; time.sleep(60)"], **options))
+        return started[-1]
+
+    monkeypatch.setattr(ahead, "has_to_compile", lambda *args: True)
+    monkeypatch.setattr(ahead.numba, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(ahead.subprocess, "Popen", popen)
+    return started
+
+
+@pytest.mark.parametrize("encodes", [False, True])
+def test_types_are_those_of_training(dtype, encodes):
+    ahead.compile_training(np.dtype(dtype), optimizers.SGD, DATA, 64, encodes)
+    train(dtype, (DATA * 255).astype(np.uint8) if encodes else DATA)
+    for kernel, types in (
+        (train_iterations, ahead.loop_types(dtype)),
+        (count_correct, ahead.evaluation_types(dtype)),
+    ):
+        vector = numba.typeof(np.empty(0, dtype))
+        assert [s for s in kernel.signatures if vector in s[:2]] == [types]
+
+
+@pytest.mark.slow
+def test_another_process_compiles_the_loop(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    program = (
+        "import test_ahead as t\n"
+        "from kernels._cache import has_to_compile\n"
+        "loop = t.train_iterations, t.ahead.loop_types(t.np.float32)\n"
+        "assert has_to_compile(*loop)\n"
+        "t.ahead.compile_training(t.np.dtype('f4'), t.optimizers.SGD, t.DATA, 64, False)\n"
+        "assert not has_to_compile(*loop)\n"
+        "print(t.train(t.np.float32, t.DATA))\n"
+        "for kernel in (t.train_iterations, t.count_correct):\n"
+        "    assert not kernel.stats.cache_misses and kernel.stats.cache_hits\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, cwd="tests", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{train(np.float32, DATA)}\n"
+    assert not done.stderr
+
+
+def test_an_error_ends_the_other_process(sleeper, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ahead, "MLPTrainer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ahead.compile_training(np.dtype(np.float32), optimizers.SGD, DATA, 64, False)
+    assert sleeper[0].poll() is not None
+
+
+@pytest.mark.parametrize("executable", ["", None, "no such program"])
+def test_without_another_process(sleeper, monkeypatch, executable):
+    monkeypatch.setattr(ahead.sys, "executable", executable)
+    ahead.compile_training(np.dtype(np.float32), optimizers.SGD, DATA, 64, False)
+    assert not sleeper
