@@ -134,6 +134,19 @@ def test_history_of_the_project_is_there(tmp_path):
     assert max(of["Train"] for of in found.values() if "Train" in of) > 1
 
 
+def test_kept_results_leave_other_descriptions(tmp_path):
+    for name, known in (("new", {"a": 1, "b": 2}), ("old", {"b": 0, "c": 3})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "benchmarks.json").write_text(json.dumps(known))
+    (tmp_path / "new" / "here").mkdir()
+    (tmp_path / "new" / "here" / "0-env.json").write_text("{}")
+    for folder in ("old", "none"):
+        history.keep(tmp_path / "new", tmp_path / folder)
+        assert (tmp_path / folder / "here" / "0-env.json").exists()
+    found = [json.loads((tmp_path / f / "benchmarks.json").read_text()) for f in ("old", "none")]
+    assert found == [{"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2}]
+
+
 def test_quick_results_are_left_out(tmp_path):
     result = {
         "result_columns": ["result", "params", "stats_repeat"],

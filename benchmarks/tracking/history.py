@@ -4,6 +4,7 @@ Both were measured in turn in one process, so the curves do not move with the sp
 """
 
 import argparse
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -43,6 +44,14 @@ def speedups(results: Path, machine: str, dtype: str = "float32") -> dict[str, d
                 if row in wanted and value is not None and value == value:  # not skipped
                     here[wanted[row]] = 1 / value
     return {commit: of for commit, of in found.items() if of}
+
+
+def keep(results: Path, folder: Path) -> None:
+    """Copy results to others; what was measured there alone keeps its description."""
+    path = folder / "benchmarks.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    shutil.copytree(results, folder, dirs_exist_ok=True)
+    path.write_text(json.dumps(known | json.loads(path.read_text(encoding="utf-8"))), "utf-8")
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
@@ -112,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = speedups(results, options.machine)
         draw(found, options.output)
         if options.keep:
-            shutil.copytree(results, SHIPPED, dirs_exist_ok=True)
+            keep(results, SHIPPED)
     print(f"{options.output}: {len(found)} commits")
 
 
