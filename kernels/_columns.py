@@ -1,4 +1,4 @@
-"""Sums along the columns of a matrix, in float64 and in the order of the rows.
+"""Passes along the columns of a matrix, in float64; sums are in the order of the rows.
 
 Columns are those from `first` on, as many as the sums that they are added to.  The loops run along
 a row, with one sum for each column: this fills the vectors without changing the order of a sum.
@@ -58,6 +58,26 @@ def sum_products(dout, x, first, means, sums, products):
         for j in range(sums.size):
             sums[j] += np.float64(da[j])
             products[j] += np.float64(da[j]) * (np.float64(xa[j]) - means[j])
+
+
+@inner
+def normalise(x, first, means, scales, shifts, out):
+    """``out = (x - mean) scale + shift``, with a mean, scale and shift for each column."""
+    for i in range(x.shape[0]):
+        a, b = x[i, first : first + means.size], out[i, first : first + means.size]
+        for j in range(b.size):
+            b[j] = (np.float64(a[j]) - means[j]) * scales[j] + shifts[j]
+
+
+@inner
+def gradient(dout, x, first, means, scales, shifts, slopes, dx):
+    """``dx = scale (dout - shift - (x - mean) slope)``, with one of each for each column."""
+    last = first + means.size
+    for i in range(x.shape[0]):
+        d, a, b = dout[i, first:last], x[i, first:last], dx[i, first:last]
+        for j in range(b.size):
+            slant = (np.float64(a[j]) - means[j]) * slopes[j]
+            b[j] = scales[j] * (np.float64(d[j]) - shifts[j] - slant)
 
 
 @inner

@@ -18,12 +18,28 @@ from kernels._arrays import (
     Array,
     as_float,
     as_kernel_array,
+    as_real,
     format_shapes,
     jit_as_kernel_array,
     require_arrays,
 )
+from kernels._batch_norm_images import (
+    as_batch,
+    backward_images,
+    forward_images,
+    images_of,
+    pixels_of,
+)
 from kernels._cache import inner, njit
-from kernels._columns import repeat_groups, sum_columns, sum_groups, sum_products, sum_squares
+from kernels._columns import (
+    gradient,
+    normalise,
+    repeat_groups,
+    sum_columns,
+    sum_groups,
+    sum_products,
+    sum_squares,
+)
 from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
 
 EPSILON = 1e-6
@@ -79,14 +95,13 @@ def batch_norm_forward(
     (array([ 2., 20.]), array([  1., 100.]))
     """
     gamma = as_float(gamma, "gamma")
-    x, beta = as_kernel_array(x, gamma.dtype, "x"), as_kernel_array(beta, gamma.dtype, "beta")
+    beta = as_kernel_array(beta, gamma.dtype, "beta")
+    x, channels_last = as_batch(x, "x", gamma)
     _check_shapes("batch_norm_forward", x, gamma=gamma, beta=beta)
     if x.size == 0:
         raise ValueError(f"batch_norm_forward: expected at least one example, got x {x.shape}")
-    out, mean, var = np.empty(x.shape, gamma.dtype), np.empty(gamma.size), np.empty(gamma.size)
-    flat = (len(x), x.size // len(x))
-    _forward(x.reshape(flat), gamma, beta, mean, var, np.False_, out.reshape(flat))
-    return out, mean, var
+    mean, var = np.empty(gamma.size), np.empty(gamma.size)
+    return _normalise_batch(x, channels_last, gamma, beta, mean, var, False), mean, var
 
 
 def batch_norm_inference(
@@ -124,14 +139,11 @@ def batch_norm_inference(
            [2.]])
     """
     gamma = as_float(gamma, "gamma")
-    x, beta = as_kernel_array(x, gamma.dtype, "x"), as_kernel_array(beta, gamma.dtype, "beta")
+    beta = as_kernel_array(beta, gamma.dtype, "beta")
     mean, var = as_kernel_array(mean, FLOAT64, "mean"), as_kernel_array(var, FLOAT64, "var")
+    x, channels_last = as_batch(x, "x", gamma)
     _check_shapes("batch_norm_inference", x, gamma=gamma, beta=beta, mean=mean, var=var)
-    out = np.empty(x.shape, gamma.dtype)
-    if x.size:
-        flat = (len(x), x.size // len(x))
-        _forward(x.reshape(flat), gamma, beta, mean, var, np.True_, out.reshape(flat))
-    return out
+    return _normalise_batch(x, channels_last, gamma, beta, mean, var, True)
 
 
 def batch_norm_backward(
@@ -176,7 +188,8 @@ def batch_norm_backward(
     (array([1.]), array([3.]))
     """
     gamma = as_float(gamma, "gamma")
-    dout, x = as_kernel_array(dout, gamma.dtype, "dout"), as_kernel_array(x, gamma.dtype, "x")
+    x, channels_last = as_batch(x, "x", gamma)
+    dout = as_real(dout, "dout")
     mean, var = as_kernel_array(mean, FLOAT64, "mean"), as_kernel_array(var, FLOAT64, "var")
     _check_shapes("batch_norm_backward", x, gamma=gamma, mean=mean, var=var)
     if dout.shape != x.shape:
@@ -185,13 +198,31 @@ def batch_norm_backward(
         )
     if x.size == 0:
         raise ValueError(f"batch_norm_backward: expected at least one example, got x {x.shape}")
-    dx = np.empty(x.shape, gamma.dtype)
-    dgamma, dbeta = np.empty(gamma.size, gamma.dtype), np.empty(gamma.size, gamma.dtype)
-    flat = (len(x), x.size // len(x))
-    _backward(
-        dout.reshape(flat), x.reshape(flat), gamma, mean, var, dx.reshape(flat), dgamma, dbeta
-    )
-    return dx, dgamma, dbeta
+    if channels_last:
+        d = as_kernel_array(pixels_of(dout), gamma.dtype, "dout").reshape(len(x), -1)
+        dx, dgamma, dbeta = backward_images(
+            d, pixels_of(x).reshape(d.shape), gamma, mean, var, EPSILON
+        )
+        return images_of(dx, x.shape), dgamma, dbeta
+    d = as_kernel_array(dout, gamma.dtype, "dout").reshape(len(x), -1)
+    dx, dgamma, dbeta = np.empty(d.shape, d.dtype), np.empty_like(gamma), np.empty_like(gamma)
+    _backward(d, x.reshape(d.shape), gamma, mean, var, dx, dgamma, dbeta)
+    return dx.reshape(x.shape), dgamma, dbeta
+
+
+def _normalise_batch(
+    x: Array, channels_last: bool, gamma: Array, beta: Array, mean: Array, var: Array, given: bool
+) -> Array:
+    if x.size == 0:
+        return np.empty(x.shape, x.dtype)
+    if channels_last:
+        pixels = pixels_of(x).reshape(len(x), -1)
+        out = forward_images(pixels, gamma, beta, mean, var, given, EPSILON)
+        return images_of(out, x.shape)
+    rows = x.reshape(len(x), -1)
+    out = np.empty(rows.shape, x.dtype)
+    _forward(rows, gamma, beta, mean, var, np.bool_(given), out)
+    return out.reshape(x.shape)
 
 
 def _check_shapes(function: str, x: Array, **vectors: Array) -> None:
@@ -243,11 +274,7 @@ def _forward_block(k, blocks, x, gamma, beta, mean, var, given, out):
     scale = np.empty(g - f)
     for c in range(g - f):  # loops: expressions of arrays take several times as long to compile
         scale[c] = gamma[f + c] / np.sqrt(var[f + c] + EPSILON)
-    scales = repeat_groups(scale, last - first)
-    for i in range(x.shape[0]):
-        a, b = x[i, first:last], out[i, first:last]
-        for j in range(b.size):
-            b[j] = (np.float64(a[j]) - means[j]) * scales[j] + shifts[j]
+    normalise(x, first, means, repeat_groups(scale, last - first), shifts, out)
 
 
 @inner(error_model="numpy")
@@ -269,11 +296,7 @@ def _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta):
         slope[c] /= std * std * count
     scales = repeat_groups(scale, last - first)
     shifts, slopes = repeat_groups(shift, last - first), repeat_groups(slope, last - first)
-    for i in range(x.shape[0]):
-        d, a, b = dout[i, first:last], x[i, first:last], dx[i, first:last]
-        for j in range(b.size):
-            slant = (np.float64(a[j]) - means[j]) * slopes[j]
-            b[j] = scales[j] * (np.float64(d[j]) - shifts[j] - slant)
+    gradient(dout, x, first, means, scales, shifts, slopes, dx)
 
 
 @njit(parallel=True, nogil=True)

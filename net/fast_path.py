@@ -7,6 +7,7 @@ same: a network with any other layer, or a method that was replaced, is left to 
 import time
 from collections.abc import Iterator, Mapping
 from itertools import combinations, pairwise
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -55,28 +56,23 @@ class Stack:
     """
 
     def __init__(self, layers: list[Any], last_layer: SoftmaxWithLoss):
-        self._layers, self.last_layer = layers, last_layer
+        self._layers, self.last_layer = [*layers, last_layer], last_layer
         self.affines: list[Affine] = [layer for layer in layers if type(layer) is Affine]
         self.activations: list[Any] = []
         for one, other in pairwise(layers):
             if type(one) is Affine:
                 self.activations.append(None if type(other) is Affine else other)
-        self._codes = [int(_ACTIVATIONS.get(type(a), IDENTITY)) for a in self.activations]
-        self.compiled = CompiledNetwork(*self._arrays(), self._codes)
-
-    def _arrays(self) -> tuple[list[Array], list[Array]]:
-        return [layer.W for layer in self.affines], [layer.b for layer in self.affines]
-
-    def is_current(self, layers: list[Any], last_layer: Any) -> bool:
-        """Tell whether these are still the layers, unchanged, of a network."""
-        return (
-            last_layer is self.last_layer
-            and len(layers) == len(self._layers)
-            and all(a is b for a, b in zip(layers, self._layers, strict=True))
-            and all(map(is_plain, layers))
-            and is_plain(last_layer)
-            and self.compiled.matches(*self._arrays(), self._codes)
+        codes = [int(_ACTIVATIONS.get(type(a), IDENTITY)) for a in self.activations]
+        self.compiled = CompiledNetwork(
+            [layer.W for layer in self.affines], [layer.b for layer in self.affines], codes
         )
+
+    def is_current(self, layers: list[Any]) -> bool:
+        """Tell whether these, the last layer at their end, are still a network's, unchanged."""
+        if len(layers) != len(self._layers) or not all(map(is_, layers, self._layers)):
+            return False
+        arrays = [a for layer in self.affines for a in (layer.W, layer.b)]
+        return self.compiled.matches(arrays) and all(map(is_plain, layers))
 
     def keep(self, x: ArrayLike, t: ArrayLike, forward: Forward) -> None:
         """Give the layers the attributes that a forward pass leaves."""
@@ -113,7 +109,7 @@ def find_stack(network: Any, known: Stack | None, methods: Mapping[str, Any]) ->
         if name in own or getattr(kind, name) is not method:
             return None
     layers, last_layer = list(network.layers.values()), network.last_layer
-    if known is not None and known.is_current(layers, last_layer):
+    if known is not None and known.is_current([*layers, last_layer]):
         return known
     before: Any = None
     for layer in layers:

@@ -192,9 +192,12 @@ def test_parameters_may_change_in_place(rng):
     assert again.loss == by_layers(weights, biases, [RELU], x, t)[0] != first.loss
     network.gradient(x, t)
     np.testing.assert_array_equal(dweights[0], kept)  # results are new arrays
-    assert network.matches(weights, biases, [RELU])
-    assert not network.matches([weights[0].copy(), weights[1]], biases, [RELU])
-    assert not network.matches(weights, biases, [SIGMOID])
+    arrays = [weights[0], biases[0], weights[1], biases[1]]
+    assert network.matches(arrays)
+    assert not network.matches(arrays[:2])
+    assert not network.matches([weights[0].copy(), *arrays[1:]])
+    biases[1].shape = 3, 1
+    assert not network.matches(arrays)
 
 
 @pytest.mark.small

@@ -48,6 +48,11 @@ def batch(rng, shape, by, dtype, offset=3.0):
     return x, gamma, beta, rng.standard_normal(shape).astype(dtype)
 
 
+def channels_last(a):
+    """The same images with another order of memory."""
+    return np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1)
+
+
 def doubles(*arrays):
     return [a.astype(np.float64) for a in arrays]
 
@@ -126,9 +131,12 @@ def test_dropout_bad_input(f):
 
 
 # ---------------------------------------------------------------- batch normalisation
+@pytest.mark.parametrize("order", ["C", "channels last"])
 @pytest.mark.parametrize(("shape", "by"), CASES)
-def test_batch_norm_shapes(rng, shape, by, dtype):
+def test_batch_norm_shapes(rng, shape, by, dtype, order):
     x, gamma, beta, dout = batch(rng, shape, by, dtype)
+    if order != "C":
+        x, dout = channels_last(x), channels_last(dout)
     copies = [a.copy() for a in (x, gamma, beta, dout)]
     result = batch_norm_forward(x, gamma, beta)
     out, mean, var = result
@@ -217,9 +225,50 @@ def test_batch_norm_layouts(rng, layout, shape, by, dtype, compiles_nothing):
         np.testing.assert_array_equal(a, b)
 
 
-def test_batch_norm_bits_do_not_depend_on_threads(rng, bits_on_threads, dtype):
+@pytest.mark.parametrize("shape", [(3, 2, 4, 5), (40, 30, 9, 7), (5, 3, 6), (2, 3, 2, 2, 2)])
+def test_batch_norm_keeps_the_order_of_images(rng, shape, dtype, compiles_nothing):
+    x, gamma, beta, dout = batch(rng, shape, "channel", dtype)
+
+    def run(x, dout):
+        out, mean, var = batch_norm_forward(x, gamma, beta)
+        given = batch_norm_inference(x, gamma, beta, mean, var)
+        return out, given, *batch_norm_backward(dout, x, gamma, mean, var)
+
+    last = channels_last(x)
+    last.setflags(write=False)
+    expected = run(x, dout)
+    results = []
+    compiles_nothing(
+        lambda: results.append(run(last.copy("K"), channels_last(dout))),
+        lambda: results.extend([run(last, channels_last(dout)), run(last, dout)]),
+    )
+    for result in results:
+        for a, b in zip(result, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
+        for a, b in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+        for images in result[:3]:
+            assert np.moveaxis(images, 1, -1).flags.c_contiguous
+
+
+def test_batch_norm_nan_in_images(rng, dtype):
+    x, gamma, beta, dout = batch(rng, (4, 3, 2, 2), "channel", dtype)
+    for bad in (np.nan, np.inf):
+        x[1, 2, 0, 1] = bad
+        out, mean, var = batch_norm_forward(channels_last(x), gamma, beta)
+        dx, dgamma, dbeta = batch_norm_backward(dout, channels_last(x), gamma, mean, var)
+        for images in (out, dx):
+            assert np.isnan(images[:, 2]).all()
+            assert np.isfinite(images[:, :2]).all()
+        assert np.isfinite(dbeta).all()
+        np.testing.assert_array_equal(np.isnan(dgamma), [False, False, True])
+
+
+@pytest.mark.parametrize("order", [np.array, channels_last])
+def test_batch_norm_bits_do_not_depend_on_threads(rng, bits_on_threads, dtype, order):
     for shape, by in LARGE_CASES:
         x, gamma, beta, dout = batch(rng, shape, by, dtype)
+        x, dout = order(x), order(dout)
         _, mean, var = batch_norm_forward(x, gamma, beta)
         for f in (
             lambda a=(x, gamma, beta): batch_norm_forward(*a),

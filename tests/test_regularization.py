@@ -52,17 +52,6 @@ def test_dropout_ratio(ratio, share):
 
 
 @pytest.mark.small
-@pytest.mark.parametrize("rng", [np.random.default_rng(3), np.random.RandomState(3)])
-def test_dropout_with_random_numbers_of_its_own(rng):
-    layer = Dropout()
-    layer.rng = rng
-    state = np.random.get_state()[1].copy()
-    layer.forward(np.ones((4, 3)))
-    assert layer.mask.shape == (4, 3)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
-
-
-@pytest.mark.small
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, np.nan, None, "half", [0.5], True])
 def test_dropout_wrong_ratio(wrong):
     with pytest.raises((TypeError, ValueError), match=r"dropout_ratio: expected .* got"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,16 +111,15 @@ class CompiledNetwork:
         self._no_gradient = np.empty(0, self.dtype)
         self._products = sum(w.size for w in weights)
 
-    def matches(
-        self, weights: Sequence[Array], biases: Sequence[Array], activations: Sequence[int]
-    ) -> bool:
-        """Tell whether this was made of these very arrays, and they still have their form."""
-        arrays = [a for pair in zip(weights, biases, strict=False) for a in pair]
+    def matches(self, arrays: Sequence[Array]) -> bool:
+        """Tell whether this was made of these very arrays, and they still have their form.
+
+        They are in the order ``W1 b1 W2 b2``.
+        """
         return (
             len(arrays) == len(self._arrays)
-            and all(a is b for a, b in zip(arrays, self._arrays, strict=True))
+            and all(map(is_, arrays, self._arrays))
             and self._forms == [(a.shape, a.dtype) for a in arrays]
-            and list(activations) == self.activations
         )
 
     def logits(self, x: ArrayLike, threads: int | None = None) -> Array:

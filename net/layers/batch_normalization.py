@@ -110,7 +110,7 @@ class BatchNormalization(Layer):
             return kernels.batch_norm_inference(
                 x, self.gamma, self.beta, self.running_mean, self.running_var
             )
-        x = as_float(x, "x")
+        x = x if isinstance(x, np.ndarray) else as_float(x, "x")
         out, mean, var = kernels.batch_norm_forward(x, self.gamma, self.beta)
         self._x, self._statistics = x, (mean, var)
         keep = self.momentum
