@@ -369,10 +369,17 @@ def gemm(addresses, a, a_t, b, b_t, bias, out):
     bias : ndarray, shape (m,)
     out : ndarray, shape (n, m)
         All C-contiguous, and `b`, `bias` and `out` of one dtype.
+
+    Returns
+    -------
+    bool
+        Whether zeros would have been skipped, had there been the addresses for that.
     """
     n, m = out.shape
-    can_skip = not b_t and addresses[2 if a_t else 1] != 0
-    skip, share = skips_zeros(a, b, m) if can_skip else (False, 1.0)
+    skip, share = (False, 1.0) if b_t else skips_zeros(a, b, m)
+    missing = skip and addresses[2 if a_t else 1] == 0
+    if missing:
+        skip, share = False, 1.0
     flops = 2.0 * n * m * (a.shape[0] if a_t else a.shape[1]) * share
     threads = thread_count()
     if threads == 1 or flops < (MIN_PARALLEL_FLOPS_SKIP if skip else MIN_PARALLEL_FLOPS):
@@ -383,3 +390,4 @@ def gemm(addresses, a, a_t, b, b_t, bias, out):
         if skip:
             across = 1
         _grid(addresses, a, a_t, b, b_t, bias, out, threads // across, across, skip)
+    return missing

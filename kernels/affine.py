@@ -1,5 +1,7 @@
 """Affine: ``out = x W + b``."""
 
+from typing import Any
+
 import numpy as np
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
@@ -76,7 +78,9 @@ def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
             + format_shapes(x=x, W=W, b=b)
         )
     out = np.empty((x.shape[0], W.shape[1]), dtype)
-    gemm(get_product_addresses(x.dtype, dtype, FORWARD), x, NO_TRANSPOSE, W, NO_TRANSPOSE, b, out)
+    kinds = x.dtype, dtype, FORWARD
+    if gemm(_code_for(kinds), x, NO_TRANSPOSE, W, NO_TRANSPOSE, b, out):
+        _code[kinds] = get_product_addresses(*kinds)
     return out
 
 
@@ -175,17 +179,22 @@ def _backward_operands(
 def _run_backward(dout: Array, x: Array, W: Array, dx: Array) -> tuple[Array, Array]:
     dtype = W.dtype
     dW, db = np.empty(W.shape, dtype), np.empty(W.shape[1], dtype)
-    _backward(
-        get_product_addresses(x.dtype, dtype, BACKWARD),
-        get_product_addresses(dtype, dtype, DENSE),
-        dout,
-        x,
-        W,
-        dx,
-        dW,
-        db,
-    )
+    kinds = x.dtype, dtype, BACKWARD
+    if _backward(_code_for(kinds), _code_for((dtype, dtype, DENSE)), dout, x, W, dx, dW, db):
+        _code[kinds] = get_product_addresses(*kinds)
     return dW, db
+
+
+_Kinds = tuple[np.dtype[Any], np.dtype[Any], tuple[int, ...]]
+_code: dict[_Kinds, tuple[int, ...]] = {}
+
+
+def _code_for(kinds: _Kinds) -> tuple[int, ...]:
+    """Return a product's addresses; what skips zeros is compiled once there are many."""
+    try:
+        return _code[kinds]
+    except KeyError:
+        return _code.setdefault(kinds, get_product_addresses(*kinds[:2], DENSE))
 
 
 def get_microkernel_address(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
@@ -205,13 +214,13 @@ def _fit_backward(dout, x, W):
 
 @njit(nogil=True)
 def _backward(mixed, plain, dout, x, W, dx, dW, db):
-    """Fill ``dW`` and ``db``, and ``dx`` where it has elements."""
+    """Fill ``dW`` and ``db``, and ``dx`` where it has elements; return what `gemm` does."""
     db[:] = 0
-    gemm(mixed, x, TRANSPOSE, dout, NO_TRANSPOSE, db, dW)  # while db still holds zeros
+    missing = gemm(mixed, x, TRANSPOSE, dout, NO_TRANSPOSE, db, dW)  # while db still holds zeros
     _column_sums(dout, db)
     n, d = dx.shape
     if not dx.size:
-        return
+        return missing
     if n * (d + W.shape[1]) < W.size:  # cheaper to transpose `dout` and the result than `W`
         transposed = np.empty((d, n), dx.dtype)
         gemm(
@@ -226,6 +235,7 @@ def _backward(mixed, plain, dout, x, W, dx, dW, db):
         transpose_at(address_of(transposed, 0), n, d, n, address_of(dx, 0), d, dx)
     else:
         gemm(plain, dout, NO_TRANSPOSE, W, TRANSPOSE, np.zeros(d, dx.dtype), dx)
+    return missing
 
 
 @inner

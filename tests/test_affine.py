@@ -256,6 +256,22 @@ def test_orientations_share_compiled_code(rng):
     assert not [s for s in gemm.signatures if "Literal" in str(s)]
 
 
+def test_zeros_are_skipped_from_the_second_product_on(rng, monkeypatch, dtype):
+    """What skips them is compiled when they come, and changes no bit."""
+    monkeypatch.setattr(affine, "_code", {})
+    x, W, b, dout = operands(rng, (100, 784, 50), dtype)
+    for zeros, known in ((False, 0), (True, 2), (True, 2), (False, 2)):
+        x = x * (rng.random(x.shape) < 0.1) if zeros else rng.standard_normal(x.shape, dtype)
+        x = x.astype(dtype)
+        results = [affine_forward(x, W, b), *affine_backward(dout, x, W)]
+        skipping = [a for a in affine._code.values() if a[1] or a[2]]
+        assert len(skipping) == known
+        check_forward(results[0], x, W, b)
+        check_backward(results[1:], dout, x, W)
+        again = [affine_forward(x, W, b), *affine_backward(dout, x, W)]
+        assert [a.tobytes() for a in again] == [a.tobytes() for a in results]
+
+
 @pytest.mark.slow
 def test_from_njit_bad_shapes(rng):
     x, W, b, dout = operands(rng, (7, 5, 3), np.float64)
