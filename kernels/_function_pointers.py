@@ -26,7 +26,7 @@ def get_function_address(function, args, *key):
     ----------
     function : callable
         Compiled by `kernels._cache.njit`.
-    args : NamedTuple
+    args : tuple
         What `run_chunks` will pass to it.
     *key : dtype
         What the types in `args` depend on.

@@ -8,7 +8,6 @@ computed from them, are in float64.
 """
 
 import numpy as np
-from numba import prange
 from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
@@ -30,7 +29,7 @@ from kernels._batch_norm_images import (
     images_of,
     pixels_of,
 )
-from kernels._cache import inner, njit
+from kernels._cache import njit
 from kernels._columns import (
     gradient,
     normalise,
@@ -40,7 +39,8 @@ from kernels._columns import (
     sum_products,
     sum_squares,
 )
-from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
+from kernels._function_pointers import get_function_address, run_chunks
+from kernels._threads import MIN_PARALLEL_SIZE
 
 EPSILON = 1e-6
 """Added to the variance. (The book writes 10e-7.)"""
@@ -238,13 +238,14 @@ def _check_shapes(function: str, x: Array, **vectors: Array) -> None:
         )
 
 
-@inner
-def _num_blocks(x, features):
-    """Number of blocks of features, by the shape alone."""
-    # The columns of a block should be long enough for the loops, and stay in the second cache,
-    # 512 KB of float32, from one pass over them to the next.
+@register_jitable
+def _features_at_once(x, features):
+    """Return how many features a kernel takes at a time, by the shape alone."""
+    # Their columns should be long enough for the loops, and stay in the second cache, 512 KB of
+    # float32, from one pass over them to the next.
     columns = min(max(131_072 // max(x.shape[0], 1), 64), 1024)
-    return min(max(x.shape[1] // columns, 1), features)
+    blocks = min(max(x.shape[1] // columns, 1), features)
+    return (features + blocks - 1) // blocks
 
 
 @njit(nogil=True)
@@ -263,9 +264,9 @@ def _statistics(x, first, span, mean, var):
         var[c] /= count
 
 
-@inner(error_model="numpy")
-def _forward_block(k, blocks, x, gamma, beta, mean, var, given, out):
-    f, g = chunk_bounds(gamma.size, k, blocks)
+@njit(nogil=True, error_model="numpy")
+def _forward_features(args, f, g):
+    x, gamma, beta, mean, var, given, out = args
     span = x.shape[1] // gamma.size
     first, last = f * span, g * span
     if not given:
@@ -277,9 +278,9 @@ def _forward_block(k, blocks, x, gamma, beta, mean, var, given, out):
     normalise(x, first, means, repeat_groups(scale, last - first), shifts, out)
 
 
-@inner(error_model="numpy")
-def _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta):
-    f, g = chunk_bounds(gamma.size, k, blocks)
+@njit(nogil=True, error_model="numpy")
+def _backward_features(args, f, g):
+    dout, x, gamma, mean, var, dx, dgamma, dbeta = args
     span = x.shape[1] // gamma.size
     first, last, count = f * span, g * span, x.shape[0] * span
     means = repeat_groups(mean[f:g], last - first)
@@ -299,26 +300,20 @@ def _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta):
     gradient(dout, x, first, means, scales, shifts, slopes, dx)
 
 
-@njit(parallel=True, nogil=True)
+@register_jitable
 def _forward(x, gamma, beta, mean, var, given, out):
-    blocks = _num_blocks(x, gamma.size)
-    if x.size < MIN_PARALLEL_SIZE or thread_count() == 1:
-        for k in range(blocks):
-            _forward_block(k, blocks, x, gamma, beta, mean, var, given, out)
-    else:
-        for k in prange(blocks):
-            _forward_block(np.int64(k), blocks, x, gamma, beta, mean, var, given, out)
+    args = x, gamma, beta, mean, var, given, out
+    function = get_function_address(_forward_features, args, x.dtype)
+    size = _features_at_once(x, gamma.size)
+    run_chunks(function, args, gamma.size, size, x.size >= MIN_PARALLEL_SIZE)
 
 
-@njit(parallel=True, nogil=True)
+@register_jitable
 def _backward(dout, x, gamma, mean, var, dx, dgamma, dbeta):
-    blocks = _num_blocks(x, gamma.size)
-    if x.size < MIN_PARALLEL_SIZE or thread_count() == 1:
-        for k in range(blocks):
-            _backward_block(k, blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta)
-    else:
-        for k in prange(blocks):
-            _backward_block(np.int64(k), blocks, dout, x, gamma, mean, var, dx, dgamma, dbeta)
+    args = dout, x, gamma, mean, var, dx, dgamma, dbeta
+    function = get_function_address(_backward_features, args, x.dtype)
+    size = _features_at_once(x, gamma.size)
+    run_chunks(function, args, gamma.size, size, x.size >= MIN_PARALLEL_SIZE)
 
 
 @register_jitable
