@@ -277,7 +277,7 @@ def train_iterations(
         if sparse and not _all_finite(dout.reshape(-1)):
             infinite[0] = 1
         if i + 1 < count:
-            for r in range(r0, r1):
+            for r in range(n):  # of all examples: each thread updates by columns of all of them
                 prefetch(data, indices[i + 1, r] * data.shape[1], data.shape[1])
         if not barrier_wait(barrier, (2 * i + 1) * num_threads):
             return
