@@ -5,6 +5,7 @@ and lower is better, as asv takes it. asv's environments have NumPy; to measure 
 ``.asv/env/*/bin/pip install torch``.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
@@ -39,8 +40,9 @@ class BesidePeers(Timed):
         track_ratio.params = (cls.peers, DTYPES)
         track_ratio.unit = "of the peer's time"
 
+    @abstractmethod
     def calls(self, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return the job as some libraries do it, by their names."""
 
     def job(self, library: str, dtype: str) -> Callable[[], Any]:
         """Return what to time, in PyTorch's first variant."""
