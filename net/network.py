@@ -387,8 +387,8 @@ class Network:
             If it does not hold a network of this class, or a layer is not known: the message names
             the file.
         """
-        network: Self = structure.from_arrays(cls, archive.read(path), os.fspath(path), layers)
-        return network
+        new: Self = structure.from_arrays(Network, cls, archive.read(path), os.fspath(path), layers)
+        return new
 
 
 _METHODS = {name: vars(Network)[name] for name in ("predict", "loss", "gradient", "accuracy")}

@@ -95,14 +95,20 @@ def to_arrays(network: Any) -> dict[str, Array]:
 
 
 def from_arrays(
-    cls: type[Any], arrays: Arrays, source: str, own_layers: Iterable[type[Any]] = ()
+    base: type[Any],
+    cls: type[Any],
+    arrays: Arrays,
+    source: str,
+    own_layers: Iterable[type[Any]] = (),
 ) -> Any:
     """Make a network of what `to_arrays` returned.
 
     Parameters
     ----------
+    base : type
+        `Network`.
     cls : type
-        `Network`, or the class that is expected.
+        The class that is expected: `Network`, or one that is derived from it.
     arrays : mapping of str to ndarray
         May hold more.
     source : str
@@ -143,9 +149,7 @@ def from_arrays(
         raise ValueError(f"{source}: expected a last layer of net, got {last_name!r}")
     try:
         last = known[last_name](**last_options)
-        import_module("net.network").Network.__init__(
-            network, made, last, weight_decay=structure["weight_decay"]
-        )
+        base.__init__(network, made, last, weight_decay=structure["weight_decay"])
         _check_fit(network)
     except (TypeError, ValueError) as error:
         raise ValueError(
