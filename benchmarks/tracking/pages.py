@@ -120,7 +120,8 @@ def measured_values(name: str, results: Sequence[dict[str, Any]]) -> list[set[st
 def collect(machine: str, folder: Path, sources: Sequence[Path]) -> int:
     """Bring together what is known of a machine, later sources before earlier ones.
 
-    Parameters that nothing was measured for, such as a library that is not installed, are left out.
+    Benchmarks and parameters that nothing was measured for, such as those of another version or a
+    library that is not installed, are left out.
     Returns the number of results, of which there is one for each commit and environment.
     """
     (folder / machine).mkdir(parents=True)
@@ -132,6 +133,12 @@ def collect(machine: str, folder: Path, sources: Sequence[Path]) -> int:
         benchmarks |= json.loads((source / "benchmarks.json").read_text(encoding="utf-8"))
         for path in (source / machine).glob("*-*.json"):
             results[path.name] = without_quick(json.loads(path.read_text(encoding="utf-8")))
+    measured = {name for result in results.values() for name in result["results"]}
+    benchmarks = {
+        name: benchmark
+        for name, benchmark in benchmarks.items()
+        if name in measured or not isinstance(benchmark, dict)
+    }
     for name, benchmark in benchmarks.items():
         if isinstance(benchmark, dict) and (found := measured_values(name, [*results.values()])):
             benchmark["params"] = [
