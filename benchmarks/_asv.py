@@ -54,6 +54,7 @@ class Timed(ABC):  # asv leaves out what is abstract
         try:
             self.call = self.make(*parameters)
         except (AttributeError, ImportError, KeyError) as error:
+            # What asv takes for a row to skip.
             raise NotImplementedError(f"this version has it not: {error}") from error
         self.call()
         begin = perf_counter()

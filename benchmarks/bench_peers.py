@@ -48,6 +48,7 @@ class BesidePeers(Timed):
         """Return what to time, in PyTorch's first variant."""
         for call in self.calls(dtype, (library,)).values():
             return call
+        # What asv takes for a row to skip.
         raise NotImplementedError(f"{library} does not have this job")
 
     def make(self, library: str, dtype: str) -> Callable[[], Any]:

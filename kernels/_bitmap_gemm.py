@@ -27,6 +27,7 @@ from kernels._microkernel import (
     address_of,
     constant,
     element_type,
+    emit_address,
     plain_array,
     plain_code,
     plain_code_address,
@@ -238,11 +239,7 @@ def _ceil_div(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @intrinsic
 def _address(context, a, c):
-    def emit(context, builder, signature, args):
-        function = _BitmapEmitter(builder.module, a.dtype, c.dtype).bitmap_gemm()
-        return builder.ptrtoint(function, _INT)
-
-    return types.intp(a, c), emit
+    return types.intp(a, c), emit_address(lambda *of: _BitmapEmitter(*of).bitmap_gemm())
 
 
 @njit

@@ -16,7 +16,7 @@ The shape is that of BLIS: F. Van Zee and R. van de Geijn, "BLIS: A Framework fo
 Instantiating BLAS Functionality", ACM Transactions on Mathematical Software 41 (2015).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -252,13 +252,19 @@ def splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
     return b.shuffle_vector(one, empty, ir.Constant(ir.VectorType(_LANE, n), [0] * n))
 
 
-@intrinsic
-def _address(context, a, c):
+def emit_address(write: Callable[..., ir.Function]) -> Callable[..., ir.Value]:
+    """Return an intrinsic's body: the address of what `write(module, *element_types)` writes."""
+
     def emit(context, builder, signature, args):
-        function = _Emitter(builder.module, a.dtype, c.dtype).microkernel()
+        function = write(builder.module, *(kind.dtype for kind in signature.args))
         return builder.ptrtoint(function, _INT)
 
-    return types.intp(a, c), emit
+    return emit
+
+
+@intrinsic
+def _address(context, a, c):
+    return types.intp(a, c), emit_address(lambda *of: _Emitter(*of).microkernel())
 
 
 @njit

@@ -155,7 +155,7 @@ class Optimizer:
         *states : ndarray, shape of `p`
             One array for each of `slots`, zero before the first update.
         """
-        if self._formula is None:
+        if self._formula is None:  # a class of the user's, which has to define this or `update`
             raise NotImplementedError(f"{type(self).__name__} has no update_array(p, g, *states)")
         arrays = dict(zip(self.slots, states, strict=True))
         rules.update_arrays(self._formula, self.iter, self.hyperparameters(), g, p=p, **arrays)

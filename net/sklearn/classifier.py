@@ -16,6 +16,7 @@ from net.sklearn.parameters import ACTIVATIONS, check_parameters
 from net.sklearn.training import EpochTraining, as_writable, num_threads
 
 
+# scikit-learn and SciPy have no types: what is ignored in this module.
 class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
     """scikit-learn's multi-layer perceptron for classification, on compiled kernels.
 
