@@ -145,6 +145,62 @@ def density(x):
     return count / max(1, rows * columns)
 
 
+@intrinsic
+def _transpose_square(context, square):
+    """Transpose 64 x 64 bits, in eight registers of eight rows."""
+
+    def emit(context, builder, signature, args):
+        data = context.make_array(square)(context, builder, args[0]).data
+        count = 8
+        kind = ir.VectorType(ir.IntType(64), count)
+
+        def vector(values):
+            return ir.Constant(kind, list(values))
+
+        places = [
+            builder.bitcast(builder.gep(data, [constant(count * i)]), kind.as_pointer())
+            for i in range(WORD // count)
+        ]
+        rows = [builder.load(place, align=8) for place in places]
+        everything = (1 << WORD) - 1
+        for width in (32, 16, 8, 4, 2, 1):
+            # Exchange the off-diagonal squares of this width, of row k and row k + width.
+            mask = everything // ((1 << width) + 1)  # the lower half of every 2 * width bits
+            if width >= count:
+                distance, low = width // count, vector([mask] * count)
+                shift = vector([width] * count)
+                for i in (i for i in range(len(rows)) if not i & distance):
+                    upper, lower = rows[i], rows[i + distance]
+                    change = builder.and_(builder.xor(builder.lshr(upper, shift), lower), low)
+                    rows[i + distance] = builder.xor(lower, change)
+                    rows[i] = builder.xor(upper, builder.shl(change, shift))
+                continue
+            lanes = range(count)
+            partner = ir.Constant(ir.VectorType(ir.IntType(32), count), [i ^ width for i in lanes])
+            left = vector(0 if i & width else width for i in lanes)
+            right = vector(width if i & width else 0 for i in lanes)
+            kept = vector(mask ^ everything if i & width else mask for i in lanes)
+            taken = vector(mask if i & width else mask ^ everything for i in lanes)
+            for i, row in enumerate(rows):
+                other = builder.shuffle_vector(row, row, partner)
+                other = builder.lshr(builder.shl(other, left), right)
+                rows[i] = builder.or_(builder.and_(row, kept), builder.and_(other, taken))
+        for row, place in zip(rows, places, strict=True):
+            builder.store(row, place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(square), emit
+
+
+def _plain_transpose_square(square):
+    bits = np.unpackbits(square.view(np.uint8).reshape(WORD, -1), axis=1, bitorder="little")
+    turned = np.packbits(np.ascontiguousarray(bits.T), axis=1, bitorder="little")
+    square[:] = turned.view(np.uint64)[:, 0]
+
+
+transpose_square = _plain_transpose_square if config.DISABLE_JIT else _transpose_square
+
+
 @njit(nogil=True)
 def transposed_bitmap(words, words_row, n, out, out_row):
     """Transpose one column of words of a bitmap.
@@ -166,16 +222,7 @@ def transposed_bitmap(words, words_row, n, out, out_row):
         for i in range(WORD):
             r = v * WORD + i
             square[i] = words[r * words_row] if r < n else np.uint64(0)
-        width, mask = 32, np.uint64(0xFFFFFFFF)
-        while width:  # exchange the off-diagonal squares of this width
-            shift = np.uint64(width)
-            for first in range(0, WORD, 2 * width):
-                for k in range(first, first + width):
-                    change = ((square[k] >> shift) ^ square[k + width]) & mask
-                    square[k + width] ^= change
-                    square[k] ^= change << shift
-            width //= 2
-            mask ^= mask << np.uint64(width)
+        transpose_square(square)
         for j in range(WORD):
             out[j * out_row + v] = square[j]
 

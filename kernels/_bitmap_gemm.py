@@ -22,7 +22,7 @@ from kernels._bitmap import CACHE_LINE, WORD
 from kernels._cache import inner, njit
 from kernels._function_pointers import call_address
 from kernels._microkernel import (
-    VECTOR_BYTES,
+    LOADED_BYTES,
     _Emitter,
     address_of,
     constant,
@@ -49,6 +49,10 @@ _BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 18)
 
 class _BitmapEmitter(_Emitter):
     """Writes the product by set bits: ``a`` of one element type, ``b`` and ``c`` of another."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.lanes = LOADED_BYTES // self.size
 
     def bitmap_gemm(self) -> ir.Function:
         """Cut the columns into strips, and pick the variant for each."""
@@ -113,7 +117,7 @@ class _BitmapEmitter(_Emitter):
             vectors[v] = b.select(b.icmp_signed("<", vectors[v], last), vectors[v], last)
         kind = ir.VectorType(self.element, self.lanes)
         sums = [cgutils.alloca_once(b, kind, zfill=False) for _ in vectors]
-        word_bytes = WORD * count * VECTOR_BYTES
+        word_bytes = WORD * count * LOADED_BYTES
         fits = word_bytes <= FIRST_CACHE_BYTES
         group = FIRST_CACHE_BYTES // word_bytes * WORD if fits else 1 << 40
         b_at, b_step = (cgutils.alloca_once_value(b, value) for value in (bs, b_row))
@@ -303,6 +307,6 @@ def packing_space(like):
 @inner
 def line_to_pack(packed, rows, b, b_row):
     """Return the address of the first whole cache line, or 0 if packing `b` does not pay."""
-    if rows < MIN_PACKED_ROWS or (b | b_row * packed.itemsize) % VECTOR_BYTES == 0:
+    if rows < MIN_PACKED_ROWS or (b | b_row * packed.itemsize) % LOADED_BYTES == 0:
         return np.int64(0)
     return (address_of(packed, 0) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE

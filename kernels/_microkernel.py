@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_name
 from numba import carray, config, types
 from numba.core import cgutils, codegen
 from numba.extending import intrinsic
@@ -41,6 +42,11 @@ _SIMD_TARGETS = (
 )
 
 
+def _processor() -> str:
+    name: str = config.CPU_NAME or get_host_cpu_name()
+    return name
+
+
 def _simd_target() -> tuple[int, int]:
     """Bytes of a vector and vectors across a tile on the processor compiled for."""
     features = config.CPU_FEATURES
@@ -54,6 +60,9 @@ def _simd_target() -> tuple[int, int]:
 
 
 VECTOR_BYTES, TILE_VECTORS = _simd_target()
+LOADED_BYTES = min(VECTOR_BYTES, 32) if _processor() == "znver4" else VECTOR_BYTES
+"""Bytes of a vector that is loaded whole. Zen 4 takes vectors of 64 bytes in two halves: where
+loads bound the time, two vectors of 32 cost the same, and fewer columns are idle."""
 TILE_ROWS = (6, 4, 2, 1)
 """Heights of the tiles; a block's rows are cut into them greedily."""
 

@@ -24,7 +24,7 @@ from kernels._cache import inner, njit
 from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
-from kernels._update_rules import NUM_COEFFICIENTS, rule_coefficients, update_block
+from kernels._update_rules import NUM_COEFFICIENTS, SGD, rule_coefficients, update_block
 from kernels.mlp._losses import fill_losses
 from kernels.mlp._stack import (
     BIAS,
@@ -182,15 +182,26 @@ def _update(update, state, at, count, gradient, decay, coefficients, infinite):
 
 
 @inner
+def _next_rows(some, first, j, stop, count):
+    """Return the next at most `count` adjacent rows whose bits are set; row `first` has bit 0."""
+    while j < stop and not some >> np.uint64(j - first) & np.uint64(1):
+        j += 1
+    last, stop = j, min(stop, j + count)
+    while last < stop and some >> np.uint64(last - first) & np.uint64(1):
+        last += 1
+    return j, last
+
+
+@inner
 def _update_weights(
     net, zeros, state, data, rows, words, batch, columns, gradient, squares, infinite, update,
-    decay, coefficients, thread, num_threads,
+    decay, coefficients, changes_all, thread, num_threads,
 ):  # fmt: skip
-    """Update one thread's blocks of all weights."""
+    """Update one thread's blocks of all weights, or leave out those without a gradient."""
     n, start = rows.size, net[0, WEIGHT]
     width = (n + WORD - 1) // WORD
     transposed = np.empty(WORD * width, np.uint64)
-    block = np.int64(0)
+    block, some = np.int64(0), np.uint64(0)
     a, size = address_of(batch, 0), zeros.itemsize
     for layer in range(net.shape[0]):
         d, m = net[layer, INPUTS], net[layer, OUTPUTS]
@@ -199,12 +210,18 @@ def _update_weights(
             if block % num_threads == thread:
                 if by_bits:
                     transposed_bitmap(words[j // WORD :], words.size // n, n, transposed, width)
+                    some = np.uint64(0)  # of the block's columns, which hold a non-zero
+                    for r in range(n):
+                        some |= words[r * (words.size // n) + j // WORD]
                     if infinite[0]:
                         _fill_words(transposed, np.int64(0), np.int64(WORD), width, n)
-                sum_squares, stop = 0.0, min(d, j + WORD)
-                for j0 in range(j, stop, step):
-                    j1 = min(stop, j0 + step)
+                        some = ~np.uint64(0)
+                sum_squares, stop, j1 = 0.0, min(d, j + WORD), j
+                while j1 < stop:
+                    j0, j1 = j1, min(stop, j1 + step)
                     if by_bits:
+                        if not changes_all:
+                            j0, j1 = _next_rows(some, j, j0, stop, step)
                         _gradient_by_bits(
                             net, zeros, data, rows, columns, j, j0, j1, transposed, gradient
                         )
@@ -282,7 +299,10 @@ def train_iterations(
         if not barrier_wait(barrier, (2 * i + 1) * num_threads):
             return
         rule_coefficients(rule, options, t + i + 1, coefficients)
+        # With a gradient of 0, plain SGD changes nothing: few rows are left of one example's.
+        changes_all = rule != SGD or decays[i] != 0
         _update_weights(net, zeros, state, data, rows, words, batch, columns, gradients[thread],
-            squares, infinite, update, decays[i], coefficients, thread, num_threads)  # fmt: skip
+            squares, infinite, update, decays[i], coefficients, changes_all, thread,
+            num_threads)  # fmt: skip
         if not barrier_wait(barrier, (2 * i + 2) * num_threads):
             return

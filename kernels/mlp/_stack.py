@@ -130,3 +130,14 @@ def largest_of(row):
         if row[best] == row[best] and not row[j] <= row[best]:
             best = j
     return best
+
+
+@inner
+def is_largest(row, k):
+    """Tell whether `largest_of` returns `k`; by whole vectors, where that branches."""
+    if not 0 <= k < row.size:
+        return False
+    value, others = row[k], 0
+    for j in range(row.size):
+        others += not (row[j] < value or (row[j] == value and j >= k))
+    return others == 0 if value == value else largest_of(row) == k

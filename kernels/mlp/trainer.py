@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from kernels._arrays import FLOAT64, INT64, UINT8, Array, as_kernel_array, as_widenable
 from kernels._bitmap import CACHE_LINE, WORD, get_row_bitmap_address, skips_zeros
 from kernels._gemm import BITMAP, DENSE, SKIP_ROWS, get_product_addresses
-from kernels._microkernel import VECTOR_BYTES
+from kernels._microkernel import LOADED_BYTES, VECTOR_BYTES
 from kernels._threads import Team
 from kernels._update_rules import get_rule_address
 from kernels.mlp._iterations import (
@@ -134,8 +134,11 @@ class MLPTrainer:
         self.sparse = sparse
         # Hidden layers are filled up to whole vectors: no row of weights straddles a cache line
         # more often than need be, and none needs a mask.
-        lanes = VECTOR_BYTES // dtype.itemsize
-        sizes = [units[0], *(-(-m // lanes) * lanes for m in units[1:-1]), units[-1]]
+        sizes = list(units)
+        for i in range(1, len(units) - 1):
+            vector = LOADED_BYTES if sparse and i == 1 else VECTOR_BYTES
+            lanes = vector // dtype.itemsize
+            sizes[i] = -(-units[i] // lanes) * lanes
         self._units, self._sizes = units, sizes
         line, at = CACHE_LINE // dtype.itemsize, 0
         self._offsets: list[int] = []  # where each parameter begins in the workspace
