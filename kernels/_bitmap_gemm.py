@@ -10,6 +10,8 @@ and nothing is kept between calls.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from kernels._cache import inner, njit
 from kernels._function_pointers import call_address
 from kernels._microkernel import (
     LOADED_BYTES,
+    VECTOR_BYTES,
     _Emitter,
     address_of,
     constant,
@@ -37,6 +40,13 @@ from kernels._microkernel import (
 STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
 
+SINGLE, PAIRED = np.int64(0), np.int64(1)
+"""Whether two adjacent rows of ``a`` go together over the set bits of both: less is loaded where
+they are alike, as the columns of images are."""
+
+PAIRED_VECTORS = (4, 7, 8, 13) if VECTOR_BYTES == 64 else (4,)
+"""Vectors of sums where that pays, and two rows of them fit the registers."""
+
 FIRST_CACHE_BYTES = 1 << 15
 """Of `b` that all rows meet before the next ones."""
 
@@ -44,7 +54,7 @@ MIN_PACKED_ROWS = 16
 """Rows of ``a`` from which it pays to copy what they meet of `b` to where vectors are aligned."""
 
 _INT = ir.IntType(64)
-_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 18)
+_BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 19)
 
 
 class _BitmapEmitter(_Emitter):
@@ -60,7 +70,7 @@ class _BitmapEmitter(_Emitter):
         fn = ir.Function(self.module, _BITMAP_GEMM_TYPE, name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        *head, bs, b_row, packed, kept, init, init_row, c, c_row, rows, columns = fn.args
+        paired, *head, bs, b_row, packed, kept, init, init_row, c, c_row, rows, columns = fn.args
         bs, kept, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, kept, init, c))
         lanes, most = constant(self.lanes), constant(STRIP_VECTORS[-1])
         vectors = _ceil_div(b, columns, lanes)
@@ -75,29 +85,34 @@ class _BitmapEmitter(_Emitter):
             moved = [*head, b.gep(bs, [j]), b_row, packed, b.gep(kept, [j]), b.gep(init, [j]),
                 init_row, b.gep(c, [j]), c_row, rows, wide]  # fmt: skip
             done = b.append_basic_block("done")
-            switch = b.switch(_ceil_div(b, wide, lanes), done)
+            pairs = STRIP_VECTORS[-1] + 1  # where the cases of pairs begin
+            case = b.select(b.icmp_signed("!=", paired, constant(0)), constant(pairs), constant(0))
+            switch = b.switch(b.add(_ceil_div(b, wide, lanes), case), done)
             fewer = 0
             for count in STRIP_VECTORS:
-                block = b.append_basic_block()
+                blocks = {}
+                for height in (1, 2) if count in PAIRED_VECTORS else (1,):
+                    block = blocks[height] = b.append_basic_block()
+                    with b.goto_block(block):
+                        b.call(self._bitmap_strip(count, fewer, height), moved)
+                        b.branch(done)
                 for case in range(fewer + 1, count + 1):
-                    switch.add_case(constant(case), block)
-                with b.goto_block(block):
-                    b.call(self._bitmap_strip(count, fewer), moved)
-                    b.branch(done)
+                    switch.add_case(constant(case), blocks[1])
+                    switch.add_case(constant(case + pairs), blocks.get(2, blocks[1]))
                 fewer = count
             b.position_at_end(done)
         b.ret_void()
         return fn
 
-    def _bitmap_strip(self, count: int, fewer: int) -> ir.Function:
-        """All rows of a strip that needs more than `fewer` vectors and at most `count`.
+    def _bitmap_strip(self, count: int, fewer: int, height: int) -> ir.Function:
+        """All rows, `height` together, of a strip of more than `fewer` vectors and up to `count`.
 
         One vector is masked. Of several, those that do not fit overlap their neighbours, and what
         they share is computed twice: few variants serve all widths.
         """
         c = self.element.as_pointer()
         args = [*[_INT] * 8, c, _INT, _INT, c, c, _INT, c, _INT, _INT, _INT]
-        name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}"
+        name = f"njitnet_bitmap_strip_{self.a_type}_{self.c_type}_{count}_{height}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
@@ -116,7 +131,7 @@ class _BitmapEmitter(_Emitter):
             last = b.sub(wide, constant(self.lanes))
             vectors[v] = b.select(b.icmp_signed("<", vectors[v], last), vectors[v], last)
         kind = ir.VectorType(self.element, self.lanes)
-        sums = [cgutils.alloca_once(b, kind, zfill=False) for _ in vectors]
+        sums = [[cgutils.alloca_once(b, kind, zfill=False) for _ in vectors] for _ in range(height)]
         word_bytes = WORD * count * LOADED_BYTES
         fits = word_bytes <= FIRST_CACHE_BYTES
         group = FIRST_CACHE_BYTES // word_bytes * WORD if fits else 1 << 40
@@ -124,6 +139,7 @@ class _BitmapEmitter(_Emitter):
         places = {v: cgutils.alloca_once_value(b, vectors[v]) for v in range(moving, count)}
         parts = _ceil_div(b, depth, constant(group))
         parts = b.select(b.icmp_signed("<", parts, constant(1)), constant(1), parts)
+        fma = self._llvm("fmuladd", kind, [kind] * 3)
         with cgutils.for_range(b, parts) as part:
             first = b.mul(part.index, constant(group))
             rest = b.sub(depth, first)
@@ -133,51 +149,66 @@ class _BitmapEmitter(_Emitter):
             if fits:
                 with b.if_then(b.icmp_signed("!=", packed, constant(0))):
                     self._pack(b, b_at, b_step, places, packed, now, b_row, vectors, mask)
-            with cgutils.for_range(b, rows) as row:
-                kept_at = b.gep(kept, [b.mul(row.index, c_row)])
+            with cgutils.for_range(b, _ceil_div(b, rows, constant(height))) as loop:
+                row = [b.mul(loop.index, constant(height))]
+                if height == 2:  # the last row of an odd number is computed twice
+                    last, after = b.sub(rows, constant(1)), b.add(row[0], constant(1))
+                    row.append(b.select(b.icmp_signed("<", after, last), after, last))
+                kept_at = [b.gep(kept, [b.mul(r, c_row)]) for r in row]
                 with b.if_else(b.icmp_signed("==", first, constant(0))) as (begin, proceed):
                     with begin:
-                        for s in sums:
+                        for s in chain(*sums):
                             b.store(ir.Constant(kind, None), s)
                     with proceed:
-                        for s, v in zip(sums, vectors, strict=True):
-                            b.store(self._load(b, b.gep(kept_at, [v]), 0, self.lanes, mask), s)
-                a_row = b.gep(a, [b.load(b.gep(a_rows, [row.index]))])
-                words_at = b.gep(words, [b.mul(row.index, words_row)])
+                        for place, of_row in zip(kept_at, sums, strict=True):
+                            for s, v in zip(of_row, vectors, strict=True):
+                                b.store(self._load(b, b.gep(place, [v]), 0, self.lanes, mask), s)
+                a_row = [b.gep(a, [b.load(b.gep(a_rows, [r]))]) for r in row]
+                words_at = [b.gep(words, [b.mul(r, words_row)]) for r in row]
                 with cgutils.for_range(b, _ceil_div(b, now, constant(WORD))) as loop:
                     inside = b.mul(loop.index, constant(WORD))
                     base = b.add(first, inside)
-                    word = b.load(b.gep(words_at, [b.udiv(base, constant(WORD))]))
+                    at = b.udiv(base, constant(WORD))
+                    word = reduce(b.or_, [b.load(b.gep(place, [at])) for place in words_at])
                     with b.if_then(b.icmp_signed("!=", ahead, constant(0))):
-                        self._prefetch(b, b.gep(a_row, [b.load(b.gep(a_k, [base]))]), ahead)
+                        for x_at in a_row:
+                            self._prefetch(b, b.gep(x_at, [b.load(b.gep(a_k, [base]))]), ahead)
                     with self._set_bits(b, word) as k:
-                        x = b.load(b.gep(a_row, [b.load(b.gep(a_k, [b.add(base, k)]))]))
-                        if isinstance(self.a_type, types.Float):
-                            x = self._widen(b, x)
-                        else:
-                            x = b.load(b.gep(values, [b.zext(x, _INT)]))
-                        x = splat(b, x, self.lanes)
+                        k_at = b.load(b.gep(a_k, [b.add(base, k)]))
+                        xs = [self._element(b, b.gep(x_at, [k_at]), values) for x_at in a_row]
                         b_now = b.gep(b.load(b_at), [b.mul(b.add(inside, k), b.load(b_step))])
-                        fma = self._llvm("fmuladd", kind, [kind] * 3)
-                        for i, s in enumerate(sums):
+                        for i in range(count):
                             v = b.load(places[i]) if i in places else vectors[i]
                             y = self._load(b, b.gep(b_now, [v]), 0, self.lanes, mask)
-                            b.store(b.call(fma, [x, y, b.load(s)]), s)
+                            for x, of_row in zip(xs, sums, strict=True):
+                                b.store(b.call(fma, [x, y, b.load(of_row[i])]), of_row[i])
                 with b.if_else(more) as (pause, end):
                     with pause:
-                        for s, v in zip(sums, vectors, strict=True):
-                            self._store(b, b.load(s), b.gep(kept_at, [v]), 0, self.lanes, mask)
+                        for place, of_row in zip(kept_at, sums, strict=True):
+                            for s, v in zip(of_row, vectors, strict=True):
+                                self._store(b, b.load(s), b.gep(place, [v]), 0, self.lanes, mask)
                     with end:
-                        i_at = b.gep(init, [b.mul(row.index, init_row)])
-                        c_at = b.gep(c, [b.mul(row.index, c_row)])
-                        inits = [
-                            self._load(b, b.gep(i_at, [v]), 0, self.lanes, mask) for v in vectors
-                        ]
-                        for y, s, v in zip(inits, sums, vectors, strict=True):  # c may be init
-                            y = b.fadd(y, b.load(s))
+                        results = []
+                        for r, of_row in zip(row, sums, strict=True):
+                            i_at = b.gep(init, [b.mul(r, init_row)])
+                            for s, v in zip(of_row, vectors, strict=True):
+                                y = self._load(b, b.gep(i_at, [v]), 0, self.lanes, mask)
+                                positive = b.fadd(b.load(s), ir.Constant(kind, None))
+                                results.append((b.fadd(y, positive), r, v))
+                        for y, r, v in results:  # c may be init
+                            c_at = b.gep(c, [b.mul(r, c_row)])
                             self._store(b, y, b.gep(c_at, [v]), 0, self.lanes, mask)
         b.ret_void()
         return fn
+
+    def _element(self, b: ir.IRBuilder, at: ir.Value, values: ir.Value) -> ir.Value:
+        """Load an element of ``a`` into all lanes of a vector."""
+        x = b.load(at)
+        if isinstance(self.a_type, types.Float):
+            x = self._widen(b, x)
+        else:
+            x = b.load(b.gep(values, [b.zext(x, _INT)]))
+        return splat(b, x, self.lanes)
 
     @contextmanager
     def _set_bits(self, b: ir.IRBuilder, word: ir.Value) -> Iterator[ir.Value]:
@@ -261,8 +292,8 @@ if config.DISABLE_JIT:
 
 
 def _plain_bitmap_gemm(
-    address, words, words_row, depth, a, a_rows, a_k, ahead, values, b, b_row, packed, kept, init,
-    init_row, c, c_row, rows, columns,
+    address, paired, words, words_row, depth, a, a_rows, a_k, ahead, values, b, b_row, packed, kept,
+    init, init_row, c, c_row, rows, columns,
 ):  # fmt: skip
     (a_type, c_type), count = plain_code(address), -(-depth // WORD)
     bits = plain_array(words, (rows, count), (words_row, 1), np.uint64)
@@ -286,7 +317,8 @@ def _plain_bitmap_gemm(
 bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else call_address
 """``c = init + a @ b`` over the set bits of a bitmap.
 
-Element ``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
+Rows are taken `SINGLE` or `PAIRED`: ``bitmap_gemm(address, paired, words, ...)``. Element
+``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
 rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
 micro-kernel. ``a`` is `depth` wide, and the rows of its bitmap `words_row` apart.
 Unless `ahead` is 0, what lies as many bytes after a word's elements is prefetched meanwhile.

@@ -11,7 +11,14 @@ from numba import config, prange, types
 from numba.extending import intrinsic
 
 from kernels._bitmap import WORD, row_bitmap, skips_zeros, transposed_bitmap
-from kernels._bitmap_gemm import bitmap_gemm, bitmap_gemm_address, line_to_pack, packing_space
+from kernels._bitmap_gemm import (
+    PAIRED,
+    SINGLE,
+    bitmap_gemm,
+    bitmap_gemm_address,
+    line_to_pack,
+    packing_space,
+)
 from kernels._cache import inner, njit
 from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import (
@@ -103,7 +110,7 @@ def _skip_rows(
                 row_bitmap(flat, (first + i) * k + k0, depth, words, i * width)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             b_at = b + size * (k0 * m + c0)
-            bitmap_gemm(kernel, address_of(words, 0), width, depth,
+            bitmap_gemm(kernel, SINGLE, address_of(words, 0), width, depth,
                 a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0), ahead,
                 values or address_of(table, 0), b_at, m, line_to_pack(packed, count, b_at, m),
                 address_of(sums, 0) if block else at, init, init_row, at, m, count,
@@ -135,7 +142,7 @@ def _skip_transposed(
             transposed_bitmap(words, np.int64(1), depth, transposed, width)
             at = out + size * (first * m + c0)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
-            bitmap_gemm(kernel, address_of(transposed, 0), width, depth,
+            bitmap_gemm(kernel, PAIRED, address_of(transposed, 0), width, depth,
                 a + size_a * (k0 * n + first), address_of(columns, 0), address_of(rows, 0), 0,
                 values or address_of(table, 0), b + size * (k0 * m + c0), m,
                 0, address_of(sums, 0) if block else at, init, init_row, at,

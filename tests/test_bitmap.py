@@ -200,12 +200,14 @@ def test_narrower_vectors(tmp_path):
 
 
 def test_one_vector_of_columns_and_many(rng):
-    """Every width of a strip, and several strips."""
-    x = sparse(rng, (5, 90), "f4", 0.3)
+    """Every width of a strip, and several strips; rows one by one, and in pairs with one left."""
+    x = sparse(rng, (5, 91), "f4", 0.3)
     lanes = _gemm.VECTOR_BYTES // 4
     for vectors in range(1, 30):
         for more in (-1, 0):
             m = vectors * lanes + more
-            W, b = rng.random((90, m)).astype("f4"), rng.random(m).astype("f4")
-            dense, skipped = both_ways(x, NO_TRANSPOSE, W, b, (5, m))
-            assert dense.tobytes() == skipped.tobytes()
+            b = rng.random(m).astype("f4")
+            for a_t, depth, rows in ((NO_TRANSPOSE, 91, 5), (TRANSPOSE, 5, 91)):
+                W = rng.random((depth, m)).astype("f4")
+                dense, skipped = both_ways(x, a_t, W, b, (rows, m))
+                assert dense.tobytes() == skipped.tobytes()

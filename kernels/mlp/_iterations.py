@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from kernels._arrays import Array
 from kernels._bitmap import CACHE_LINE, WORD, row_bitmap_at, transposed_bitmap
-from kernels._bitmap_gemm import bitmap_gemm
+from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
 from kernels._cache import inner, njit
 from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite
@@ -130,7 +130,7 @@ def _first_by_bits(net, zeros, data, rows, words, columns, r0, r1):
     """Compute the first layer's output for examples `r0` to `r1` by the batch's bitmap."""
     m, width = net[0, OUTPUTS], words.size // rows.size
     out = net[0, OUTPUT] + zeros.itemsize * r0 * m
-    bitmap_gemm(net[0, BY_BITS], address_of(words, r0 * width), width, net[0, INPUTS],
+    bitmap_gemm(net[0, BY_BITS], SINGLE, address_of(words, r0 * width), width, net[0, INPUTS],
         address_of(data, 0), address_of(rows, r0), address_of(columns, 0), 0, net[0, VALUES],
         net[0, WEIGHT], m, 0, out, net[0, BIAS], 0, out, m, r1 - r0, m)  # fmt: skip
     activate_rows(net, zeros, np.int64(0), r0, r1)
@@ -143,8 +143,8 @@ def _gradient_by_bits(net, zeros, data, rows, columns, first, j0, j1, transposed
     for v in range(0, width, GRADIENT_WORDS):
         init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
         sums = address_of(out, out.size // 2) if v else address_of(out, 0)
-        bitmap_gemm(net[0, BY_BITS], address_of(transposed, (j0 - first) * width + v), width,
-            min(GRADIENT_WORDS * WORD, rows.size - v * WORD),
+        bitmap_gemm(net[0, BY_BITS], PAIRED, address_of(transposed, (j0 - first) * width + v),
+            width, min(GRADIENT_WORDS * WORD, rows.size - v * WORD),
             address_of(data, net[0, ITEMSIZE] * j0), address_of(columns, 0),
             address_of(rows, v * WORD), 0, net[0, VALUES],
             net[0, DOUT] + zeros.itemsize * v * WORD * m, m, 0, sums, init, init_row,

@@ -75,8 +75,7 @@ def run_part(
         at = np.int64(0)
         for i in range(layers - 1):
             m = net[i, OUTPUTS]
-            for k in range(at + r0 * m, at + r1 * m):
-                masks[k] = outputs[k] == 0
+            _fill_mask(outputs[at + r0 * m : at + r1 * m], masks[at + r0 * m : at + r1 * m])
             at += n * m
     if gradient.size:
         dlogits, scale = rows_of(net, zeros, layers - 1, DOUT, r0, r1), y.dtype.type(1.0 / n)
@@ -86,6 +85,12 @@ def run_part(
         return 0.0, True
     complete = not gradient.size or _parameter_gradients(net, zeros, x, thread, num_threads)
     return _sum(losses) / n, complete
+
+
+@inner
+def _fill_mask(output, mask):
+    for k in range(output.size):
+        mask[k] = output[k] == 0
 
 
 @inner
