@@ -24,6 +24,7 @@ from kernels._microkernel import (
     matrix_at,
     plain_code,
     plain_code_address,
+    splat,
 )
 from kernels._targets import _all_finite
 
@@ -35,31 +36,31 @@ CACHE_LINE = 64
 
 
 @intrinsic
-def _compare_word(context, x, offset):
-    """Compare `WORD` adjacent elements with zero."""
+def _compare_word(context, x, offset, value):
+    """Tell which of `WORD` adjacent elements differ from a number."""
 
     def emit(context, builder, signature, args):
         data = context.make_array(x)(context, builder, args[0]).data
         size = x.dtype.bitwidth // 8
         lanes = VECTOR_BYTES // size
         vector = ir.VectorType(element_type(x.dtype), lanes)
-        zero, word = ir.Constant(vector, None), constant(0)
+        other, word = splat(builder, args[2], lanes), constant(0)
         for first in range(0, WORD, lanes):  # a whole register at a time: one mask of its lanes
             at = builder.gep(data, [builder.add(args[1], constant(first))])
-            value = builder.load(builder.bitcast(at, vector.as_pointer()), align=size)
+            found = builder.load(builder.bitcast(at, vector.as_pointer()), align=size)
             if isinstance(x.dtype, types.Float):
-                bits = builder.fcmp_unordered("!=", value, zero)
+                bits = builder.fcmp_unordered("!=", found, other)
             else:
-                bits = builder.icmp_unsigned("!=", value, zero)
+                bits = builder.icmp_unsigned("!=", found, other)
             bits = builder.zext(builder.bitcast(bits, ir.IntType(lanes)), ir.IntType(64))
             word = builder.or_(word, builder.shl(bits, constant(first)))
         return word
 
-    return types.uint64(x, types.intp), emit
+    return types.uint64(x, types.intp, x.dtype), emit
 
 
-def _plain_compare_word(x, offset):
-    bits = sum(1 << i for i in range(WORD) if x[offset + i] != 0)
+def _plain_compare_word(x, offset, value):
+    bits = sum(1 << i for i in range(WORD) if x[offset + i] != value)
     return np.uint64(bits)
 
 
@@ -69,13 +70,13 @@ compare_word = _plain_compare_word if config.DISABLE_JIT else _compare_word
 @njit(nogil=True)
 def row_bitmap(x, offset, size, words, at):
     """Write the bitmap of ``x[offset : offset + size]``, of a flat array, to ``words[at:]``."""
-    whole, rest = size // WORD, size % WORD
+    whole, rest, zero = size // WORD, size % WORD, x.dtype.type(0)
     for w in range(whole):
-        words[at + w] = compare_word(x, offset + w * WORD)
+        words[at + w] = compare_word(x, offset + w * WORD, zero)
     if rest:
         end = offset + size
         if end >= WORD:  # the last 64 elements: of this row, or of those before it
-            words[at + whole] = compare_word(x, end - WORD) >> np.uint64(WORD - rest)
+            words[at + whole] = compare_word(x, end - WORD, zero) >> np.uint64(WORD - rest)
         else:
             word = np.uint64(0)
             for i in range(rest):

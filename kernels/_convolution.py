@@ -149,6 +149,16 @@ def unpack_filters(packed, depth, W):
     return filters
 
 
+def unpack_filter_rows(rows: Array, W: Array) -> Array:
+    """Return filters from a row of taps for each, ordered as the rows of `pack_filters`."""
+    _, channels, height, width = W.shape
+    filters = np.empty(W.shape, W.dtype)
+    strides = (W[:1].size, *_packed_strides(channels, height, width, 1)[1:])
+    start = np.int64(0)
+    _copy_strided(rows, start, strides, filters.reshape(-1), _filter_strides(W.shape), W.shape)
+    return filters
+
+
 @inner
 def weave(image, origin, row, channels, height, buffer):
     """Fill ``buffer[x][fy][c]`` with rows of an image."""

@@ -199,7 +199,9 @@ def backward_images(args, n0, n1):
             copy_image(x, start, channels_last, channels, height, width,
                 padded, border, row, channels)  # fmt: skip
             origin = zero
-        if gathered:
+        if not dW.size:
+            pass
+        elif gathered:
             _add_gathered_gradient(address, image, origin, row, g, d, d_origin, d_row, depth,
                 ones, scratch, dense, dW, db)  # fmt: skip
         else:
@@ -234,9 +236,10 @@ def add_chunks(parts, out):
 
 @register_jitable
 def run_backward(
-    address, dout, dout_channels_last, mode, out, arg, x, channels_last, W, g, input_gradient, dx
-):
-    """Fill ``dx``, if it is wanted, and return ``dW`` and ``db``.
+    address, dout, dout_channels_last, mode, out, arg, x, channels_last, W, g, input_gradient, dx,
+    filter_gradient=True,
+):  # fmt: skip
+    """Fill ``dx``, if it is wanted, and return ``dW`` and ``db``, or zeros if they are not.
 
     ``mode``, ``out`` and ``arg`` say what followed the convolution in the same pass.
     """
@@ -249,14 +252,16 @@ def run_backward(
         route, filters = SCATTERED, spread_filters(W, depth)
     size = chunk_size(g.images)
     chunks, taps = (g.images + size - 1) // size, g.channels * g.filter_height * g.filter_width
-    dWs, dbs = np.empty((chunks, taps, depth), W.dtype), np.empty((chunks, depth), W.dtype)
+    wanted = taps if filter_gradient else 0
+    dWs, dbs = np.empty((chunks, wanted, depth), W.dtype), np.empty((chunks, depth), W.dtype)
     args = BackwardArgs(address, x.reshape(-1), channels_last, direct, dout.reshape(-1),
         dout_channels_last, mode, out.reshape(-1), arg.reshape(-1), route, filters, g,
         dx.reshape(-1), dWs, dbs)  # fmt: skip
     function = get_function_address(backward_images, args, x.dtype, W.dtype)
     run_chunks(function, args, g.images, size, pays_threads(g))
-    dW, db = np.empty(taps * depth, W.dtype), np.empty(depth, W.dtype)
-    add_chunks(dWs.reshape((chunks, taps * depth)), dW)
+    dW, db = np.zeros(taps * depth, W.dtype), np.empty(depth, W.dtype)
+    if filter_gradient:
+        add_chunks(dWs.reshape((chunks, taps * depth)), dW)
     add_chunks(dbs, db)
     return unpack_filters(dW, depth, W), db[: g.filters].copy()
 

@@ -12,6 +12,7 @@ from kernels._arrays import Array
 from kernels._convolution import RELU, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
 from kernels._images import as_images, empty_images
+from kernels._maxima_gradient import maxima_gradient
 from kernels.affine import get_microkernel_address
 from kernels.convolution import NO_INDICES, as_bias, as_gradient, convolution_operands
 
@@ -170,9 +171,12 @@ def convolution_relu_pool_backward(
             f"{name}: expected dout {(g.images, g.filters, height, width)} and arg {shape}, got "
             f"{dout.shape} and {arg.shape}"
         )
+    found = maxima_gradient(dout, dout_last, arg, x, channels_last, W, g)
+    if found and not input_gradient:
+        return None, *found
     n = g.images if input_gradient else 0
     dx, memory = empty_images(n, g.channels, g.height, g.width, W.dtype)
     address = get_microkernel_address(W.dtype, W.dtype)
     dW, db = run_backward(address, dout, dout_last, RELU_POOL, np.empty(0, W.dtype), arg,
-        x, channels_last, W, g, input_gradient, memory)  # fmt: skip
-    return dx if input_gradient else None, dW, db
+        x, channels_last, W, g, input_gradient, memory, found is None)  # fmt: skip
+    return dx if input_gradient else None, *(found or (dW, db))

@@ -1,0 +1,159 @@
+"""Gradient of the filters of a convolution whose output was rectified and pooled.
+
+Of the 4 outputs that a pooling window covers at most one has a gradient, and where the maximum is
+not above 0 none has: a product of all outputs would multiply seven zeros or more in eight. So
+bitmaps tell, filter by filter, which windows of the input count, and the product goes from set bit
+to set bit (:mod:`kernels._bitmap_gemm`): each adds its window times the gradient. The windows are
+read where they lie, as in the forward pass (:mod:`kernels._convolution`).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels._arrays import Array
+from kernels._bitmap import WORD, compare_word, transposed_bitmap
+from kernels._bitmap_gemm import SINGLE, bitmap_gemm
+from kernels._cache import inner
+from kernels._convolution import (
+    Geometry,
+    is_lowered,
+    padded_filters,
+    pays_threads,
+    unpack_filter_rows,
+    weave,
+)
+from kernels._convolution_backward import add_chunks, chunk_size
+from kernels._function_pointers import get_function_address, run_chunks
+from kernels._gemm import BITMAP, get_product_addresses
+from kernels._images import copy_image, direct_or_copy
+from kernels._microkernel import address_of
+from kernels._pool_vectors import DEAD
+from kernels._targets import _all_finite
+
+
+class MaximaArgs(NamedTuple):
+    """Arguments of `maxima_images`; all memory is flat, but that of sums."""
+
+    by_bits: int  # address of the product
+    x: Array  # (N, C, H, W) or (N, H, W, C)
+    channels_last: bool
+    direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
+    dout: Array  # (N, F, PH, PW) or (N, PH, PW, F)
+    dout_channels_last: bool
+    arg: Array  # (N, PH, PW, depth)
+    g: Geometry
+    dW: Array  # (chunks, depth, taps)
+    db: Array  # (chunks, depth)
+    infinite: Array  # bool (chunks,): whether an image holds NaN or infinity, for which 0 counts
+
+
+@inner
+def maxima_images(args, n0, n1):
+    """Fill a chunk's sums."""
+    x, direct, dout, arg, g = args.x, args.direct, args.dout, args.arg, args.g
+    chunk = n0 // chunk_size(g.images)
+    dW, db = args.dW[chunk], args.db[chunk]
+    dtype, (depth, taps), zero = dW.dtype, dW.shape, np.int64(0)
+    channels, pad, height, width = g.channels, g.pad, g.filter_height, g.filter_width
+    across = g.width + 2 * pad
+    row, size = across * channels, (g.height + 2 * pad) * across * channels
+    padded = np.zeros(zero if direct else size, dtype)
+    image = direct_or_copy(direct, x, padded)
+    # A window is one run of adjacent elements of woven rows, or one for each of its own rows.
+    lowered = is_lowered(channels, width)
+    step = height * channels if lowered else channels
+    run, runs = (taps, np.int64(1)) if lowered else (width * channels, height)
+    pool_height, pool_width = g.out_height // 2, g.out_width // 2
+    pixels, places = pool_height * pool_width, 2 * pool_height * across
+    woven = np.empty(places * step if lowered else zero, dtype)
+    # Bitmaps of the filters at each place, and of the places of each filter.
+    across_words, down_words = (depth + WORD - 1) // WORD, (places + WORD - 1) // WORD
+    words = np.zeros(places * across_words, np.uint64)
+    transposed = np.empty(WORD * down_words, np.uint64)
+    which = np.zeros(pixels * depth + WORD, np.uint8)
+    gradient, kept = np.zeros(pixels * depth, dtype), np.empty(WORD * taps, dtype)
+    filter_at, pixel_at = np.arange(WORD), np.zeros(down_words * WORD, np.int64)
+    for y in range(2 * pool_height):
+        for i in range(2 * pool_width):
+            pixel_at[y * across + i] = (y // 2 * pool_width + i // 2) * depth
+    dW[:] = 0
+    db[:] = 0
+    length = channels * g.height * g.width
+    for n in range(n0, n1):
+        origin, first = n * length, n * pixels
+        if not direct:
+            copy_image(x, origin, args.channels_last, channels, g.height, g.width,
+                padded, pad * (row + channels), row, channels)  # fmt: skip
+            origin = zero
+        if not _all_finite(image[origin : origin + size]):
+            args.infinite[chunk] = True
+            return
+        copy_image(dout, first * g.filters, args.dout_channels_last, g.filters, pool_height,
+            pool_width, gradient, zero, pool_width * depth, depth)  # fmt: skip
+        source = arg[first * depth : (first + pixels) * depth]
+        for i in range(source.size):
+            which[i] = source[i]
+        for p in range(pixels):
+            place = p // pool_width * 2 * across + p % pool_width * 2
+            for k in range(4):
+                at = (place + k // 2 * across + k % 2) * across_words
+                for v in range(across_words):
+                    words[at + v] = ~compare_word(which, p * depth + v * WORD, np.uint8(k))
+            here, index = gradient[p * depth : (p + 1) * depth], which[p * depth :]
+            for f in range(here.size):
+                db[f] += 0 if index[f] == DEAD else here[f]
+        if lowered:
+            for y in range(2 * pool_height):
+                rows = woven[y * across * step : (y + 1) * across * step]
+                weave(image, origin + y * row, row, channels, height, rows)
+        for v in range(across_words):
+            transposed_bitmap(words[v:], across_words, places, transposed, down_words)
+            for fy in range(runs):
+                b = address_of(woven, 0) if lowered else address_of(image, origin + fy * row)
+                c = address_of(dW, v * WORD * taps + fy * run)
+                bitmap_gemm(args.by_bits, SINGLE, address_of(transposed, 0), down_words, places,
+                    address_of(gradient, v * WORD), address_of(filter_at, 0),
+                    address_of(pixel_at, 0), 0, 0, b, step, 0, address_of(kept, fy * run), c, taps,
+                    c, taps, min(WORD, depth - v * WORD), run)  # fmt: skip
+
+
+def maxima_gradient(
+    dout: Array,
+    dout_channels_last: bool,
+    arg: Array,
+    x: Array,
+    channels_last: bool,
+    W: Array,
+    g: Geometry,
+) -> tuple[Array, Array] | None:
+    """Return ``dW`` and ``db``, or None for windows apart and images with NaN or infinity.
+
+    Parameters
+    ----------
+    dout, dout_channels_last
+        Gradient of the pooled output.
+    arg : ndarray of uint8, shape (N, PH, PW, depth)
+        Which output was each maximum.
+    x, channels_last, W, g
+        As for `kernels._convolution_backward.run_backward`.
+    """
+    if g.stride != 1:
+        return None
+    depth, taps = padded_filters(g.filters, W.itemsize), W[:1].size
+    size = chunk_size(g.images)
+    chunks = (g.images + size - 1) // size
+    dWs, dbs = np.empty((chunks, depth, taps), W.dtype), np.empty((chunks, depth), W.dtype)
+    direct = channels_last and g.pad == 0 and x.dtype == W.dtype
+    by_bits = get_product_addresses(W.dtype, W.dtype, BITMAP)[4]
+    infinite = np.zeros(chunks, np.bool_)
+    args = MaximaArgs(by_bits, x.reshape(-1), channels_last, direct, dout.reshape(-1),
+        dout_channels_last, arg.reshape(-1), g, dWs, dbs, infinite)  # fmt: skip
+    function = get_function_address(maxima_images, args, x.dtype, W.dtype)
+    run_chunks(function, args, g.images, size, pays_threads(g))
+    if infinite.any():
+        return None
+    dW, db = np.empty(depth * taps, W.dtype), np.empty(depth, W.dtype)
+    add_chunks(dWs.reshape((chunks, depth * taps)), dW)
+    add_chunks(dbs, db)
+    return unpack_filter_rows(dW, W), db[: g.filters].copy()
