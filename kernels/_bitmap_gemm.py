@@ -37,14 +37,14 @@ from kernels._microkernel import (
     splat,
 )
 
-STRIP_VECTORS = (1, 2, 4, 7, 8, 10, 13)
+STRIP_VECTORS = (1, 4, 7, 8, 13)
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
 
 SINGLE, PAIRED = np.int64(0), np.int64(1)
 """Whether two adjacent rows of ``a`` go together over the set bits of both: less is loaded where
 they are alike, as the columns of images are."""
 
-PAIRED_VECTORS = (4, 7, 8, 13) if VECTOR_BYTES == 64 else (4,)
+PAIRED_VECTORS = (7, 8, 13) if VECTOR_BYTES == 64 else (4,)
 """Vectors of sums where that pays, and two rows of them fit the registers."""
 
 FIRST_CACHE_BYTES = 1 << 15

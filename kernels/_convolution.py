@@ -27,6 +27,7 @@ from kernels._gemm import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import VECTOR_BYTES, address_of, microkernel
 from kernels._pool_vectors import rectified_maximum_of_4
+from kernels._transpose import transpose_at
 
 LOWERED_RUN = 16
 """Runs of fewer adjacent inputs than this, ``FW C``, are lowered."""
@@ -40,6 +41,10 @@ FORWARD_CHUNKS = 24
 
 IDENTITY, RELU, RELU_POOL = np.int64(0), np.int64(1), np.int64(2)
 """What follows the convolution in the same pass: nothing, ReLU, ReLU and 2 x 2 maximum pooling."""
+
+
+NO_ROW = np.False_
+"""For `convolve_rows`: no row precedes. Numba would compile it once more for a plain ``False``."""
 
 
 class Geometry(NamedTuple):
@@ -172,6 +177,19 @@ def weave(image, origin, row, channels, height, buffer):
 
 
 @inner
+def weave_next(image, origin, row, channels, height, above, buffer):
+    """Do what `weave` does, of what it made of the row above, which may be in the buffer."""
+    shifted = above[channels:]
+    for i in range(shifted.size):
+        buffer[i] = shifted[i]
+    last, step = height - 1, height * channels
+    for c in range(channels):
+        source, target = image[origin + last * row + c :], buffer[last * channels + c :]
+        for x in range(buffer.size // step):
+            target[x * step] = source[x * channels]
+
+
+@inner
 def copy_runs(source, start, step, target, at, run, count):
     """Copy ``count`` runs of elements that lie ``step`` apart to adjacent places."""
     # Unsigned, for Numba makes a vector loop of an index that cannot count from the end.
@@ -185,12 +203,12 @@ def copy_runs(source, start, step, target, at, run, count):
 @inner
 def convolve_rows(
     address, image, origin, row, channels, stride, height, width, packed, bias,
-    out, at, rows, count, scratch,
+    out, at, rows, count, scratch, follows,
 ):  # fmt: skip
     """Write rows of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
 
     The first window begins at ``image[origin]``, and its rows are ``row`` elements apart;
-    ``scratch`` is from `convolution_scratch`.
+    ``scratch`` is from `convolution_scratch`, and holds the output row above or not.
     """
     columns, run = packed.shape[1], width * channels
     b = address_of(bias, 0)
@@ -208,7 +226,10 @@ def convolve_rows(
     for y in range(rows):
         c, first = address_of(out, at + y * count * columns), origin + y * stride * row
         if scratch.size:
-            weave(image, first, row, channels, height, scratch)
+            if stride == 1 and (follows or y):
+                weave_next(image, first, row, channels, height, scratch, scratch)
+            else:
+                weave(image, first, row, channels, height, scratch)
             microkernel(address, address_of(scratch, 0), stride * height * channels, 1,
                 address_of(packed, 0), columns, run * height,
                 b, 0, c, columns, count, columns)  # fmt: skip
@@ -238,7 +259,7 @@ def _rectify(a):
 
 
 @inner
-def _store_maxima(maxima, columns, filters, pixels, out, channels_last):
+def _store_maxima(maxima, columns, filters, pixels, out, channels_last, like):
     """Write (pixels, columns) as (pixels, filters) or (filters, pixels)."""
     if channels_last:
         for p in range(pixels):
@@ -246,10 +267,8 @@ def _store_maxima(maxima, columns, filters, pixels, out, channels_last):
             for f in range(target.size):
                 target[f] = source[f]
         return
-    for f in range(filters):
-        source, target = maxima[f:], out[f * pixels : (f + 1) * pixels]
-        for p in range(target.size):
-            target[p] = source[p * columns]
+    like = maxima.reshape(pixels, columns)
+    transpose_at(address_of(maxima, 0), columns, pixels, filters, address_of(out, 0), pixels, like)
 
 
 class ForwardArgs(NamedTuple):
@@ -304,17 +323,17 @@ def forward_images(args, n0, n1):
             for i in range(pool_height):
                 convolve_rows(address, image, start + 2 * i * stride * row, row, channels, stride,
                     g.filter_height, g.filter_width, packed, bias,
-                    rows, zero, count, g.out_width, scratch)  # fmt: skip
+                    rows, zero, count, g.out_width, scratch, i > 0)  # fmt: skip
                 for j in range(pool_width):
                     at = (i * pool_width + j) * columns
                     rectified_maximum_of_4(rows, 2 * j * columns, columns, out_row,
                         maxima, at, arg, first * columns + at, columns)  # fmt: skip
             _store_maxima(maxima, columns, g.filters, pool_height * pool_width,
-                out[first * g.filters :], args.out_channels_last)  # fmt: skip
+                out[first * g.filters :], args.out_channels_last, packed)  # fmt: skip
             continue
         at = n * g.out_height * out_row
         convolve_rows(address, image, start, row, channels, stride, g.filter_height,
-            g.filter_width, packed, bias, out, at, count, g.out_width, scratch)  # fmt: skip
+            g.filter_width, packed, bias, out, at, count, g.out_width, scratch, NO_ROW)  # fmt: skip
         if args.mode == RELU:
             _rectify(out[at : at + g.out_height * out_row])
 

@@ -9,6 +9,7 @@ from kernels._arrays import Array
 from kernels._cache import inner, njit
 from kernels._convolution import (
     GATHERED_WIDTH,
+    NO_ROW,
     RELU,
     RELU_POOL,
     Geometry,
@@ -22,6 +23,7 @@ from kernels._convolution import (
     spread_filters,
     unpack_filters,
     weave,
+    weave_next,
 )
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._images import copy_image, direct_or_copy
@@ -88,7 +90,10 @@ def _add_filter_gradient(
         microkernel(address, one, 0, 0, b, depth, count, s, 0, s, 0, 1, columns)
         first = origin + y * stride * row
         if woven.size:
-            weave(image, first, row, channels, height, woven)
+            if y and stride == 1:
+                weave_next(image, first, row, channels, height, woven, woven)
+            else:
+                weave(image, first, row, channels, height, woven)
             k = width * height * channels
             microkernel(address, address_of(woven, 0), 1, stride * height * channels,
                 b, depth, count, c, columns, c, columns, k, columns)  # fmt: skip
@@ -131,6 +136,7 @@ class BackwardArgs(NamedTuple):
     filters: Array  # for dx: from `pack_turned_filters` or `spread_filters`
     g: Geometry
     dx: Array  # (N, H, W, C)
+    filter_gradient: bool  # whether the sums are wanted
     dW: Array  # (chunks, K, depth)
     db: Array  # (chunks, depth)
 
@@ -199,7 +205,7 @@ def backward_images(args, n0, n1):
             copy_image(x, start, channels_last, channels, height, width,
                 padded, border, row, channels)  # fmt: skip
             origin = zero
-        if not dW.size:
+        if not args.filter_gradient:
             pass
         elif gathered:
             _add_gathered_gradient(address, image, origin, row, g, d, d_origin, d_row, depth,
@@ -211,7 +217,7 @@ def backward_images(args, n0, n1):
         if route == TURNED:
             first = (above - down) * d_row + (left - across) * depth
             convolve_rows(address, d, first, d_row, depth, one, g.filter_height, g.filter_width,
-                filters, zeros, dx, start, height, width, turned_scratch)  # fmt: skip
+                filters, zeros, dx, start, height, width, turned_scratch, NO_ROW)  # fmt: skip
         elif route == SCATTERED:
             sums[:] = 0
             for y in range(out_height):
@@ -252,16 +258,16 @@ def run_backward(
         route, filters = SCATTERED, spread_filters(W, depth)
     size = chunk_size(g.images)
     chunks, taps = (g.images + size - 1) // size, g.channels * g.filter_height * g.filter_width
-    wanted = taps if filter_gradient else 0
-    dWs, dbs = np.empty((chunks, wanted, depth), W.dtype), np.empty((chunks, depth), W.dtype)
+    dWs, dbs = np.empty((chunks, taps, depth), W.dtype), np.empty((chunks, depth), W.dtype)
     args = BackwardArgs(address, x.reshape(-1), channels_last, direct, dout.reshape(-1),
         dout_channels_last, mode, out.reshape(-1), arg.reshape(-1), route, filters, g,
-        dx.reshape(-1), dWs, dbs)  # fmt: skip
+        dx.reshape(-1), filter_gradient, dWs, dbs)  # fmt: skip
     function = get_function_address(backward_images, args, x.dtype, W.dtype)
     run_chunks(function, args, g.images, size, pays_threads(g))
-    dW, db = np.zeros(taps * depth, W.dtype), np.empty(depth, W.dtype)
-    if filter_gradient:
-        add_chunks(dWs.reshape((chunks, taps * depth)), dW)
+    if not filter_gradient:
+        return np.zeros_like(W), np.zeros(g.filters, W.dtype)
+    dW, db = np.empty(taps * depth, W.dtype), np.empty(depth, W.dtype)
+    add_chunks(dWs.reshape((chunks, taps * depth)), dW)
     add_chunks(dbs, db)
     return unpack_filters(dW, depth, W), db[: g.filters].copy()
 

@@ -171,12 +171,12 @@ def convolution_relu_pool_backward(
             f"{name}: expected dout {(g.images, g.filters, height, width)} and arg {shape}, got "
             f"{dout.shape} and {arg.shape}"
         )
-    found = maxima_gradient(dout, dout_last, arg, x, channels_last, W, g)
-    if found and not input_gradient:
-        return None, *found
+    filter_gradient = maxima_gradient(dout, dout_last, arg, x, channels_last, W, g)
+    if filter_gradient and not input_gradient:
+        return None, *filter_gradient
     n = g.images if input_gradient else 0
     dx, memory = empty_images(n, g.channels, g.height, g.width, W.dtype)
     address = get_microkernel_address(W.dtype, W.dtype)
     dW, db = run_backward(address, dout, dout_last, RELU_POOL, np.empty(0, W.dtype), arg,
-        x, channels_last, W, g, input_gradient, memory, found is None)  # fmt: skip
-    return dx if input_gradient else None, *(found or (dW, db))
+        x, channels_last, W, g, input_gradient, memory, filter_gradient is None)  # fmt: skip
+    return dx if input_gradient else None, *(filter_gradient or (dW, db))

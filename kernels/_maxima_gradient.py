@@ -22,6 +22,7 @@ from kernels._convolution import (
     pays_threads,
     unpack_filter_rows,
     weave,
+    weave_next,
 )
 from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import get_function_address, run_chunks
@@ -30,6 +31,7 @@ from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import address_of
 from kernels._pool_vectors import DEAD
 from kernels._targets import _all_finite
+from kernels._transpose import transpose_at
 
 
 class MaximaArgs(NamedTuple):
@@ -45,6 +47,8 @@ class MaximaArgs(NamedTuple):
     g: Geometry
     dW: Array  # (chunks, depth, taps)
     db: Array  # (chunks, depth)
+    filter_at: Array  # int64: where a pixel's filters are, and each place's pixel, in gradients
+    pixel_at: Array
     infinite: Array  # bool (chunks,): whether an image holds NaN or infinity, for which 0 counts
 
 
@@ -55,6 +59,7 @@ def maxima_images(args, n0, n1):
     chunk = n0 // chunk_size(g.images)
     dW, db = args.dW[chunk], args.db[chunk]
     dtype, (depth, taps), zero = dW.dtype, dW.shape, np.int64(0)
+    nothing = dtype.type(0)
     channels, pad, height, width = g.channels, g.pad, g.filter_height, g.filter_width
     across = g.width + 2 * pad
     row, size = across * channels, (g.height + 2 * pad) * across * channels
@@ -73,10 +78,6 @@ def maxima_images(args, n0, n1):
     transposed = np.empty(WORD * down_words, np.uint64)
     which = np.zeros(pixels * depth + WORD, np.uint8)
     gradient, kept = np.zeros(pixels * depth, dtype), np.empty(WORD * taps, dtype)
-    filter_at, pixel_at = np.arange(WORD), np.zeros(down_words * WORD, np.int64)
-    for y in range(2 * pool_height):
-        for i in range(2 * pool_width):
-            pixel_at[y * across + i] = (y // 2 * pool_width + i // 2) * depth
     dW[:] = 0
     db[:] = 0
     length = channels * g.height * g.width
@@ -89,8 +90,14 @@ def maxima_images(args, n0, n1):
         if not _all_finite(image[origin : origin + size]):
             args.infinite[chunk] = True
             return
-        copy_image(dout, first * g.filters, args.dout_channels_last, g.filters, pool_height,
-            pool_width, gradient, zero, pool_width * depth, depth)  # fmt: skip
+        if args.dout_channels_last:
+            for p in range(pixels):
+                source, target = dout[(first + p) * g.filters :], gradient[p * depth :]
+                for f in range(g.filters):
+                    target[f] = source[f]
+        else:
+            transpose_at(address_of(dout, first * g.filters), pixels, g.filters, pixels,
+                address_of(gradient, 0), depth, dW)  # fmt: skip
         source = arg[first * depth : (first + pixels) * depth]
         for i in range(source.size):
             which[i] = source[i]
@@ -102,20 +109,22 @@ def maxima_images(args, n0, n1):
                     words[at + v] = ~compare_word(which, p * depth + v * WORD, np.uint8(k))
             here, index = gradient[p * depth : (p + 1) * depth], which[p * depth :]
             for f in range(here.size):
-                db[f] += 0 if index[f] == DEAD else here[f]
+                db[f] += nothing if index[f] == DEAD else here[f]
         if lowered:
-            for y in range(2 * pool_height):
-                rows = woven[y * across * step : (y + 1) * across * step]
-                weave(image, origin + y * row, row, channels, height, rows)
+            rows = woven[: across * step]
+            weave(image, origin, row, channels, height, rows)
+            for y in range(1, 2 * pool_height):
+                above, rows = rows, woven[y * across * step : (y + 1) * across * step]
+                weave_next(image, origin + y * row, row, channels, height, above, rows)
         for v in range(across_words):
             transposed_bitmap(words[v:], across_words, places, transposed, down_words)
             for fy in range(runs):
                 b = address_of(woven, 0) if lowered else address_of(image, origin + fy * row)
                 c = address_of(dW, v * WORD * taps + fy * run)
                 bitmap_gemm(args.by_bits, SINGLE, address_of(transposed, 0), down_words, places,
-                    address_of(gradient, v * WORD), address_of(filter_at, 0),
-                    address_of(pixel_at, 0), 0, 0, b, step, 0, address_of(kept, fy * run), c, taps,
-                    c, taps, min(WORD, depth - v * WORD), run)  # fmt: skip
+                    address_of(gradient, v * WORD), address_of(args.filter_at, 0),
+                    address_of(args.pixel_at, 0), 0, 0, b, step, 0, address_of(kept, fy * run), c,
+                    taps, c, taps, min(WORD, depth - v * WORD), run)  # fmt: skip
 
 
 def maxima_gradient(
@@ -147,8 +156,11 @@ def maxima_gradient(
     direct = channels_last and g.pad == 0 and x.dtype == W.dtype
     by_bits = get_product_addresses(W.dtype, W.dtype, BITMAP)[4]
     infinite = np.zeros(chunks, np.bool_)
+    y, i = np.arange(g.out_height // 2 * 2)[:, None] // 2, np.arange(g.width + 2 * g.pad) // 2
+    pixel_at = (y * (g.out_width // 2) + i).reshape(-1) * depth  # unused beyond the outputs
     args = MaximaArgs(by_bits, x.reshape(-1), channels_last, direct, dout.reshape(-1),
-        dout_channels_last, arg.reshape(-1), g, dWs, dbs, infinite)  # fmt: skip
+        dout_channels_last, arg.reshape(-1), g, dWs, dbs, np.arange(WORD), pixel_at,
+        infinite)  # fmt: skip
     function = get_function_address(maxima_images, args, x.dtype, W.dtype)
     run_chunks(function, args, g.images, size, pays_threads(g))
     if infinite.any():

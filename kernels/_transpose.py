@@ -81,13 +81,15 @@ def transpose_at(a, a_row, rows, columns, out, out_row, like):
         An array of the elements' type.
     """
     size, side = like.itemsize, _side(like.itemsize)
-    square_rows, square_columns = rows // side * side, columns // side * side
-    for i in range(0, square_rows, side):
-        for j in range(0, square_columns, side):
+    if rows < side or columns < side:
+        source, target = matrix_at(a, rows, a_row, like), matrix_at(out, columns, out_row, like)
+        for i in range(rows):
+            for j in range(columns):
+                target[j, i] = source[i, j]
+        return
+    for i0 in range(0, rows, side):  # squares at the ends overlap their neighbours
+        for j0 in range(0, columns, side):
+            i, j = min(i0, rows - side), min(j0, columns - side)
             _transpose_square(
                 a + size * (i * a_row + j), a_row, out + size * (j * out_row + i), out_row, like
             )
-    source, target = matrix_at(a, rows, a_row, like), matrix_at(out, columns, out_row, like)
-    for i in range(rows):
-        for j in range(square_columns if i < square_rows else 0, columns):
-            target[j, i] = source[i, j]

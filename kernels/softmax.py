@@ -1,7 +1,9 @@
 """Softmax ``y = exp(x) / sum exp(x)``, and its cross-entropy ``loss = -mean sum t log y``."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike
@@ -16,8 +18,9 @@ from kernels._arrays import (
 )
 from kernels._cache import inner, njit
 from kernels._exp import exp
+from kernels._function_pointers import get_function_address, run_chunks
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets, jit_targets
-from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
+from kernels._threads import MIN_PARALLEL_SIZE, thread_count
 
 
 def softmax(x: ArrayLike) -> Array:
@@ -220,16 +223,29 @@ def _softmax_part(x, y, targets, labels, losses):
                 y[i, j] *= scale
 
 
-@njit(parallel=True, nogil=True)
+class _SoftmaxArgs(NamedTuple):
+    """Arguments of `_softmax_chunk`."""
+
+    x: Array
+    y: Array
+    targets: Array
+    labels: Array
+    losses: Array
+
+
+@inner
+def _softmax_chunk(args, a, b):
+    x, y, targets, labels, losses = args
+    _softmax_part(x[a:b], y[a:b], targets[a:b], labels[a:b], losses[a:b])
+
+
+@njit(nogil=True)
 def _softmax(x, y, targets, labels, losses):
     """Fill ``y``, and ``losses`` where there are any, and return their mean."""
-    n, count = x.shape[0], thread_count() if 8 * x.size >= MIN_PARALLEL_SIZE else 1
-    if count == 1:
-        _softmax_part(x, y, targets, labels, losses)
-    else:
-        for p in prange(count):
-            a, b = chunk_bounds(n, p, count)
-            _softmax_part(x[a:b], y[a:b], targets[a:b], labels[a:b], losses[a:b])
+    n, args = x.shape[0], _SoftmaxArgs(x, y, targets, labels, losses)
+    count = thread_count() if 8 * x.size >= MIN_PARALLEL_SIZE else 1
+    function = get_function_address(_softmax_chunk, args, x.dtype, targets.dtype)
+    run_chunks(function, args, n, max(1, (n + count - 1) // count), count > 1)
     return _sum(losses) / max(1, losses.size)
 
 
@@ -254,16 +270,28 @@ def _backward_part(y, targets, labels, scale, dx):
                 dx[i, j] = scale * (y[i, j] - targets[i, j])
 
 
-@njit(parallel=True, nogil=True)
+class _BackwardArgs(NamedTuple):
+    """Arguments of `_backward_chunk`."""
+
+    y: Array
+    targets: Array
+    labels: Array
+    scale: np.floating[Any]
+    dx: Array
+
+
+@inner
+def _backward_chunk(args, a, b):
+    y, targets, labels, scale, dx = args
+    _backward_part(y[a:b], targets[a:b], labels[a:b], scale, dx[a:b])
+
+
+@njit(nogil=True)
 def _backward(y, targets, labels, dout, dx):
     n, count = y.shape[0], thread_count() if y.size >= MIN_PARALLEL_SIZE else 1
-    scale = y.dtype.type(dout / max(n, 1))
-    if count == 1:
-        _backward_part(y, targets, labels, scale, dx)
-    else:
-        for p in prange(count):
-            a, b = chunk_bounds(n, p, count)
-            _backward_part(y[a:b], targets[a:b], labels[a:b], scale, dx[a:b])
+    args = _BackwardArgs(y, targets, labels, y.dtype.type(dout / max(n, 1)), dx)
+    function = get_function_address(_backward_chunk, args, y.dtype, targets.dtype)
+    run_chunks(function, args, n, max(1, (n + count - 1) // count), count > 1)
 
 
 @overload(softmax)

@@ -274,6 +274,8 @@ BLOCKS = [
     SHAPES[1],
     (3, 5, 9, 11, 30, 3, 3, 2, 1),
     (2, 4, 7, 6, 5, 2, 2, 1, 2),
+    (2, 2, 7, 6, 130, 3, 2, 1, 0),  # several words of filters
+    (12, 1, 28, 28, 30, 5, 5, 1, 0),  # several chunks of images
 ]
 
 
