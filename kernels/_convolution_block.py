@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from kernels._arrays import Array
 from kernels._convolution import RELU, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
+from kernels._gemm import BITMAP, get_product_addresses
 from kernels._images import as_images, empty_images
 from kernels._maxima_gradient import maxima_gradient
 from kernels.affine import get_microkernel_address
@@ -178,5 +179,6 @@ def convolution_relu_pool_backward(
     dx, memory = empty_images(n, g.channels, g.height, g.width, W.dtype)
     address = get_microkernel_address(W.dtype, W.dtype)
     dW, db = run_backward(address, dout, dout_last, RELU_POOL, np.empty(0, W.dtype), arg,
-        x, channels_last, W, g, input_gradient, memory, filter_gradient is None)  # fmt: skip
+        x, channels_last, W, g, input_gradient, memory, filter_gradient is None,
+        get_product_addresses(W.dtype, W.dtype, BITMAP)[4])  # fmt: skip
     return dx if input_gradient else None, *(filter_gradient or (dW, db))

@@ -276,6 +276,8 @@ BLOCKS = [
     (2, 4, 7, 6, 5, 2, 2, 1, 2),
     (2, 2, 7, 6, 130, 3, 2, 1, 0),  # several words of filters
     (12, 1, 28, 28, 30, 5, 5, 1, 0),  # several chunks of images
+    (2, 33, 7, 6, 40, 2, 2, 1, 2),  # the input's gradient bit by bit
+    (2, 32, 8, 8, 64, 3, 3, 1, 1),
 ]
 
 
@@ -304,8 +306,8 @@ def test_fused_with_relu_and_pooling(rng, shape, dtype, last):
     check_backward(alone[1:], kernels.relu_backward(dy, mask), x, W, *options)
 
 
-def test_fused_with_nan_and_infinity(rng, dtype):
-    shape = (2, 3, 8, 8, 18, 3, 3, 1, 1)
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8, 18, 3, 3, 1, 1), (1, 32, 6, 6, 33, 3, 3, 1, 1)])
+def test_fused_with_nan_and_infinity(rng, shape, dtype):
     clean = operands(rng, shape, dtype)[:3]
     for bad in (np.nan, np.inf, -np.inf):
         for i in range(3):
