@@ -268,7 +268,8 @@ def networks(options: Options) -> Table:
         ["batch 100", "ms", "of peak", "NumPy", "PyTorch", "its best setting"],
         rows,
         "How many times as long NumPy takes, by the course's im2col, and PyTorch with the best of "
-        "images contiguous or channels-last, Adam plain or fused, one thread or all.",
+        "images contiguous or channels-last, Adam plain or fused, one thread or all. Of peak: with "
+        "the multiply-adds of the textbook, though gradients here skip what pooling left out.",
     )
 
 
