@@ -166,7 +166,13 @@ class LayerIterations:
 
     def accuracy(self, which: int) -> float:
         """Return the accuracy on the training set (0) or the test set (1)."""
-        return self._group.accuracy(self._network, *self._sets[which])
+        most = numba.get_num_threads()
+        try:
+            if self._group.size == 1 and self._tuner.is_crowded:
+                numba.set_num_threads(1)
+            return self._group.accuracy(self._network, *self._sets[which])
+        finally:
+            numba.set_num_threads(most)
 
     def sync_params(self) -> None:
         """Do nothing: the layers compute with the network's parameters."""

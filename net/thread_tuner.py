@@ -18,6 +18,7 @@ class ThreadTuner:
     """
 
     PROBE_EVERY = 10  # in stretches of `length`
+    CROWDED = 1.25  # without a neighbour, two threads cost little even where they gain nothing
 
     def __init__(self, most: int, length: int = 100, probe_iterations: int = 20):
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
@@ -46,3 +47,9 @@ class ThreadTuner:
         now = seconds / iterations
         before = self.seconds.get(threads, now)
         self.seconds[threads] = 0.7 * before + 0.3 * min(now, 2 * before)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether all threads took much longer than one, as beside a process that keeps a core."""
+        one, most = (self.seconds.get(n) for n in (1, self.choices[-1]))
+        return one is not None and most is not None and most > self.CROWDED * one

@@ -3,11 +3,14 @@
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 
 from kernels._threads import Team
-from net import Relu, Sigmoid, TwoLayerNet, numerical_gradient, train
+from net import SGD, Relu, Sigmoid, TwoLayerNet, numerical_gradient, train
+from net.distributed import SingleProcess
+from net.iterations import LayerIterations
 from net.thread_tuner import ThreadTuner
 
 
@@ -148,6 +151,21 @@ def test_thread_tuner_takes_the_quickest_and_looks_again():
         threads, length = tuner.next()
         tuner.record(threads, length, seconds[threads] * length)
     assert tuner.next()[0] == 1
+
+
+def test_evaluation_beside_a_busy_process_takes_one_thread(monkeypatch, rng):
+    """Where all threads took much longer than one, layers evaluate on one, and then go back."""
+    x, t = examples(rng, 20, 10, 3)
+    network, seen, most = TwoLayerNet(10, 4, 3, rng=1), [], numba.get_num_threads()
+    monkeypatch.setattr(network, "accuracy", lambda x, t: seen.append(numba.get_num_threads()))
+    for slow in (1.2, 1.3):
+        tuner = ThreadTuner(2)
+        for threads, seconds in ((1, 1.0), (2, slow)):
+            tuner.record(threads, 20, 20 * seconds)
+        layers = LayerIterations(network, SGD(), [(x, t)], 20, 5, rng, SingleProcess(), tuner)
+        layers.accuracy(0)
+        assert numba.get_num_threads() == most
+    assert seen == [most, 1]
 
 
 # ------------------------------------------------------------------------------ numerical gradient
