@@ -3,9 +3,9 @@
 `bitmap_gemm` multiplies as the micro-kernel of :mod:`kernels._microkernel` does, for each element
 of the result one chain of multiply-adds over ascending ``k``, but goes from set bit to set bit.
 What it leaves out are multiply-adds of ``0 * b``, which change nothing as long as ``b`` is finite:
-the bits of the result are those of the dense product. (A sum that underflowed to -0 keeps that
-sign, where ``-0 + 0 * b`` would be +0.) The values are read where they are; nothing is compacted,
-and nothing is kept between calls.
+the bits of the result are those of the dense product. (A sum of -0, which only underflow makes,
+becomes +0, as ``-0 + 0 * b`` is: which rows went together does not show.) The values are read where
+they are; nothing is compacted, and nothing is kept between calls.
 """
 
 from collections.abc import Iterator

@@ -136,7 +136,7 @@ def maxima_gradient(
     W: Array,
     g: Geometry,
 ) -> tuple[Array, Array] | None:
-    """Return ``dW`` and ``db``, or None for windows apart and images with NaN or infinity.
+    """Return ``dW`` and ``db``, or None: for windows apart, no weights, and NaN or infinity in `x`.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def maxima_gradient(
     x, channels_last, W, g
         As for `kernels._convolution_backward.run_backward`.
     """
-    if g.stride != 1:
+    if g.stride != 1 or not W.size:
         return None
     depth, taps = padded_filters(g.filters, W.itemsize), W[:1].size
     size = chunk_size(g.images)
