@@ -17,6 +17,7 @@ class ThreadTuner:
         Iterations that tell how fast a number of threads is; fewer are not counted.
     """
 
+    FIRST_PROBES = 2  # of each: what the first one waits for once, as pages and caches, is not it
     PROBE_EVERY = 10  # in stretches of `length`
     CROWDED = 1.25  # without a neighbour, two threads cost little even where they gain nothing
 
@@ -24,14 +25,16 @@ class ThreadTuner:
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
         self.seconds: dict[int, float] = {}  # of one iteration, lately
         self.counts: dict[int, int] = {}
+        self._probes = dict.fromkeys(self.choices, 0)
         self._length, self._probe_iterations = length, probe_iterations
         self._turn = 0
 
     def next(self) -> tuple[int, int]:
         """Return the number of threads for the next iterations, and how many those are."""
-        untried = [n for n in self.choices if n not in self.seconds]
-        if untried:
-            return untried[-1], self._probe_iterations
+        fewest = min(self._probes.values())
+        if fewest < self.FIRST_PROBES:
+            threads = max(n for n in self.choices if self._probes[n] == fewest)
+            return threads, self._probe_iterations
         best = min(self.choices, key=self.seconds.__getitem__)
         self._turn += 1
         others = [n for n in self.choices if n != best]
@@ -46,7 +49,11 @@ class ThreadTuner:
             return
         now = seconds / iterations
         before = self.seconds.get(threads, now)
-        self.seconds[threads] = 0.7 * before + 0.3 * min(now, 2 * before)
+        late = self._probes.get(threads, 0) >= self.FIRST_PROBES
+        self.seconds[threads] = (
+            0.7 * before + 0.3 * min(now, 2 * before) if late else min(now, before)
+        )
+        self._probes[threads] = self._probes.get(threads, 0) + 1
 
     @property
     def is_crowded(self) -> bool:

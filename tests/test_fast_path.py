@@ -153,6 +153,16 @@ def test_thread_tuner_takes_the_quickest_and_looks_again():
     assert tuner.next()[0] == 1
 
 
+def test_thread_tuner_forgets_a_slow_start():
+    tuner, first = ThreadTuner(2), 10.0
+    for _ in range(8):
+        threads, length = tuner.next()
+        tuner.record(threads, length, first * length if threads == 2 else 2.0 * length)
+        first = 1.0
+    assert tuner.next()[0] == 2
+    assert tuner.counts[1] == 40
+
+
 def test_evaluation_beside_a_busy_process_takes_one_thread(monkeypatch, rng):
     """Where all threads took much longer than one, layers evaluate on one, and then go back."""
     x, t = examples(rng, 20, 10, 3)
