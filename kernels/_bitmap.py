@@ -67,6 +67,22 @@ def _plain_compare_word(x, offset, value):
 compare_word = _plain_compare_word if config.DISABLE_JIT else _compare_word
 
 
+@intrinsic
+def _lowest_bit(context, word):
+    def emit(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), emit
+
+
+def _plain_lowest_bit(word):
+    return next((i for i in range(WORD) if int(word) >> i & 1), WORD)
+
+
+lowest_bit = _plain_lowest_bit if config.DISABLE_JIT else _lowest_bit
+"""The place of a word's lowest set bit, or `WORD` if there is none."""
+
+
 @njit(nogil=True)
 def row_bitmap(x, offset, size, words, at):
     """Write the bitmap of ``x[offset : offset + size]``, of a flat array, to ``words[at:]``."""
@@ -218,6 +234,11 @@ def transposed_bitmap(words, words_row, n, out, out_row):
     out_row : int
         At least ``(n + 63) // 64``.
     """
+    if n == 1 and out_row == 1:  # by whole vectors: training by single examples needs no square
+        word, bits = words[0], out[:WORD]
+        for j in range(WORD):
+            bits[j] = word >> np.uint64(j) & np.uint64(1)
+        return
     square = np.empty(WORD, np.uint64)
     for v in range((n + WORD - 1) // WORD):
         for i in range(WORD):

@@ -44,7 +44,9 @@ SINGLE, PAIRED = np.int64(0), np.int64(1)
 """Whether two adjacent rows of ``a`` go together over the set bits of both: less is loaded where
 they are alike, as the columns of images are."""
 
-PAIRED_VECTORS = (7, 8, 13) if VECTOR_BYTES == 64 else (4,)
+PAIRED_VECTORS = (
+    tuple(v for v in STRIP_VECTORS if v * LOADED_BYTES >= 224) if VECTOR_BYTES == 64 else (4,)
+)
 """Vectors of sums where that pays, and two rows of them fit the registers."""
 
 FIRST_CACHE_BYTES = 1 << 15

@@ -76,10 +76,10 @@ def check_targets(
 
 @njit(nogil=True)
 def _all_finite(a):
-    # Counted to the end, without a branch, so that the loop fills the vectors.
-    wrong = 0
+    # To the end, without a branch, and in an integer as narrow as float32: the loop fills vectors.
+    wrong = np.int32(0)
     for i in range(a.size):
-        wrong += not np.isfinite(a[i])
+        wrong = np.int32(wrong | np.int32(not np.isfinite(a[i])))
     return wrong == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from kernels import _bitmap, _gemm
 from kernels._bitmap import skips_zeros
+from kernels._cache import njit
 from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, gemm_block
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
 
@@ -109,6 +110,16 @@ def test_transposed_bitmap(rng):
         back = np.unpackbits(out.astype("<u8").view(np.uint8), axis=1, bitorder="little")
         np.testing.assert_array_equal(back[:, :n], bits[:, 64:].T)
         assert not back[:, n:].any()
+
+
+@pytest.mark.small
+def test_lowest_bit():
+    @njit
+    def places(words):
+        return [_bitmap.lowest_bit(word) for word in words]
+
+    words = np.array([0, 1, 2, 12, 1 << 63, 2**64 - 1], np.uint64)
+    assert list(places(words)) == [64, 0, 1, 2, 63, 0]
 
 
 @pytest.mark.small

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._arrays import Array
-from kernels._bitmap import CACHE_LINE, WORD, row_bitmap_at, transposed_bitmap
+from kernels._bitmap import CACHE_LINE, WORD, lowest_bit, row_bitmap_at, transposed_bitmap
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
 from kernels._cache import inner, njit
 from kernels._microkernel import address_of, microkernel
@@ -59,6 +59,7 @@ class Workspace(NamedTuple):
     state: Array  # (1 to 3, ...): the parameters, each on a cache line, and the optimizer's states
     rows: Array  # int64 (B,): where the batch's examples begin in the data
     words: Array  # uint64 (B * W,): their bitmaps; empty if zeros are not skipped
+    transposed: Array  # uint64 (threads, ...): of the inputs that a thread updates
     batch: Array  # uint8 (B, D * bytes): copies of the examples; empty if zeros are skipped
     y: Array  # (B, C)
     losses: Array  # float64 (B,)
@@ -66,6 +67,25 @@ class Workspace(NamedTuple):
     squares: Array  # float64: sums of squared weights, block by block
     infinite: Array  # int64 (1,): whether NaN or infinity has come, beside which no zero is
     # skipped; empty if none is
+
+
+@intrinsic
+def _borrow(context, array):
+    def emit(context, builder, signature, args):
+        view = context.make_array(array)(context, builder, args[0])
+        view.meminfo = cgutils.get_null_value(view.meminfo.type)
+        view.parent = cgutils.get_null_value(view.parent.type)
+        return view._getvalue()
+
+    return array(array), emit
+
+
+def _plain_borrow(array):
+    return array
+
+
+borrow = _plain_borrow if config.DISABLE_JIT else _borrow
+"""The same array, whose references are not counted: whoever takes it has it from a caller."""
 
 
 @intrinsic
@@ -184,23 +204,20 @@ def _update(update, state, at, count, gradient, decay, coefficients, infinite):
 @inner
 def _next_rows(some, first, j, stop, count):
     """Return the next at most `count` adjacent rows whose bits are set; row `first` has bit 0."""
-    while j < stop and not some >> np.uint64(j - first) & np.uint64(1):
-        j += 1
-    last, stop = j, min(stop, j + count)
-    while last < stop and some >> np.uint64(last - first) & np.uint64(1):
-        last += 1
-    return j, last
+    j += lowest_bit(some >> np.uint64(j - first))
+    if j >= stop:
+        return stop, stop
+    return j, min(stop, j + min(count, lowest_bit(~(some >> np.uint64(j - first)))))
 
 
 @inner
 def _update_weights(
-    net, zeros, state, data, rows, words, batch, columns, gradient, squares, infinite, update,
-    decay, coefficients, changes_all, thread, num_threads,
+    net, zeros, state, data, rows, words, transposed, batch, columns, gradient, squares, infinite,
+    update, decay, coefficients, changes_all, thread, num_threads,
 ):  # fmt: skip
     """Update one thread's blocks of all weights, or leave out those without a gradient."""
     n, start = rows.size, net[0, WEIGHT]
     width = (n + WORD - 1) // WORD
-    transposed = np.empty(WORD * width, np.uint64)
     block, some = np.int64(0), np.uint64(0)
     a, size = address_of(batch, 0), zeros.itemsize
     for layer in range(net.shape[0]):
@@ -257,7 +274,14 @@ def train_iterations(
     `data` are the bytes of the training set, one row for each example: this code is the same for
     all dtypes of them.
     """
-    state, rows, words, batch, y, row_losses, gradients, squares, infinite = work
+    # Borrowed: a slice of a counted array costs two atomic operations, of hundreds an iteration.
+    net, zeros, columns, data = borrow(net), borrow(zeros), borrow(columns), borrow(data)
+    indices, labels, targets = borrow(indices), borrow(labels), borrow(targets)
+    weights, decays, losses = borrow(weights), borrow(decays), borrow(losses)
+    state, rows, words = borrow(work.state), borrow(work.rows), borrow(work.words)
+    batch, y, row_losses = borrow(work.batch), borrow(work.y), borrow(work.losses)
+    squares, infinite = borrow(work.squares), borrow(work.infinite)
+    gradient, transposed = borrow(work.gradients)[thread], borrow(work.transposed)[thread]
     count, n = indices.shape
     r0, r1 = chunk_bounds(n, thread, num_threads)
     last, zero, sparse = net.shape[0] - 1, np.int64(0), np.int64(words.size > 0)
@@ -301,7 +325,7 @@ def train_iterations(
         rule_coefficients(rule, options, t + i + 1, coefficients)
         # With a gradient of 0, plain SGD changes nothing: few rows are left of one example's.
         changes_all = rule != SGD or decays[i] != 0
-        _update_weights(net, zeros, state, data, rows, words, batch, columns, gradients[thread],
+        _update_weights(net, zeros, state, data, rows, words, transposed, batch, columns, gradient,
             squares, infinite, update, decays[i], coefficients, changes_all, thread,
             num_threads)  # fmt: skip
         if not barrier_wait(barrier, (2 * i + 2) * num_threads):
