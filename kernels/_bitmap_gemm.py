@@ -37,8 +37,14 @@ from kernels._microkernel import (
     splat,
 )
 
-STRIP_VECTORS = (1, 4, 7, 8, 13)
-"""Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers."""
+FIRST_CACHE_BYTES = 1 << 15
+"""Of `b` that all rows meet before the next ones."""
+
+STRIP_VECTORS = tuple(
+    count for count in (1, 4, 7, 8, 13) if WORD * count * LOADED_BYTES <= FIRST_CACHE_BYTES
+)
+"""Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers. What
+a word of ``a`` meets of `b` has to fit the first cache."""
 
 SINGLE, PAIRED = np.int64(0), np.int64(1)
 """Whether two adjacent rows of ``a`` go together over the set bits of both: less is loaded where
@@ -48,9 +54,6 @@ PAIRED_VECTORS = (
     tuple(v for v in STRIP_VECTORS if v * LOADED_BYTES >= 224) if VECTOR_BYTES == 64 else (4,)
 )
 """Vectors of sums where that pays, and two rows of them fit the registers."""
-
-FIRST_CACHE_BYTES = 1 << 15
-"""Of `b` that all rows meet before the next ones."""
 
 MIN_PACKED_ROWS = 16
 """Rows of ``a`` from which it pays to copy what they meet of `b` to where vectors are aligned."""
@@ -134,9 +137,7 @@ class _BitmapEmitter(_Emitter):
             vectors[v] = b.select(b.icmp_signed("<", vectors[v], last), vectors[v], last)
         kind = ir.VectorType(self.element, self.lanes)
         sums = [[cgutils.alloca_once(b, kind, zfill=False) for _ in vectors] for _ in range(height)]
-        word_bytes = WORD * count * LOADED_BYTES
-        fits = word_bytes <= FIRST_CACHE_BYTES
-        group = FIRST_CACHE_BYTES // word_bytes * WORD if fits else 1 << 40
+        group = FIRST_CACHE_BYTES // (WORD * count * LOADED_BYTES) * WORD
         b_at, b_step = (cgutils.alloca_once_value(b, value) for value in (bs, b_row))
         places = {v: cgutils.alloca_once_value(b, vectors[v]) for v in range(moving, count)}
         parts = _ceil_div(b, depth, constant(group))
@@ -148,9 +149,8 @@ class _BitmapEmitter(_Emitter):
             more = b.icmp_signed(">", rest, constant(group))
             now = b.select(more, constant(group), rest)
             b.store(b.gep(bs, [b.mul(first, b_row)]), b_at)
-            if fits:
-                with b.if_then(b.icmp_signed("!=", packed, constant(0))):
-                    self._pack(b, b_at, b_step, places, packed, now, b_row, vectors, mask)
+            with b.if_then(b.icmp_signed("!=", packed, constant(0))):
+                self._pack(b, b_at, b_step, places, packed, now, b_row, vectors, mask)
             with cgutils.for_range(b, _ceil_div(b, rows, constant(height))) as loop:
                 row = [b.mul(loop.index, constant(height))]
                 if height == 2:  # the last row of an odd number is computed twice
