@@ -215,8 +215,6 @@ class _BitmapEmitter(_Emitter):
     @contextmanager
     def _set_bits(self, b: ir.IRBuilder, word: ir.Value) -> Iterator[ir.Value]:
         """Loop over the places of a word's set bits, the lowest first."""
-        kind, one = ir.FunctionType(_INT, [_INT, ir.IntType(1)]), ir.Constant(ir.IntType(1), 1)
-        cttz = cgutils.get_or_insert_function(self.module, kind, "llvm.cttz.i64")
         rest = cgutils.alloca_once(b, _INT)
         b.store(word, rest)
         head, body, after = (b.append_basic_block() for _ in range(3))
@@ -226,7 +224,7 @@ class _BitmapEmitter(_Emitter):
         b.cbranch(b.icmp_unsigned("!=", left, constant(0)), body, after)
         b.position_at_end(body)
         b.store(b.and_(left, b.sub(left, constant(1))), rest)
-        yield b.call(cttz, [left, one])
+        yield b.cttz(left, ir.Constant(ir.IntType(1), 1))
         b.branch(head)
         b.position_at_end(after)
 

@@ -1,5 +1,7 @@
 """The number of threads for a training run, by timing the run itself."""
 
+from collections import Counter
+
 
 class ThreadTuner:
     """Choose a number of threads by timing, and look again from time to time.
@@ -25,15 +27,15 @@ class ThreadTuner:
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
         self.seconds: dict[int, float] = {}  # of one iteration, lately
         self.counts: dict[int, int] = {}
-        self._probes = dict.fromkeys(self.choices, 0)
+        self._probes: Counter[int] = Counter()
         self._length, self._probe_iterations = length, probe_iterations
         self._turn = 0
 
     def next(self) -> tuple[int, int]:
         """Return the number of threads for the next iterations, and how many those are."""
-        fewest = min(self._probes.values())
-        if fewest < self.FIRST_PROBES:
-            threads = max(n for n in self.choices if self._probes[n] == fewest)
+        probed = min(self._probes[n] for n in self.choices)
+        if probed < self.FIRST_PROBES:
+            threads = max(n for n in self.choices if self._probes[n] == probed)
             return threads, self._probe_iterations
         best = min(self.choices, key=self.seconds.__getitem__)
         self._turn += 1
@@ -43,17 +45,20 @@ class ThreadTuner:
         return best, self._length
 
     def record(self, threads: int, iterations: int, seconds: float) -> None:
-        """Record how long some iterations took; a single slow time counts no more than double."""
+        """Record how long some iterations took; a single slow time counts no more than double.
+
+        Of the first probes, the quickest counts.
+        """
         self.counts[threads] = self.counts.get(threads, 0) + iterations
         if iterations < self._probe_iterations:  # a cold start, as before the first evaluation
             return
         now = seconds / iterations
         before = self.seconds.get(threads, now)
-        late = self._probes.get(threads, 0) >= self.FIRST_PROBES
-        self.seconds[threads] = (
-            0.7 * before + 0.3 * min(now, 2 * before) if late else min(now, before)
-        )
-        self._probes[threads] = self._probes.get(threads, 0) + 1
+        if self._probes[threads] < self.FIRST_PROBES:
+            self.seconds[threads] = min(now, before)
+        else:
+            self.seconds[threads] = 0.7 * before + 0.3 * min(now, 2 * before)
+        self._probes[threads] += 1
 
     @property
     def is_crowded(self) -> bool:

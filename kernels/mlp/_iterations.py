@@ -59,7 +59,7 @@ class Workspace(NamedTuple):
     state: Array  # (1 to 3, ...): the parameters, each on a cache line, and the optimizer's states
     rows: Array  # int64 (B,): where the batch's examples begin in the data
     words: Array  # uint64 (B * W,): their bitmaps; empty if zeros are not skipped
-    transposed: Array  # uint64 (threads, ...): of the inputs that a thread updates
+    transposed: Array  # uint64 (threads, ...): bitmap of the inputs whose weights a thread updates
     batch: Array  # uint8 (B, D * bytes): copies of the examples; empty if zeros are skipped
     y: Array  # (B, C)
     losses: Array  # float64 (B,)

@@ -151,7 +151,9 @@ class MLPTrainer:
             state=aligned((1 + len(states), at), dtype),
             rows=np.zeros(b, np.int64),
             words=np.zeros(b * -(-units[0] // WORD) if sparse else 0, np.uint64),
-            transposed=np.zeros((team.size, WORD * -(-b // WORD) if sparse else 0), np.uint64),
+            transposed=aligned(
+                (team.size, WORD * -(-b // WORD) if sparse else 0), np.dtype(np.uint64)
+            ),
             batch=aligned((b, 0 if sparse else units[0] * data.itemsize), UINT8),
             y=aligned((b, units[-1]), dtype),
             losses=np.zeros(b),
