@@ -12,6 +12,7 @@ from numba import config, types
 from numba.extending import intrinsic
 
 from kernels._cache import inner, njit
+from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import address_of, matrix_at, plain_code, plain_code_address
 
@@ -173,8 +174,10 @@ def get_rule_address(rule: int, dtype: np.dtype[Any]) -> int:
 
 @njit(nogil=True)
 def _update_block(address, p, g, s0, s1, coefficients):
+    mode = flush_denormals()
     call_address(address, address_of(p, 0), address_of(g, 0), address_of(s0, 0), address_of(s1, 0),
         p.size, address_of(coefficients, 0))  # fmt: skip
+    restore_denormals(mode)
 
 
 def _plain_update_block(address, p, g, s0, s1, coefficients):

@@ -3,6 +3,9 @@
 What is computed, and the only places that choose between rules, are in `kernels._update_rules`: the
 public updates here and compiled training loops call the same functions, and so compute the same
 bits.
+
+Numbers below the smallest normal one (1.2e-38 in float32) count as 0 in an update, on x86; see
+`kernels._denormals`.
 """
 
 from typing import Any

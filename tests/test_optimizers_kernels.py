@@ -8,7 +8,7 @@ from numba.core.errors import TypingError
 from support.argument_strategies import swapped
 
 import kernels
-from kernels import _update_rules, optimizers
+from kernels import _denormals, _update_rules, optimizers
 
 # The states of each rule, and the other arguments.
 RULES = {
@@ -120,6 +120,47 @@ def test_bits_do_not_depend_on_threads(rng, bits_on_threads, rule, dtype):
 
     one, others = bits_on_threads(updated)
     assert all(bits == one for bits in others)
+
+
+# ---------------------------------------------------------------- denormal numbers
+flushes = pytest.mark.skipif(
+    numba.config.DISABLE_JIT or not _denormals._IS_X86, reason="denormal numbers are kept"
+)
+
+
+@flushes
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_states_do_not_stay_denormal(rule, size, dtype):
+    """What shrinks stays above the smallest normal number or becomes 0, in all threads."""
+    tiny = np.finfo(dtype).tiny
+    arrays = [np.ones(size, dtype), np.zeros(size, dtype)]
+    arrays += [np.full(size, tiny, dtype) for _ in range(RULES[rule][0])]
+    kernel(rule)(*arrays, **RULES[rule][1])
+    assert (arrays[0] == 1).all()
+    for state in arrays[2:]:
+        assert ((state == 0) | (state >= tiny)).all()
+        assert rule in ("adagrad", "adam") or not state.any()
+
+
+@flushes
+def test_denormal_gradients_count_as_zero(rule, dtype):
+    tiny = np.finfo(dtype).tiny
+    arrays = [np.zeros(5, dtype), np.full(5, tiny / 2, dtype), *np.zeros((2, 5), dtype)]
+    arrays = arrays[: 2 + RULES[rule][0]]
+    kernel(rule)(*arrays, **RULES[rule][1])
+    for changed in (arrays[0], *arrays[2:]):
+        assert not changed.any()
+
+
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_elsewhere_denormal_numbers_are_kept(rule, size, dtype):
+    """No thread's arithmetic is changed by an update that it took part in."""
+    arrays = [np.ones(size, dtype) for _ in range(2 + RULES[rule][0])]
+    kernel(rule)(*arrays, **RULES[rule][1])
+    tiny = np.finfo(dtype).tiny
+    assert (np.full(size, tiny, dtype) * dtype(0.5)).all()
+    x, b = np.full((LARGE // 64, 64), tiny, dtype), np.zeros(64, dtype)
+    assert kernels.affine_forward(x, np.eye(64, dtype=dtype) * dtype(0.5), b).all()
 
 
 # ---------------------------------------------------------------- memory

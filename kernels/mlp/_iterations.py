@@ -21,6 +21,7 @@ from kernels._arrays import Array
 from kernels._bitmap import CACHE_LINE, WORD, lowest_bit, row_bitmap_at, transposed_bitmap
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
 from kernels._cache import inner, njit
+from kernels._denormals import flush_denormals, restore_denormals
 from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
@@ -44,13 +45,16 @@ from kernels.mlp._stack import (
     forward_rows,
     rows_of,
 )
-from kernels.softmax import _backward_part, total
+from kernels.softmax import _backward_part
 
 GRADIENT_WORDS = 4
 """Words of examples whose part of a weight gradient is summed before that of the next ones."""
 
 GRADIENT_SIZE = 16_384
 """Elements of a weight gradient that are computed before their update."""
+
+UPDATE_SIZE = 2048
+"""Of them, those that stay in the first cache while all is done that an update takes."""
 
 
 class Workspace(NamedTuple):
@@ -88,25 +92,36 @@ borrow = _plain_borrow if config.DISABLE_JIT else _borrow
 """The same array, whose references are not counted: whoever takes it has it from a caller."""
 
 
-@intrinsic
-def _prefetch(context, array, start, count):
+def _emit_prefetch(writes):
     def emit(context, builder, signature, args):
+        array = signature.args[0]
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
             "llvm.prefetch.p0",
         )
-        read, locality, data = (ir.Constant(word, v) for v in (0, 2, 1))
+        # What is written goes to the first cache, what is read to the second.
+        options = [ir.Constant(word, v) for v in (writes, 3 if writes else 2, 1)]
         place = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
         line = ir.Constant(args[2].type, CACHE_LINE * 8 // array.dtype.bitwidth)
         last = ir.Constant(line.type, line.constant - 1)
         with cgutils.for_range(builder, builder.sdiv(builder.add(args[2], last), line)) as loop:
             at = builder.gep(place, [builder.mul(loop.index, line)])
-            builder.call(function, [builder.bitcast(at, byte), read, locality, data])
+            builder.call(function, [builder.bitcast(at, byte), *options])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp), emit
+    return emit
+
+
+@intrinsic
+def _prefetch(context, array, start, count):
+    return types.void(array, types.intp, types.intp), _emit_prefetch(0)
+
+
+@intrinsic
+def _prefetch_to_write(context, array, start, count):
+    return types.void(array, types.intp, types.intp), _emit_prefetch(1)
 
 
 def _plain_prefetch(array, start, count):
@@ -115,6 +130,9 @@ def _plain_prefetch(array, start, count):
 
 prefetch = _plain_prefetch if config.DISABLE_JIT else _prefetch
 """Begin to read elements that will be needed soon: random examples are in no cache."""
+
+prefetch_to_write = _plain_prefetch if config.DISABLE_JIT else _prefetch_to_write
+"""Begin to take elements that will be written from the other threads, which have read them."""
 
 
 @inner
@@ -182,23 +200,33 @@ def _dense_gradient(net, layer, a, zeros, n, j0, j1, out):
             init_row, address_of(out, 0), m, j1 - j0, m)  # fmt: skip
 
 
+@inner(fastmath={"reassoc"})
+def _sum_of_squares(p):
+    sum_squares = 0.0
+    for i in range(p.size):
+        x = np.float64(p[i])
+        sum_squares += x * x
+    return sum_squares
+
+
 @inner
 def _update(update, state, at, count, gradient, decay, coefficients, infinite):
     """Update some adjacent parameters, and return the sum of their squares if weights decay."""
-    p, g, last = state[0, at : at + count], gradient[:count], state.shape[0] - 1
-    if decay != 0:
-        scale = p.dtype.type(decay)
-        for i in range(count):
-            g[i] += scale * p[i]
-    s0, s1 = state[min(1, last), at : at + count], state[last, at : at + count]
-    update_block(update, p, g, s0, s1, coefficients)
-    if infinite.size and not _all_finite(p):
-        infinite[0] = 1
-    if decay == 0:
-        return 0.0
-    for i in range(count):
-        g[i] = p[i] * p[i]  # by whole vectors; added one by one, each would wait for the one before
-    return total(g)
+    last, sum_squares = state.shape[0] - 1, 0.0
+    for start in range(0, count, UPDATE_SIZE):
+        i0, i1 = at + start, at + min(count, start + UPDATE_SIZE)
+        p, g = state[0, i0:i1], gradient[start : start + i1 - i0]
+        if decay != 0:
+            mode, scale = flush_denormals(), p.dtype.type(decay)
+            for i in range(p.size):
+                g[i] += scale * p[i]
+            restore_denormals(mode)
+        update_block(update, p, g, state[min(1, last), i0:i1], state[last, i0:i1], coefficients)
+        if infinite.size and not _all_finite(p):
+            infinite[0] = 1
+        if decay != 0:
+            sum_squares += _sum_of_squares(p)
+    return sum_squares
 
 
 @inner
@@ -219,7 +247,7 @@ def _update_weights(
     n, start = rows.size, net[0, WEIGHT]
     width = (n + WORD - 1) // WORD
     block, some = np.int64(0), np.uint64(0)
-    a, size = address_of(batch, 0), zeros.itemsize
+    a, size, parameters = address_of(batch, 0), zeros.itemsize, state[0]
     for layer in range(net.shape[0]):
         d, m = net[layer, INPUTS], net[layer, OUTPUTS]
         by_bits, step = layer == 0 and words.size > 0, min(WORD, max(1, GRADIENT_SIZE // m))
@@ -236,15 +264,17 @@ def _update_weights(
                 sum_squares, stop, j1 = 0.0, min(d, j + WORD), j
                 while j1 < stop:
                     j0, j1 = j1, min(stop, j1 + step)
+                    if by_bits and not changes_all:
+                        j0, j1 = _next_rows(some, j, j0, stop, step)
+                    at = (net[layer, WEIGHT] - start) // size + j0 * m
+                    if num_threads > 1:
+                        prefetch_to_write(parameters, at, (j1 - j0) * m)
                     if by_bits:
-                        if not changes_all:
-                            j0, j1 = _next_rows(some, j, j0, stop, step)
                         _gradient_by_bits(
                             net, zeros, data, rows, columns, j, j0, j1, transposed, gradient
                         )
                     else:
                         _dense_gradient(net, layer, a, zeros, n, j0, j1, gradient)
-                    at = (net[layer, WEIGHT] - start) // size + j0 * m
                     sum_squares += _update(update, state, at, (j1 - j0) * m, gradient, decay,
                         coefficients, infinite)  # fmt: skip
                 squares[block] = sum_squares
