@@ -22,7 +22,7 @@ from numba.extending import register_jitable
 
 from kernels._arrays import Array
 from kernels._cache import inner, njit
-from kernels._function_pointers import get_function_address, run_chunks
+from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._gemm import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import VECTOR_BYTES, address_of, microkernel
@@ -299,18 +299,21 @@ def forward_images(args, n0, n1):
     padded_width = g.width + 2 * pad
     row = padded_width * channels
     size = 0 if direct else (g.height + 2 * pad) * row
-    padded = np.zeros(size, dtype)  # the border stays
-    image = direct_or_copy(direct, x, padded)
     columns = packed.shape[1]
     pooling = args.mode == RELU_POOL
     count = 2 if pooling else g.out_height
-    scratch = convolution_scratch(
-        channels, stride, g.filter_height, g.filter_width, count, g.out_width, dtype
-    )
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
-    rows = np.empty(2 * out_row if pooling else 0, dtype)
-    maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
+    memory = (
+        np.zeros(size, dtype),  # the border stays
+        convolution_scratch(
+            channels, stride, g.filter_height, g.filter_width, count, g.out_width, dtype
+        ),
+        np.empty(2 * out_row if pooling else 0, dtype),
+        np.empty(pool_height * pool_width * columns if pooling else 0, dtype),
+    )
+    padded, scratch, rows, maxima = borrow(memory)
+    image = direct_or_copy(direct, x, padded)
     length = g.channels * g.height * g.width
     for n in range(n0, n1):
         start = n * length
@@ -336,6 +339,7 @@ def forward_images(args, n0, n1):
             g.filter_width, packed, bias, out, at, count, g.out_width, scratch, NO_ROW)  # fmt: skip
         if args.mode == RELU:
             _rectify(out[at : at + g.out_height * out_row])
+    keep(memory)
 
 
 @register_jitable

@@ -111,16 +111,67 @@ def emit_function(function, name, context, builder, dtypes, count):
     return builder.ptrtoint(outer, _INT)
 
 
+def emit_borrowed(context, builder, kind, value):
+    """Return an array, or a tuple of them, whose references are not counted."""
+    if isinstance(kind, types.Array):
+        view = context.make_array(kind)(context, builder, value)
+        view.meminfo = cgutils.get_null_value(view.meminfo.type)
+        view.parent = cgutils.get_null_value(view.parent.type)
+        return view._getvalue()
+    if isinstance(kind, types.BaseTuple):
+        for i, element in enumerate(kind.types):
+            part = emit_borrowed(context, builder, element, builder.extract_value(value, i))
+            value = builder.insert_value(value, part, i)
+    return value
+
+
+@intrinsic
+def _borrow(context, array):
+    def emit(context, builder, signature, values):
+        return emit_borrowed(context, builder, signature.args[0], values[0])
+
+    return array(array), emit
+
+
+def _plain_borrow(array):
+    return array
+
+
+borrow = _plain_borrow if config.DISABLE_JIT else _borrow
+"""The same array, or tuple of arrays, whose references are not counted.
+
+Each slice of a counted array takes two atomic operations, and threads wait for each other there.
+Whoever borrows has the array from a caller, or calls `keep` with it afterwards.
+"""
+
+
+@intrinsic
+def _keep(context, arrays):
+    return types.void(arrays), lambda context, *_: context.get_dummy_value()
+
+
+def _plain_keep(arrays):
+    pass
+
+
+keep = _plain_keep if config.DISABLE_JIT else _keep
+"""Do nothing but use arrays that were borrowed: memory is freed after its last use."""
+
+
 _CHUNK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 3)
 
 
 @intrinsic
 def _erase(context, address, args, failed):
-    """Return two integers that `_run` takes: of a function of no types, and of its arguments."""
+    """Return two integers that `_run` takes: of a function of no types, and of its arguments.
+
+    The arguments are borrowed: whoever calls `run_chunks` has them until it returns.
+    """
 
     def emit(context, builder, signature, values):
         called = signature.args[1], types.int64, types.int64
-        frame = cgutils.pack_struct(builder, [values[0], values[1], values[2]])
+        borrowed = emit_borrowed(context, builder, signature.args[1], values[1])
+        frame = cgutils.pack_struct(builder, [values[0], borrowed, values[2]])
         memory = cgutils.alloca_once_value(builder, frame)
         name = builder.module.get_unique_name("njitnet_chunk")
         function = ir.Function(builder.module, _CHUNK_TYPE, name)

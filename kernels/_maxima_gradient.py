@@ -25,7 +25,7 @@ from kernels._convolution import (
     weave_next,
 )
 from kernels._convolution_backward import add_chunks, chunk_size
-from kernels._function_pointers import get_function_address, run_chunks
+from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._gemm import BITMAP, get_product_addresses
 from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import address_of
@@ -63,21 +63,25 @@ def maxima_images(args, n0, n1):
     channels, pad, height, width = g.channels, g.pad, g.filter_height, g.filter_width
     across = g.width + 2 * pad
     row, size = across * channels, (g.height + 2 * pad) * across * channels
-    padded = np.zeros(zero if direct else size, dtype)
-    image = direct_or_copy(direct, x, padded)
     # A window is one run of adjacent elements of woven rows, or one for each of its own rows.
     lowered = is_lowered(channels, width)
     step = height * channels if lowered else channels
     run, runs = (taps, np.int64(1)) if lowered else (width * channels, height)
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     pixels, places = pool_height * pool_width, 2 * pool_height * across
-    woven = np.empty(places * step if lowered else zero, dtype)
-    # Bitmaps of the filters at each place, and of the places of each filter.
     across_words, down_words = (depth + WORD - 1) // WORD, (places + WORD - 1) // WORD
-    words = np.zeros(places * across_words, np.uint64)
-    transposed = np.empty(WORD * down_words, np.uint64)
-    which = np.zeros(pixels * depth + WORD, np.uint8)
-    gradient, kept = np.zeros(pixels * depth, dtype), np.empty(WORD * taps, dtype)
+    memory = (
+        np.zeros(zero if direct else size, dtype),
+        np.empty(places * step if lowered else zero, dtype),
+        # Bitmaps of the filters at each place, and of the places of each filter.
+        np.zeros(places * across_words, np.uint64),
+        np.empty(WORD * down_words, np.uint64),
+        np.zeros(pixels * depth + WORD, np.uint8),
+        np.zeros(pixels * depth, dtype),
+        np.empty(WORD * taps, dtype),
+    )
+    padded, woven, words, transposed, which, gradient, kept = borrow(memory)
+    image = direct_or_copy(direct, x, padded)
     dW[:] = 0
     db[:] = 0
     length = channels * g.height * g.width
@@ -125,6 +129,7 @@ def maxima_images(args, n0, n1):
                     address_of(gradient, v * WORD), address_of(args.filter_at, 0),
                     address_of(args.pixel_at, 0), 0, 0, b, step, 0, address_of(kept, fy * run), c,
                     taps, c, taps, min(WORD, depth - v * WORD), run)  # fmt: skip
+    keep(memory)
 
 
 def maxima_gradient(

@@ -65,6 +65,8 @@ LOADED_BYTES = min(VECTOR_BYTES, 32) if _processor() == "znver4" else VECTOR_BYT
 loads bound the time, two vectors of 32 cost the same, and fewer columns are idle."""
 TILE_ROWS = (6, 4, 2, 1)
 """Heights of the tiles; a block's rows are cut into them greedily."""
+NARROW_TILE_ROWS = (12, *TILE_ROWS)
+"""The same where a tile is at most half as wide: 6 sums alone would wait for one another."""
 
 _INT = ir.IntType(64)
 _LANE = ir.IntType(32)
@@ -142,7 +144,8 @@ class _Emitter:
             mask = b.icmp_signed("<", lanes, splat(b, rest, tail))
             vectors.append((whole * self.lanes, tail, mask))
         at = cgutils.alloca_once_value(b, constant(0))
-        for height in TILE_ROWS:
+        narrow = 0 < whole <= TILE_VECTORS // 2 and not tail
+        for height in NARROW_TILE_ROWS if narrow else TILE_ROWS:
             head, body, after = (b.append_basic_block() for _ in range(3))
             b.branch(head)
             b.position_at_end(head)

@@ -22,6 +22,7 @@ from kernels._bitmap import CACHE_LINE, WORD, lowest_bit, row_bitmap_at, transpo
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
 from kernels._cache import inner, njit
 from kernels._denormals import flush_denormals, restore_denormals
+from kernels._function_pointers import borrow
 from kernels._microkernel import address_of, microkernel
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
@@ -71,25 +72,6 @@ class Workspace(NamedTuple):
     squares: Array  # float64: sums of squared weights, block by block
     infinite: Array  # int64 (1,): whether NaN or infinity has come, beside which no zero is
     # skipped; empty if none is
-
-
-@intrinsic
-def _borrow(context, array):
-    def emit(context, builder, signature, args):
-        view = context.make_array(array)(context, builder, args[0])
-        view.meminfo = cgutils.get_null_value(view.meminfo.type)
-        view.parent = cgutils.get_null_value(view.parent.type)
-        return view._getvalue()
-
-    return array(array), emit
-
-
-def _plain_borrow(array):
-    return array
-
-
-borrow = _plain_borrow if config.DISABLE_JIT else _borrow
-"""The same array, whose references are not counted: whoever takes it has it from a caller."""
 
 
 def _emit_prefetch(writes):
@@ -304,7 +286,7 @@ def train_iterations(
     `data` are the bytes of the training set, one row for each example: this code is the same for
     all dtypes of them.
     """
-    # Borrowed: a slice of a counted array costs two atomic operations, of hundreds an iteration.
+    # Borrowed: hundreds of slices are taken in an iteration.
     net, zeros, columns, data = borrow(net), borrow(zeros), borrow(columns), borrow(data)
     indices, labels, targets = borrow(indices), borrow(labels), borrow(targets)
     weights, decays, losses = borrow(weights), borrow(decays), borrow(losses)
