@@ -240,13 +240,17 @@ def transposed_bitmap(words, words_row, n, out, out_row):
             bits[j] = word >> np.uint64(j) & np.uint64(1)
         return
     square = np.empty(WORD, np.uint64)
+    # Unsigned, for Numba asks of an index that is not whether it counts from the end.
+    step, out_step = np.uint64(words_row), np.uint64(out_row)
     for v in range((n + WORD - 1) // WORD):
-        for i in range(WORD):
-            r = v * WORD + i
-            square[i] = words[r * words_row] if r < n else np.uint64(0)
+        first, count = np.uint64(v * WORD), min(WORD, n - v * WORD)
+        for i in range(np.uint64(count)):
+            square[i] = words[(first + i) * step]
+        for i in range(count, WORD):
+            square[i] = np.uint64(0)
         transpose_square(square)
-        for j in range(WORD):
-            out[j * out_row + v] = square[j]
+        for j in range(np.uint64(WORD)):
+            out[j * out_step + np.uint64(v)] = square[j]
 
 
 MIN_SKIP_SIZE = 4096
