@@ -220,7 +220,7 @@ class Case(Job):
             optimizer,
         )
         self.batch, self.data, self.dtype = batch, data, dtype
-        self.per = max(20, min(300, 3_000_000 // (batch * sum(hidden))))
+        self.per = max(20, min(3000, 3_000_000 // (batch * sum(hidden))))
         self.lr = RATES[optimizer]
 
     @property

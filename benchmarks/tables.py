@@ -238,7 +238,7 @@ def train(options: Options) -> Table:
         rows,
         "An iteration: a batch of 100, its gradient, the update, its loss with the new weights. "
         "How many times as long the others take: NumPy by layers, PyTorch eager with fused Adam, "
-        "JAX in one compiled scan of hundreds of iterations. Of peak: the share of the processor's "
+        "JAX in one compiled scan of as many iterations. Of peak: the share of the processor's "
         "multiply-adds on all cores, those on zero pixels not counted. "
         "`net.train` as in a run of 10 passes or more, which reads the data as codes of one byte.",
     )
