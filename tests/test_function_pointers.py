@@ -1,0 +1,38 @@
+"""``kernels._function_pointers``: arrays that are borrowed, and chunks that take them."""
+
+import sys
+
+import numpy as np
+
+from kernels._cache import njit
+from kernels._function_pointers import borrow, keep
+
+
+@njit
+def sum_of_borrowed(n, rounds):
+    """Borrow memory of its own, and let others have what would be freed too early."""
+    memory = np.full(n, 1.0), np.full(n, 2.0)
+    a, b = borrow(memory)
+    result = 0.0
+    for i in range(rounds):
+        other = np.full(n, -1.0)
+        result += a[i:].sum() + b[: n - i].sum() + other[0] + 1
+    keep(memory)
+    return result
+
+
+def test_borrowed_memory_is_kept():
+    assert sum_of_borrowed(1000, 100) == sum(3.0 * (1000 - i) for i in range(100))
+
+
+@njit
+def first_of_borrowed(x):
+    return borrow(x)[1:][0]
+
+
+def test_a_callers_array_is_as_it_was():
+    x = np.arange(3.0)
+    first_of_borrowed(x)
+    count = sys.getrefcount(x)
+    assert [first_of_borrowed(x) for _ in range(100)] == [1.0] * 100
+    assert sys.getrefcount(x) == count
