@@ -299,19 +299,18 @@ def forward_images(args, n0, n1):
     padded_width = g.width + 2 * pad
     row = padded_width * channels
     size = 0 if direct else (g.height + 2 * pad) * row
+    padded = np.zeros(size, dtype)  # the border stays
     columns = packed.shape[1]
     pooling = args.mode == RELU_POOL
     count = 2 if pooling else g.out_height
+    scratch = convolution_scratch(
+        channels, stride, g.filter_height, g.filter_width, count, g.out_width, dtype
+    )
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
-    memory = (
-        np.zeros(size, dtype),  # the border stays
-        convolution_scratch(
-            channels, stride, g.filter_height, g.filter_width, count, g.out_width, dtype
-        ),
-        np.empty(2 * out_row if pooling else 0, dtype),
-        np.empty(pool_height * pool_width * columns if pooling else 0, dtype),
-    )
+    rows = np.empty(2 * out_row if pooling else 0, dtype)
+    maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
+    memory = padded, scratch, rows, maxima
     padded, scratch, rows, maxima = borrow(memory)
     image = direct_or_copy(direct, x, padded)
     length = g.channels * g.height * g.width

@@ -187,37 +187,38 @@ def backward_images(args, n0, n1):
     # The input in a border of zeros, unless it is read where it is.
     row = (width + 2 * pad) * channels
     border = pad * (row + channels)
+    padded = np.zeros(0 if direct else (height + 2 * pad) * row, dtype)
+    scratch = convolution_scratch(
+        channels, stride, g.filter_height, g.filter_width, out_height, out_width, dtype
+    )
     gathered = out_width <= GATHERED_WIDTH and not is_lowered(channels, g.filter_width)
     positions = out_height * out_width if gathered else 0
+    dense = np.empty(positions * depth, dtype)
     # The gradient of the output, in the border that a convolution with turned filters wants.
     down, across = g.filter_height - 1 - pad, g.filter_width - 1 - pad
     above, left = (max(down, 0), max(across, 0)) if route == TURNED else (0, 0)
     d_row = (out_width + 2 * left) * depth
     d_origin = above * d_row + left * depth
-    zero, one = np.int64(0), np.int64(1)
+    d = np.zeros((out_height + 2 * above) * d_row, dtype)
+    ones, zero, one = np.ones(1, dtype), np.int64(0), np.int64(1)
     dW[:] = 0
     db[:] = 0
     pool_height, pool_width = out_height // 2, out_width // 2
+    pooled = np.zeros(pool_height * pool_width * depth if mode == RELU_POOL else 0, dtype)
     # The gradient of the input, which is a row of outputs of a convolution or a sum of windows.
     rows = height if route == TURNED else zero
-    taps = g.filter_height * g.filter_width * channels
-    words_row = out_width + 2 * left
-    memory = (
-        np.zeros(0 if direct else (height + 2 * pad) * row, dtype),
-        convolution_scratch(
-            channels, stride, g.filter_height, g.filter_width, out_height, out_width, dtype
-        ),
-        np.empty(positions * depth, dtype),
-        np.zeros((out_height + 2 * above) * d_row, dtype),
-        np.ones(1, dtype),
-        np.zeros(pool_height * pool_width * depth if mode == RELU_POOL else 0, dtype),
-        convolution_scratch(depth, one, g.filter_height, g.filter_width, rows, width, dtype),
-        np.zeros(max(taps, channels), dtype),
-        np.empty(out_width * taps if route == SCATTERED else 0, dtype),
-        np.zeros((height + 2 * pad) * row if route == SCATTERED else 0, dtype),
-        np.zeros((out_height + 2 * above) * words_row if args.by_bits else 0, np.uint64),
-        np.empty(width * channels if args.by_bits else 0, dtype),
+    turned_scratch = convolution_scratch(
+        depth, one, g.filter_height, g.filter_width, rows, width, dtype
     )
+    taps = g.filter_height * g.filter_width * channels
+    zeros = np.zeros(max(taps, channels), dtype)
+    shares = np.empty(out_width * taps if route == SCATTERED else 0, dtype)
+    sums = np.zeros((height + 2 * pad) * row if route == SCATTERED else 0, dtype)
+    words_row = out_width + 2 * left
+    words = np.zeros((out_height + 2 * above) * words_row if args.by_bits else 0, np.uint64)
+    kept = np.empty(width * channels if args.by_bits else 0, dtype)
+    memory = (padded, scratch, dense, d, ones, pooled, turned_scratch, zeros, shares, sums, words,
+        kept)  # fmt: skip
     padded, scratch, dense, d, ones, pooled, turned_scratch, zeros, shares, sums, words, kept = (
         borrow(memory)
     )

@@ -69,17 +69,15 @@ def maxima_images(args, n0, n1):
     run, runs = (taps, np.int64(1)) if lowered else (width * channels, height)
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     pixels, places = pool_height * pool_width, 2 * pool_height * across
+    padded = np.zeros(zero if direct else size, dtype)
+    woven = np.empty(places * step if lowered else zero, dtype)
+    # Bitmaps of the filters at each place, and of the places of each filter.
     across_words, down_words = (depth + WORD - 1) // WORD, (places + WORD - 1) // WORD
-    memory = (
-        np.zeros(zero if direct else size, dtype),
-        np.empty(places * step if lowered else zero, dtype),
-        # Bitmaps of the filters at each place, and of the places of each filter.
-        np.zeros(places * across_words, np.uint64),
-        np.empty(WORD * down_words, np.uint64),
-        np.zeros(pixels * depth + WORD, np.uint8),
-        np.zeros(pixels * depth, dtype),
-        np.empty(WORD * taps, dtype),
-    )
+    words = np.zeros(places * across_words, np.uint64)
+    transposed = np.empty(WORD * down_words, np.uint64)
+    which = np.zeros(pixels * depth + WORD, np.uint8)
+    gradient, kept = np.zeros(pixels * depth, dtype), np.empty(WORD * taps, dtype)
+    memory = padded, woven, words, transposed, which, gradient, kept
     padded, woven, words, transposed, which, gradient, kept = borrow(memory)
     image = direct_or_copy(direct, x, padded)
     dW[:] = 0
