@@ -2,13 +2,9 @@
 
 Channels come last in memory. The windows of one output row are then rows of a matrix that need not
 be written down: for a filter row, the inputs of each window are ``FW C`` adjacent elements, and the
-windows lie ``stride C`` apart. So an output row takes one call of the micro-kernel for each filter
-row, and nothing is unrolled into columns (im2col).
-
-With few channels such a run is too short. There the filter's rows of the input are woven into one
-another first, ``[x][fy][c]``, in a buffer of one output row: all inputs of a window are then
-adjacent, and one call does it. This lowering is that of M. Cho and D. Brand, "MEC: Memory-efficient
-Convolution for Deep Neural Network", ICML 2017.
+windows lie ``stride C`` apart. The sum of a window goes over its rows, parts that lie an image's
+row apart: so an output row takes one call of the micro-kernel, and nothing is unrolled into columns
+(im2col).
 
 The gradient of the input is itself a convolution, of the padded gradient of the output with the
 filters turned round. That of the filters is a product of the windows, transposed by strides, and
@@ -29,22 +25,11 @@ from kernels._microkernel import VECTOR_BYTES, address_of, microkernel
 from kernels._pool_vectors import rectified_maximum_of_4
 from kernels._transpose import transpose_at
 
-LOWERED_RUN = 16
-"""Runs of fewer adjacent inputs than this, ``FW C``, are lowered."""
-
-GATHERED_WIDTH = 16
-"""Output rows of this length or less are short of whole tiles: windows of several are copied into
-one product for each filter row."""
-
 FORWARD_CHUNKS = 24
 """About how many chunks the images of a batch are put into, each with scratch memory of its own."""
 
 IDENTITY, RELU, RELU_POOL = np.int64(0), np.int64(1), np.int64(2)
 """What follows the convolution in the same pass: nothing, ReLU, ReLU and 2 x 2 maximum pooling."""
-
-
-NO_ROW = np.False_
-"""For `convolve_rows`: no row precedes. Numba would compile it once more for a plain ``False``."""
 
 
 class Geometry(NamedTuple):
@@ -61,12 +46,6 @@ class Geometry(NamedTuple):
     pad: int
     out_height: int
     out_width: int
-
-
-@register_jitable
-def is_lowered(channels, filter_width):
-    """Tell whether the rows of a window are woven into one another first."""
-    return channels * filter_width < LOWERED_RUN
 
 
 @register_jitable
@@ -94,10 +73,8 @@ def _filter_strides(shape):
 
 
 @register_jitable
-def _packed_strides(channels, height, width, columns):
+def _packed_strides(channels, width, columns):
     """Return the strides of filters (columns, C, FH, FW) whose taps are rows of a matrix."""
-    if is_lowered(channels, width):
-        return 1, columns, channels * columns, height * channels * columns
     return 1, columns, width * channels * columns, channels * columns
 
 
@@ -106,7 +83,7 @@ def pack_filters(W, columns):
     """Return filters (F, C, FH, FW) as a matrix (taps, columns), zeros in columns beyond F."""
     _, channels, height, width = W.shape
     packed = np.zeros((channels * height * width, columns), W.dtype)
-    strides = _packed_strides(channels, height, width, columns)
+    strides = _packed_strides(channels, width, columns)
     start = np.int64(0)
     _copy_strided(
         W.reshape(-1), start, _filter_strides(W.shape), packed.reshape(-1), strides, W.shape
@@ -122,7 +99,7 @@ def pack_turned_filters(W, depth):
     """
     _, channels, height, width = W.shape
     packed = np.zeros((depth * height * width, channels), W.dtype)
-    column, row, down, right = _packed_strides(depth, height, width, channels)
+    column, row, down, right = _packed_strides(depth, width, channels)
     s0, s1, _, _ = _filter_strides(W.shape)
     last = np.int64(height * width - 1)
     _copy_strided(W.reshape(-1), last, (s0, s1, -width, -1),
@@ -144,111 +121,35 @@ def spread_filters(W, depth):
 
 
 @register_jitable
-def unpack_filters(packed, depth, W):
-    """Return a matrix (taps, depth) as `pack_filters` makes it from ``W``, as filters."""
+def unpack_filters(matrix, filter_step, tap_step, woven, W):
+    """Return filters shaped as ``W`` from a matrix whose filters and taps are some steps apart.
+
+    The taps are in the order of `pack_filters`, or in that of woven rows.
+    """
     _, channels, height, width = W.shape
     filters = np.empty(W.shape, W.dtype)
-    strides = _packed_strides(channels, height, width, depth)
+    down, right = width * channels, channels
+    if woven:
+        down, right = channels, height * channels
+    strides = filter_step, tap_step, down * tap_step, right * tap_step
     start = np.int64(0)
-    _copy_strided(packed, start, strides, filters.reshape(-1), _filter_strides(W.shape), W.shape)
+    _copy_strided(matrix, start, strides, filters.reshape(-1), _filter_strides(W.shape), W.shape)
     return filters
-
-
-def unpack_filter_rows(rows: Array, W: Array) -> Array:
-    """Return filters from a row of taps for each, ordered as the rows of `pack_filters`."""
-    _, channels, height, width = W.shape
-    filters = np.empty(W.shape, W.dtype)
-    strides = (W[:1].size, *_packed_strides(channels, height, width, 1)[1:])
-    start = np.int64(0)
-    _copy_strided(rows, start, strides, filters.reshape(-1), _filter_strides(W.shape), W.shape)
-    return filters
-
-
-@inner
-def weave(image, origin, row, channels, height, buffer):
-    """Fill ``buffer[x][fy][c]`` with rows of an image."""
-    step = height * channels
-    count = buffer.size // max(1, step)
-    for fy in range(height):
-        for c in range(channels):
-            source, target = image[origin + fy * row + c :], buffer[fy * channels + c :]
-            for x in range(count):
-                target[x * step] = source[x * channels]
-
-
-@inner
-def weave_next(image, origin, row, channels, height, above, buffer):
-    """Do what `weave` does, of what it made of the row above, which may be in the buffer."""
-    shifted = above[channels:]
-    for i in range(shifted.size):
-        buffer[i] = shifted[i]
-    last, step = height - 1, height * channels
-    for c in range(channels):
-        source, target = image[origin + last * row + c :], buffer[last * channels + c :]
-        for x in range(buffer.size // step):
-            target[x * step] = source[x * channels]
-
-
-@inner
-def copy_runs(source, start, step, target, at, run, count):
-    """Copy ``count`` runs of elements that lie ``step`` apart to adjacent places."""
-    # Unsigned, for Numba makes a vector loop of an index that cannot count from the end.
-    size = np.uint64(run)
-    for x in range(count):
-        s, t = np.uint64(start + x * step), np.uint64(at + x * run)
-        for i in range(size):
-            target[t + i] = source[s + i]
 
 
 @inner
 def convolve_rows(
-    address, image, origin, row, channels, stride, height, width, packed, bias,
-    out, at, rows, count, scratch, follows,
-):  # fmt: skip
+    address, image, origin, row, channels, stride, height, width, packed, bias, out, at, rows, count
+):
     """Write rows of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
 
-    The first window begins at ``image[origin]``, and its rows are ``row`` elements apart;
-    ``scratch`` is from `convolution_scratch`, and holds the output row above or not.
+    The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
     """
     columns, run = packed.shape[1], width * channels
-    b = address_of(bias, 0)
-    if scratch.size and not is_lowered(channels, width):
-        c = address_of(out, at)
-        for fy in range(height):
-            for y in range(rows):
-                first = origin + (y * stride + fy) * row
-                copy_runs(image, first, stride * channels, scratch, y * count * run, run, count)
-            init, init_row = (c, columns) if fy else (b, 0)
-            microkernel(address, address_of(scratch, 0), run, 1,
-                address_of(packed, fy * run * columns), columns, run,
-                init, init_row, c, columns, rows * count, columns)  # fmt: skip
-        return
     for y in range(rows):
-        c, first = address_of(out, at + y * count * columns), origin + y * stride * row
-        if scratch.size:
-            if stride == 1 and (follows or y):
-                weave_next(image, first, row, channels, height, scratch, scratch)
-            else:
-                weave(image, first, row, channels, height, scratch)
-            microkernel(address, address_of(scratch, 0), stride * height * channels, 1,
-                address_of(packed, 0), columns, run * height,
-                b, 0, c, columns, count, columns)  # fmt: skip
-            continue
-        for fy in range(height):
-            init, init_row = (c, columns) if fy else (b, 0)
-            microkernel(address, address_of(image, first + fy * row), stride * channels, 1,
-                address_of(packed, fy * run * columns), columns, run,
-                init, init_row, c, columns, count, columns)  # fmt: skip
-
-
-@register_jitable
-def convolution_scratch(channels, stride, height, width, rows, count, dtype):
-    """Return scratch for ``rows`` rows of ``count`` windows: woven, gathered, or none."""
-    if is_lowered(channels, width):
-        size = ((count - 1) * stride + width) * height * channels
-    else:
-        size = rows * count * width * channels if count <= GATHERED_WIDTH else 0
-    return np.empty(size, dtype)
+        microkernel(address, address_of(image, origin + y * stride * row), stride * channels, 1,
+            row, address_of(packed, 0), columns, run * columns, run, height, address_of(bias, 0), 0,
+            address_of(out, at + y * count * columns), columns, count, columns)  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------- forward
@@ -303,15 +204,12 @@ def forward_images(args, n0, n1):
     columns = packed.shape[1]
     pooling = args.mode == RELU_POOL
     count = 2 if pooling else g.out_height
-    scratch = convolution_scratch(
-        channels, stride, g.filter_height, g.filter_width, count, g.out_width, dtype
-    )
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
     rows = np.empty(2 * out_row if pooling else 0, dtype)
     maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
-    memory = padded, scratch, rows, maxima
-    padded, scratch, rows, maxima = borrow(memory)
+    memory = padded, rows, maxima
+    padded, rows, maxima = borrow(memory)
     image = direct_or_copy(direct, x, padded)
     length = g.channels * g.height * g.width
     for n in range(n0, n1):
@@ -325,7 +223,7 @@ def forward_images(args, n0, n1):
             for i in range(pool_height):
                 convolve_rows(address, image, start + 2 * i * stride * row, row, channels, stride,
                     g.filter_height, g.filter_width, packed, bias,
-                    rows, zero, count, g.out_width, scratch, i > 0)  # fmt: skip
+                    rows, zero, count, g.out_width)  # fmt: skip
                 for j in range(pool_width):
                     at = (i * pool_width + j) * columns
                     rectified_maximum_of_4(rows, 2 * j * columns, columns, out_row,
@@ -335,7 +233,7 @@ def forward_images(args, n0, n1):
             continue
         at = n * g.out_height * out_row
         convolve_rows(address, image, start, row, channels, stride, g.filter_height,
-            g.filter_width, packed, bias, out, at, count, g.out_width, scratch, NO_ROW)  # fmt: skip
+            g.filter_width, packed, bias, out, at, count, g.out_width)  # fmt: skip
         if args.mode == RELU:
             _rectify(out[at : at + g.out_height * out_row])
     keep(memory)

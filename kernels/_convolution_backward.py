@@ -10,30 +10,27 @@ from kernels._bitmap import WORD, row_bitmap
 from kernels._bitmap_gemm import SINGLE, bitmap_gemm
 from kernels._cache import inner, njit
 from kernels._convolution import (
-    GATHERED_WIDTH,
-    NO_ROW,
     RELU,
     RELU_POOL,
     Geometry,
-    convolution_scratch,
     convolve_rows,
-    copy_runs,
-    is_lowered,
     pack_turned_filters,
     padded_filters,
     pays_threads,
     spread_filters,
     unpack_filters,
-    weave,
-    weave_next,
 )
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import address_of, microkernel
 from kernels._pool_vectors import unpool_4
+from kernels._weave import is_lowered, weave, weave_next
 
 IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
 """How images are put together, by their number alone, for sums over a batch."""
+
+PRODUCT_POSITIONS = 256
+"""Outputs, about, whose windows go into one product: they and their gradients stay in a cache."""
 
 MIN_BITS_CHANNELS = 32
 """Channels and filters from which the gradient of the input is taken bit by bit."""
@@ -59,62 +56,52 @@ def _rectify_gradient(out, start, height, n, d, origin, row):
 
 
 @inner
-def _add_gathered_gradient(
-    address, image, origin, row, g, d, d_origin, d_row, depth, ones, windows, dense, dW, db
-):
-    """Do what `_add_filter_gradient` does, with one product of all windows for each filter row.
-
-    Of a narrow image, the windows of an output row are too few for a product of their own.
-    """
-    columns, run, count = dW.shape[1], g.filter_width * g.channels, g.out_width
-    positions, zero = g.out_height * count, np.int64(0)
-    b, s = address_of(dense, 0), address_of(db, 0)
-    for y in range(g.out_height):
-        at = y * count * depth
-        copy_runs(d, d_origin + y * d_row, zero, dense, at, count * depth, np.int64(1))
-    microkernel(address, address_of(ones, 0), 0, 0, b, depth, positions, s, 0, s, 0, 1, columns)
-    for fy in range(g.filter_height):
-        for y in range(g.out_height):
-            first = origin + (y * g.stride + fy) * row
-            copy_runs(image, first, g.stride * g.channels, windows, y * count * run, run, count)
-        part = address_of(dW, fy * run * columns)
-        microkernel(address, address_of(windows, 0), 1, run, b, depth, positions,
-            part, columns, part, columns, run, columns)  # fmt: skip
-
-
-@inner
 def _add_filter_gradient(
     address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
 ):
     """Add one image's share of the gradients of filters and bias."""
     channels, stride, height, width = g.channels, g.stride, g.filter_height, g.filter_width
     count, columns = g.out_width, dW.shape[1]
-    c, s, one = address_of(dW, 0), address_of(db, 0), address_of(ones, 0)
-    for y in range(g.out_height):
-        b = address_of(d, d_origin + y * d_row)
-        microkernel(address, one, 0, 0, b, depth, count, s, 0, s, 0, 1, columns)
-        first = origin + y * stride * row
+    c, s, one, zero = address_of(dW, 0), address_of(db, 0), address_of(ones, 0), np.int64(0)
+    together = rows_together(count)
+    for y0 in range(0, g.out_height, together):
+        rows = min(together, g.out_height - y0)
+        b, first = address_of(d, d_origin + y0 * d_row), origin + y0 * stride * row
+        microkernel(address, one, 0, 0, 0, b, depth, d_row, count, rows,
+            s, 0, s, 0, 1, columns)  # fmt: skip
         if woven.size:
-            if y and stride == 1:
-                weave_next(image, first, row, channels, height, woven, woven)
-            else:
-                weave(image, first, row, channels, height, woven)
-            k = width * height * channels
-            microkernel(address, address_of(woven, 0), 1, stride * height * channels,
-                b, depth, count, c, columns, c, columns, k, columns)  # fmt: skip
+            size, step = woven.size // together, height * channels
+            above = woven[:zero]
+            for y in range(rows):
+                here = woven[y * size : (y + 1) * size]
+                if y and stride == 1:
+                    weave_next(image, first + y * row, row, channels, height, above, here)
+                else:
+                    weave(image, first + y * stride * row, row, channels, height, here)
+                above = here
+            k = width * step
+            microkernel(address, address_of(woven, 0), 1, stride * step, size,
+                b, depth, d_row, count, rows, c, columns, c, columns, k, columns)  # fmt: skip
             continue
         k = width * channels
         for fy in range(height):
             part = address_of(dW, fy * k * columns)
             microkernel(address, address_of(image, first + fy * row), 1, stride * channels,
-                b, depth, count, part, columns, part, columns, k, columns)  # fmt: skip
+                stride * row, b, depth, d_row, count, rows,
+                part, columns, part, columns, k, columns)  # fmt: skip
+
+
+@inner
+def rows_together(count):
+    """Return how many rows of ``count`` outputs go into one product for the filters' gradient."""
+    return max(1, PRODUCT_POSITIONS // count)
 
 
 @inner
 def _scatter_row(address, d, at, depth, spread, zeros, shares, g, dx, origin, row):
     """Add what one output row contributes to the gradient of the padded input."""
     k = spread.shape[1]
-    microkernel(address, address_of(d, at), depth, 1, address_of(spread, 0), k, depth,
+    microkernel(address, address_of(d, at), depth, 1, 0, address_of(spread, 0), k, 0, depth, 1,
         address_of(zeros, 0), 0, address_of(shares, 0), k, g.out_width, k)  # fmt: skip
     run = g.filter_width * g.channels
     for x in range(g.out_width):
@@ -188,15 +175,13 @@ def backward_images(args, n0, n1):
     row = (width + 2 * pad) * channels
     border = pad * (row + channels)
     padded = np.zeros(0 if direct else (height + 2 * pad) * row, dtype)
-    scratch = convolution_scratch(
-        channels, stride, g.filter_height, g.filter_width, out_height, out_width, dtype
-    )
-    gathered = out_width <= GATHERED_WIDTH and not is_lowered(channels, g.filter_width)
-    positions = out_height * out_width if gathered else 0
-    dense = np.empty(positions * depth, dtype)
+    across = (out_width - 1) * stride + g.filter_width
+    lowered = is_lowered(channels, g.filter_width)
+    woven_size = rows_together(out_width) * across * g.filter_height * channels if lowered else 0
+    woven = np.empty(woven_size, dtype)
     # The gradient of the output, in the border that a convolution with turned filters wants.
-    down, across = g.filter_height - 1 - pad, g.filter_width - 1 - pad
-    above, left = (max(down, 0), max(across, 0)) if route == TURNED else (0, 0)
+    down, right = g.filter_height - 1 - pad, g.filter_width - 1 - pad
+    above, left = (max(down, 0), max(right, 0)) if route == TURNED else (0, 0)
     d_row = (out_width + 2 * left) * depth
     d_origin = above * d_row + left * depth
     d = np.zeros((out_height + 2 * above) * d_row, dtype)
@@ -206,10 +191,6 @@ def backward_images(args, n0, n1):
     pool_height, pool_width = out_height // 2, out_width // 2
     pooled = np.zeros(pool_height * pool_width * depth if mode == RELU_POOL else 0, dtype)
     # The gradient of the input, which is a row of outputs of a convolution or a sum of windows.
-    rows = height if route == TURNED else zero
-    turned_scratch = convolution_scratch(
-        depth, one, g.filter_height, g.filter_width, rows, width, dtype
-    )
     taps = g.filter_height * g.filter_width * channels
     zeros = np.zeros(max(taps, channels), dtype)
     shares = np.empty(out_width * taps if route == SCATTERED else 0, dtype)
@@ -217,11 +198,8 @@ def backward_images(args, n0, n1):
     words_row = out_width + 2 * left
     words = np.zeros((out_height + 2 * above) * words_row if args.by_bits else 0, np.uint64)
     kept = np.empty(width * channels if args.by_bits else 0, dtype)
-    memory = (padded, scratch, dense, d, ones, pooled, turned_scratch, zeros, shares, sums, words,
-        kept)  # fmt: skip
-    padded, scratch, dense, d, ones, pooled, turned_scratch, zeros, shares, sums, words, kept = (
-        borrow(memory)
-    )
+    memory = padded, woven, d, ones, pooled, zeros, shares, sums, words, kept
+    padded, woven, d, ones, pooled, zeros, shares, sums, words, kept = borrow(memory)
     image = direct_or_copy(direct, x, padded)
     length, out_length = channels * height * width, g.filters * out_height * out_width
     for n in range(n0, n1):
@@ -245,26 +223,21 @@ def backward_images(args, n0, n1):
             copy_image(x, start, channels_last, channels, height, width,
                 padded, border, row, channels)  # fmt: skip
             origin = zero
-        if not args.filter_gradient:
-            pass
-        elif gathered:
-            _add_gathered_gradient(address, image, origin, row, g, d, d_origin, d_row, depth,
-                ones, scratch, dense, dW, db)  # fmt: skip
-        else:
+        if args.filter_gradient:
             _add_filter_gradient(
-                address, image, origin, row, g, d, d_origin, d_row, depth, ones, scratch, dW, db
+                address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
             )
         if route == TURNED:
-            first = (above - down) * d_row + (left - across) * depth
+            first = (above - down) * d_row + (left - right) * depth
             if args.by_bits:
                 _fill_bitmap(d, d_origin, d_row, depth, g, words, above * words_row + left,
                     words_row)  # fmt: skip
                 _turned_by_bits(args.by_bits, d, first, d_row, depth, words,
-                    (above - down) * words_row + left - across, words_row, filters, zeros, g,
+                    (above - down) * words_row + left - right, words_row, filters, zeros, g,
                     args.places, kept, dx, start)  # fmt: skip
                 continue
             convolve_rows(address, d, first, d_row, depth, one, g.filter_height, g.filter_width,
-                filters, zeros, dx, start, height, width, turned_scratch, NO_ROW)  # fmt: skip
+                filters, zeros, dx, start, height, width)  # fmt: skip
         elif route == SCATTERED:
             sums[:] = 0
             for y in range(out_height):
@@ -338,7 +311,8 @@ def run_backward(
     dW, db = np.empty(taps * depth, W.dtype), np.empty(depth, W.dtype)
     add_chunks(dWs.reshape((chunks, taps * depth)), dW)
     add_chunks(dbs, db)
-    return unpack_filters(dW, depth, W), db[: g.filters].copy()
+    woven = is_lowered(g.channels, g.filter_width)
+    return unpack_filters(dW, 1, depth, woven, W), db[: g.filters].copy()
 
 
 jit_run_backward = njit(nogil=True)(run_backward)

@@ -196,6 +196,15 @@ def _erase(context, address, args, failed):
     return types.UniTuple(types.int64, 2)(address, args, failed), emit
 
 
+@intrinsic
+def _take(context, counter):
+    def emit(context, builder, signature, values):
+        place = context.make_array(signature.args[0])(context, builder, values[0]).data
+        return builder.atomic_rmw("add", place, ir.Constant(_INT, 1), "monotonic")
+
+    return types.int64(counter), emit
+
+
 @njit(parallel=True, nogil=True)
 def _run(function, args, n, size, parallel):
     chunks = (n + size - 1) // size
@@ -203,9 +212,13 @@ def _run(function, args, n, size, parallel):
         for chunk in range(chunks):
             call_address(function, args, chunk * size, min(n, (chunk + 1) * size))
     else:
-        for p in prange(chunks):
-            start = np.int64(p) * size
-            call_address(function, args, start, min(n, start + size))
+        # Each thread takes the next chunk when it is ready: one that began late does less.
+        taken = np.zeros(1, np.int64)
+        for _ in prange(min(chunks, thread_count())):
+            chunk = _take(taken)
+            while chunk < chunks:
+                call_address(function, args, chunk * size, min(n, (chunk + 1) * size))
+                chunk = _take(taken)
 
 
 @njit(nogil=True)

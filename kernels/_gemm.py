@@ -190,8 +190,8 @@ def _multiply_all(
                         b_row = width
                     at = out + size * (row * m + j)
                     init, init_row = (at, m) if block else (bias + size * j, 0)
-                    microkernel(kernel, a_at, a_row, a_k, b_at, b_row,
-                        depth, init, init_row, at, m, count, min(width, last - j))  # fmt: skip
+                    microkernel(kernel, a_at, a_row, a_k, 0, b_at, b_row, 0,
+                        depth, 1, init, init_row, at, m, count, min(width, last - j))  # fmt: skip
 
 
 @inner

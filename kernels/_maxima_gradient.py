@@ -17,12 +17,9 @@ from kernels._bitmap_gemm import SINGLE, bitmap_gemm
 from kernels._cache import inner
 from kernels._convolution import (
     Geometry,
-    is_lowered,
     padded_filters,
     pays_threads,
-    unpack_filter_rows,
-    weave,
-    weave_next,
+    unpack_filters,
 )
 from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
@@ -32,6 +29,7 @@ from kernels._microkernel import address_of
 from kernels._pool_vectors import DEAD
 from kernels._targets import _all_finite
 from kernels._transpose import transpose_at
+from kernels._weave import is_lowered, weave, weave_next
 
 
 class MaximaArgs(NamedTuple):
@@ -171,4 +169,6 @@ def maxima_gradient(
     dW, db = np.empty(depth * taps, W.dtype), np.empty(depth, W.dtype)
     add_chunks(dWs.reshape((chunks, depth * taps)), dW)
     add_chunks(dbs, db)
-    return unpack_filter_rows(dW, W), db[: g.filters].copy()
+    return unpack_filters(dW, taps, 1, is_lowered(g.channels, g.filter_width), W), db[
+        : g.filters
+    ].copy()

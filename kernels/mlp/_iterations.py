@@ -177,9 +177,9 @@ def _dense_gradient(net, layer, a, zeros, n, j0, j1, out):
     d, m, size_a = net[layer, INPUTS], net[layer, OUTPUTS], net[layer, ITEMSIZE]
     for k in range(0, n, GRADIENT_WORDS * WORD):
         init, init_row = (address_of(out, 0), m) if k else (address_of(zeros, 0), 0)
-        microkernel(net[layer, MULTIPLY], a + size_a * (k * d + j0), 1, d,
-            net[layer, DOUT] + zeros.itemsize * k * m, m, min(GRADIENT_WORDS * WORD, n - k), init,
-            init_row, address_of(out, 0), m, j1 - j0, m)  # fmt: skip
+        microkernel(net[layer, MULTIPLY], a + size_a * (k * d + j0), 1, d, 0,
+            net[layer, DOUT] + zeros.itemsize * k * m, m, 0, min(GRADIENT_WORDS * WORD, n - k), 1,
+            init, init_row, address_of(out, 0), m, j1 - j0, m)  # fmt: skip
 
 
 @inner(fastmath={"reassoc"})
