@@ -6,8 +6,6 @@ import numpy as np
 from numba.extending import register_jitable
 
 from kernels._arrays import Array
-from kernels._bitmap import WORD, row_bitmap
-from kernels._bitmap_gemm import SINGLE, bitmap_gemm
 from kernels._cache import inner, njit
 from kernels._convolution import (
     RELU,
@@ -31,9 +29,6 @@ IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
 
 PRODUCT_POSITIONS = 256
 """Outputs, about, whose windows go into one product: they and their gradients stay in a cache."""
-
-MIN_BITS_CHANNELS = 32
-"""Channels and filters from which the gradient of the input is taken bit by bit."""
 
 NO_DX, TURNED, SCATTERED = np.int64(0), np.int64(1), np.int64(2)
 """How the gradient of the input is taken: not, as a convolution with turned filters, or by
@@ -112,37 +107,10 @@ def _scatter_row(address, d, at, depth, spread, zeros, shares, g, dx, origin, ro
                 target[i] += source[i]
 
 
-@inner
-def _fill_bitmap(d, origin, row, depth, g, words, first, words_row):
-    """Write a word for each pixel of the gradient of the output: of filters with a gradient."""
-    for y in range(g.out_height):
-        for x in range(g.out_width):
-            row_bitmap(d, origin + y * row + x * depth, depth, words, first + y * words_row + x)
-
-
-@inner
-def _turned_by_bits(
-    by_bits, d, first, row, depth, words, words_first, words_row, filters, zeros, g, places, sums,
-    dx, at,
-):  # fmt: skip
-    """Convolve as `convolve_rows` does with turned filters, of which each pixel takes a word."""
-    taps, channels, pixel_at = g.filter_width * WORD, g.channels, places[g.filter_width * WORD :]
-    for y in range(g.height):
-        c = address_of(dx, at + y * g.width * channels)
-        for fy in range(g.filter_height):
-            init, init_row = (c, channels) if fy else (address_of(zeros, 0), 0)
-            bitmap_gemm(by_bits, SINGLE, address_of(words, words_first + (y + fy) * words_row), 1,
-                taps, address_of(d, first + (y + fy) * row), address_of(pixel_at, 0),
-                address_of(places, 0), 0, 0, address_of(filters, fy * taps * channels), channels, 0,
-                address_of(sums, 0), init, init_row, c, channels, g.width, channels)  # fmt: skip
-
-
 class BackwardArgs(NamedTuple):
     """Arguments of `backward_images`; all memory is flat, but that of sums."""
 
     address: int  # of the micro-kernel
-    by_bits: int  # of the product by set bits, if the gradient of the input goes by it
-    places: Array  # for it, from `_places_by_bits`
     x: Array  # (N, C, H, W) or (N, H, W, C)
     channels_last: bool
     direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
@@ -155,7 +123,6 @@ class BackwardArgs(NamedTuple):
     filters: Array  # for dx: from `pack_turned_filters` or `spread_filters`
     g: Geometry
     dx: Array  # (N, H, W, C)
-    filter_gradient: bool  # whether the sums are wanted
     dW: Array  # (chunks, K, depth)
     db: Array  # (chunks, depth)
 
@@ -195,11 +162,8 @@ def backward_images(args, n0, n1):
     zeros = np.zeros(max(taps, channels), dtype)
     shares = np.empty(out_width * taps if route == SCATTERED else 0, dtype)
     sums = np.zeros((height + 2 * pad) * row if route == SCATTERED else 0, dtype)
-    words_row = out_width + 2 * left
-    words = np.zeros((out_height + 2 * above) * words_row if args.by_bits else 0, np.uint64)
-    kept = np.empty(width * channels if args.by_bits else 0, dtype)
-    memory = padded, woven, d, ones, pooled, zeros, shares, sums, words, kept
-    padded, woven, d, ones, pooled, zeros, shares, sums, words, kept = borrow(memory)
+    memory = padded, woven, d, ones, pooled, zeros, shares, sums
+    padded, woven, d, ones, pooled, zeros, shares, sums = borrow(memory)
     image = direct_or_copy(direct, x, padded)
     length, out_length = channels * height * width, g.filters * out_height * out_width
     for n in range(n0, n1):
@@ -223,19 +187,11 @@ def backward_images(args, n0, n1):
             copy_image(x, start, channels_last, channels, height, width,
                 padded, border, row, channels)  # fmt: skip
             origin = zero
-        if args.filter_gradient:
-            _add_filter_gradient(
-                address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
-            )
+        _add_filter_gradient(
+            address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
+        )
         if route == TURNED:
             first = (above - down) * d_row + (left - right) * depth
-            if args.by_bits:
-                _fill_bitmap(d, d_origin, d_row, depth, g, words, above * words_row + left,
-                    words_row)  # fmt: skip
-                _turned_by_bits(args.by_bits, d, first, d_row, depth, words,
-                    (above - down) * words_row + left - right, words_row, filters, zeros, g,
-                    args.places, kept, dx, start)  # fmt: skip
-                continue
             convolve_rows(address, d, first, d_row, depth, one, g.filter_height, g.filter_width,
                 filters, zeros, dx, start, height, width)  # fmt: skip
         elif route == SCATTERED:
@@ -262,30 +218,10 @@ def add_chunks(parts, out):
 
 
 @register_jitable
-def pays_bits(depth, g):
-    """Tell whether the gradient of what was pooled, mostly zeros, is taken bit by bit."""
-    return min(depth, g.channels) >= MIN_BITS_CHANNELS and depth <= WORD
-
-
-@register_jitable
-def _places_by_bits(depth, g):
-    """Return where a window's elements are, a word of filters for each pixel, and where windows."""
-    places = np.empty(g.filter_width * WORD + g.width, np.int64)
-    for k in range(g.filter_width * WORD):
-        places[k] = k // WORD * depth + k % WORD
-    for x in range(g.width):
-        places[g.filter_width * WORD + x] = x * depth
-    return places
-
-
-@register_jitable
 def run_backward(
-    address, dout, dout_channels_last, mode, out, arg, x, channels_last, W, g, input_gradient, dx,
-    filter_gradient=True, by_bits=0,
-):  # fmt: skip
-    """Fill ``dx``, if it is wanted, and return ``dW`` and ``db``, or zeros if they are not.
-
-    ``by_bits`` is the address of the product by set bits, where ``dx`` goes by it.
+    address, dout, dout_channels_last, mode, out, arg, x, channels_last, W, g, input_gradient, dx
+):
+    """Fill ``dx``, if it is wanted, and return ``dW`` and ``db``.
 
     ``mode``, ``out`` and ``arg`` say what followed the convolution in the same pass.
     """
@@ -293,21 +229,17 @@ def run_backward(
     depth = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
     route, filters = NO_DX, np.empty((0, 0), W.dtype)
     if input_gradient and g.stride == 1 and np.isfinite(W).all():
-        by_bits = by_bits if pays_bits(depth, g) else 0
-        route, filters = TURNED, pack_turned_filters(W, WORD if by_bits else depth)
+        route, filters = TURNED, pack_turned_filters(W, depth)
     elif input_gradient:
-        by_bits, route, filters = 0, SCATTERED, spread_filters(W, depth)
+        route, filters = SCATTERED, spread_filters(W, depth)
     size = chunk_size(g.images)
     chunks, taps = (g.images + size - 1) // size, g.channels * g.filter_height * g.filter_width
     dWs, dbs = np.empty((chunks, taps, depth), W.dtype), np.empty((chunks, depth), W.dtype)
-    places = _places_by_bits(depth, g)
-    args = BackwardArgs(address, by_bits, places, x.reshape(-1), channels_last, direct,
-        dout.reshape(-1), dout_channels_last, mode, out.reshape(-1), arg.reshape(-1), route,
-        filters, g, dx.reshape(-1), filter_gradient, dWs, dbs)  # fmt: skip
+    args = BackwardArgs(address, x.reshape(-1), channels_last, direct, dout.reshape(-1),
+        dout_channels_last, mode, out.reshape(-1), arg.reshape(-1), route, filters, g,
+        dx.reshape(-1), dWs, dbs)  # fmt: skip
     function = get_function_address(backward_images, args, x.dtype, W.dtype)
     run_chunks(function, args, g.images, size, pays_threads(g))
-    if not filter_gradient:
-        return np.zeros_like(W), np.zeros(g.filters, W.dtype)
     dW, db = np.empty(taps * depth, W.dtype), np.empty(depth, W.dtype)
     add_chunks(dWs.reshape((chunks, taps * depth)), dW)
     add_chunks(dbs, db)

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from kernels._arrays import Array
 from kernels._convolution import RELU, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
-from kernels._gemm import BITMAP, get_product_addresses
 from kernels._images import as_images, empty_images
 from kernels._maxima_gradient import maxima_gradient
 from kernels.affine import get_microkernel_address
@@ -172,13 +171,11 @@ def convolution_relu_pool_backward(
             f"{name}: expected dout {(g.images, g.filters, height, width)} and arg {shape}, got "
             f"{dout.shape} and {arg.shape}"
         )
-    filter_gradient = maxima_gradient(dout, dout_last, arg, x, channels_last, W, g)
-    if filter_gradient and not input_gradient:
-        return None, *filter_gradient
     n = g.images if input_gradient else 0
     dx, memory = empty_images(n, g.channels, g.height, g.width, W.dtype)
-    address = get_microkernel_address(W.dtype, W.dtype)
-    dW, db = run_backward(address, dout, dout_last, RELU_POOL, np.empty(0, W.dtype), arg,
-        x, channels_last, W, g, input_gradient, memory, filter_gradient is None,
-        get_product_addresses(W.dtype, W.dtype, BITMAP)[4])  # fmt: skip
-    return dx if input_gradient else None, *(filter_gradient or (dW, db))
+    gradients = maxima_gradient(dout, dout_last, arg, x, channels_last, W, g, memory)
+    if gradients is None:
+        address = get_microkernel_address(W.dtype, W.dtype)
+        gradients = run_backward(address, dout, dout_last, RELU_POOL, np.empty(0, W.dtype), arg,
+            x, channels_last, W, g, input_gradient, memory)  # fmt: skip
+    return dx if input_gradient else None, *gradients

@@ -26,7 +26,7 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_name
 from numba import carray, config, types
 from numba.core import cgutils, codegen
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from kernels._cache import njit
 from kernels._function_pointers import call_address
@@ -63,6 +63,11 @@ VECTOR_BYTES, TILE_VECTORS = _simd_target()
 LOADED_BYTES = min(VECTOR_BYTES, 32) if _processor() == "znver4" else VECTOR_BYTES
 """Bytes of a vector that is loaded whole. Zen 4 takes vectors of 64 bytes in two halves: where
 loads bound the time, two vectors of 32 cost the same, and fewer columns are idle."""
+CACHE_LINE = 64
+"""Bytes that are read from memory together."""
+LINE_ELEMENTS = 16
+"""Elements of float32 in them."""
+
 TILE_ROWS = (6, 4, 2, 1)
 """Heights of the tiles; a block's rows are cut into them greedily."""
 WHOLE_TILE_ROWS = (8, 7)
@@ -389,6 +394,17 @@ address_of = _plain_address_of if config.DISABLE_JIT else _address_of
 
 It does not keep the array alive. Whoever takes it must have the array from a caller.
 """
+
+
+@register_jitable
+def skip_to_line(array):
+    """Return an array without the elements before its first whole cache line: vectors are aligned.
+
+    Up to `LINE_ELEMENTS` elements are lost.
+    """
+    first = -address_of(array, 0) % CACHE_LINE // array.itemsize
+    return array[first : array.size - LINE_ELEMENTS + first]
+
 
 microkernel = _plain_microkernel if config.DISABLE_JIT else call_address
 """``c = init + a @ b``, the operands given by their addresses and strides in elements.
