@@ -9,6 +9,7 @@ The windows are read where they lie, as in the forward pass (:mod:`kernels._conv
 input, each maximum adds its filter times the gradient to its window.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -162,6 +163,13 @@ def maxima_images(args, n0, n1):
     keep(memory)
 
 
+@lru_cache
+def _pixel_at(g: Geometry, depth: int) -> Array:
+    """Return where the gradient of each place's pooled pixel is; beyond the outputs: unused."""
+    y, i = np.arange(g.out_height // 2 * 2)[:, None] // 2, np.arange(g.width + 2 * g.pad) // 2
+    return (y * (g.out_width // 2) + i).reshape(-1) * depth
+
+
 def maxima_gradient(
     dout: Array,
     dout_channels_last: bool,
@@ -194,10 +202,8 @@ def maxima_gradient(
     direct = channels_last and g.pad == 0 and x.dtype == W.dtype
     by_bits = get_product_addresses(W.dtype, W.dtype, BITMAP)[4]
     infinite = np.zeros(chunks, np.bool_)
-    y, i = np.arange(g.out_height // 2 * 2)[:, None] // 2, np.arange(g.width + 2 * g.pad) // 2
-    pixel_at = (y * (g.out_width // 2) + i).reshape(-1) * depth  # unused beyond the outputs
     args = MaximaArgs(by_bits, x.reshape(-1), channels_last, direct, dout.reshape(-1),
-        dout_channels_last, arg.reshape(-1), g, dWs, dbs, np.arange(WORD), pixel_at,
+        dout_channels_last, arg.reshape(-1), g, dWs, dbs, np.arange(WORD), _pixel_at(g, depth),
         infinite, spread_filters(W, depth), dx.reshape(-1))  # fmt: skip
     function = get_function_address(maxima_images, args, x.dtype, W.dtype)
     run_chunks(function, args, g.images, size, pays_threads(g))

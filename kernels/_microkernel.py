@@ -68,13 +68,11 @@ CACHE_LINE = 64
 LINE_ELEMENTS = 16
 """Elements of float32 in them."""
 
-TILE_ROWS = (6, 4, 2, 1)
+TILE_ROWS = (6, 2, 1)
 """Heights of the tiles; a block's rows are cut into them greedily."""
-WHOLE_TILE_ROWS = (8, 7)
-"""Heights that are taken if nothing is left of them, as of the 28, 14 and 7 pixels across an image
-of MNIST."""
-NARROW_TILE_ROWS = (*WHOLE_TILE_ROWS, 12, *TILE_ROWS)
-"""Heights where a tile is at most half as wide: 6 sums alone would wait for one another."""
+NARROW_TILE_ROWS = (7, 8, 4, 2, 1)
+"""The same where a tile is at most half as wide: 6 sums alone would wait for one another. Sevens
+are taken if nothing is left of them, as of the 28, 14 and 7 pixels across an image of MNIST."""
 
 _INT = ir.IntType(64)
 _LANE = ir.IntType(32)
@@ -105,7 +103,7 @@ class _Emitter:
         bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
         lanes = constant(self.lanes)
         # Few rows, of which whole tiles leave one or two: others fit them in narrower strips.
-        left, most = b.urem(rows, constant(TILE_ROWS[0])), constant(2 * max(WHOLE_TILE_ROWS))
+        left, most = b.urem(rows, constant(TILE_ROWS[0])), constant(2 * NARROW_TILE_ROWS[1])
         few = b.and_(b.icmp_unsigned("<", b.sub(left, constant(1)), constant(2)),
             b.icmp_signed("<", rows, most))  # fmt: skip
         width = b.select(few, constant(TILE_VECTORS // 2 * self.lanes),
@@ -166,7 +164,7 @@ class _Emitter:
             b.position_at_end(head)
             row = b.load(at)
             fits = b.icmp_signed("<=", b.add(row, constant(height)), rows)
-            if height in WHOLE_TILE_ROWS:
+            if height == 7:
                 left = b.urem(rows, constant(height))
                 fits = b.and_(fits, b.icmp_unsigned("==", left, constant(0)))
             b.cbranch(fits, body, after)

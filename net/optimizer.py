@@ -110,12 +110,13 @@ class Optimizer:
             read-only or has changed its shape or dtype since the first update. Nothing has been
             changed then.
         """
-        states = [self._slot(slot, params) for slot in self.slots]
+        current = dict(params)  # a network looks for the layer of each key
+        states = [self._slot(slot, current) for slot in self.slots]
         work = []
         for key, g in grads.items():
-            if key not in params:
+            if key not in current:
                 raise ValueError(f"grads: expected keys of params, {[*params]}, got {key!r}")
-            p = params[key]
+            p = current[key]
             if not is_ready(p):
                 p = self._array(p, key)
             g = as_kernel_array(g, p.dtype, f"grads[{key!r}]")
@@ -140,7 +141,7 @@ class Optimizer:
                 rules.update_ready(self.rule, self.iter, options, g, arrays)
             else:
                 self.update_array(arrays[0], g, *arrays[1:])
-            if not isinstance(params[key], np.ndarray):
+            if not isinstance(current[key], np.ndarray):
                 params[key] = float(arrays[0])
 
     def update_array(self, p: Array, g: Array, *states: Array) -> None:
