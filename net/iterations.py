@@ -14,6 +14,9 @@ from net.thread_tuner import ThreadTuner
 ITERATIONS_PER_CALL = 100
 """Iterations between two looks at Ctrl-C, the progress bar and the clock."""
 
+MAX_ITERATIONS_PER_CALL = 1000
+"""The same for small batches, beside whose iterations a look takes long."""
+
 _DETERMINISTIC = {Affine, Relu, Sigmoid}
 """Layers that draw no random numbers, so that batches may be drawn ahead of them."""
 
@@ -46,6 +49,21 @@ def draw_rows(rng: Any, n: int, batch_size: int, count: int) -> Any:
     ndarray of int64, shape (count, batch_size)
     """
     return rng.choice(n, (count, batch_size))
+
+
+def iterations_per_call(batch_size: int) -> int:
+    """Return how many compiled iterations there are between two looks.
+
+    Parameters
+    ----------
+    batch_size : int
+
+    Returns
+    -------
+    int
+    """
+    examples = 100 * ITERATIONS_PER_CALL
+    return min(MAX_ITERATIONS_PER_CALL, max(ITERATIONS_PER_CALL, examples // batch_size))
 
 
 def draws_random_numbers(network: Any) -> bool:
