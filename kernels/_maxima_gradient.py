@@ -30,6 +30,9 @@ from kernels._windows import (
     windows_addresses,
 )
 
+BLOCK_BYTES = 1 << 14
+"""Of the image that all filters' windows meet before the rest: they stay in the first cache."""
+
 
 class MaximaArgs(NamedTuple):
     """Arguments of `maxima_images`; all memory is flat, but that of filters and sums."""
@@ -77,7 +80,8 @@ def maxima_images(args, n0, n1):
     padded = np.zeros((zero if direct else size) + LINE_ELEMENTS, dtype)
     woven = np.empty((woven_rows * woven_row if lowered else zero) + LINE_ELEMENTS, dtype)
     sums = np.empty((size if dx.size else zero) + LINE_ELEMENTS, dtype)
-    pixels = args.corners.size
+    pixels, pool_width = args.corners.size, g.out_width // 2
+    block = pool_width * max(1, BLOCK_BYTES // (2 * max(row, woven_row) * dW.itemsize))
     depth = arg.size // max(1, g.images * pixels)
     places, values = np.empty(pixels + 1, np.int64), np.empty(pixels + 1, dtype)
     count = np.zeros(1, np.int64)
@@ -105,23 +109,26 @@ def maxima_images(args, n0, n1):
                 weave_next(image, origin + y * row, row, channels, height, above, rows)
         sums[:] = 0
         v, p = address_of(values, 0), address_of(places, 0)
-        for f in range(g.filters):
-            at, apart = (n * g.filters + f) * pixels, np.int64(1)
-            if args.dout_channels_last:
-                at, apart = n * pixels * g.filters + f, g.filters
-            list_maxima(listing, address_of(arg, n * pixels * depth + f), depth,
-                address_of(dout, at), apart, address_of(args.corners, 0), across, pixels, p, v,
-                address_of(count, 0))  # fmt: skip
-            db[f] += _total(values[: count[0]])
-            for fy in range(runs):
-                b = address_of(woven, 0) if lowered else address_of(image, origin + fy * row)
-                add_windows(adding, WINDOWS_TO_ROW, v, p, count[0], b, step,
-                    address_of(dW, f * taps + fy * run), run)  # fmt: skip
-            if dx.size:
-                for fy in range(height):
-                    part = address_of(args.filters, f * taps + fy * width * channels)
-                    add_windows(adding, ROW_TO_WINDOWS, v, p, count[0],
-                        address_of(sums, fy * row), channels, part, width * channels)  # fmt: skip
+        for first in range(0, pixels, block):
+            some = min(block, pixels - first)
+            for f in range(g.filters):
+                at, apart = (n * g.filters + f) * pixels + first, np.int64(1)
+                if args.dout_channels_last:
+                    at, apart = (n * pixels + first) * g.filters + f, g.filters
+                list_maxima(listing, address_of(arg, (n * pixels + first) * depth + f), depth,
+                    address_of(dout, at), apart, address_of(args.corners, first), across, some, p,
+                    v, address_of(count, 0))  # fmt: skip
+                db[f] += _total(values[: count[0]])
+                for fy in range(runs):
+                    b = address_of(woven, 0) if lowered else address_of(image, origin + fy * row)
+                    add_windows(adding, WINDOWS_TO_ROW, v, p, count[0], b, step,
+                        address_of(dW, f * taps + fy * run), run)  # fmt: skip
+                if dx.size:
+                    for fy in range(height):
+                        part = address_of(args.filters, f * taps + fy * width * channels)
+                        add_windows(adding, ROW_TO_WINDOWS, v, p, count[0],
+                            address_of(sums, fy * row), channels, part,
+                            width * channels)  # fmt: skip
         if dx.size:
             for y in range(g.height):
                 start, n_row = pad * (row + channels) + y * row, g.width * channels
