@@ -21,9 +21,20 @@ from kernels._cache import inner, njit
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._gemm import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
-from kernels._microkernel import VECTOR_BYTES, address_of, microkernel
+from kernels._microkernel import TILE_VECTORS, VECTOR_BYTES, address_of, microkernel
 from kernels._pool_vectors import rectified_maximum_of_4
 from kernels._transpose import transpose_at
+
+POOLED_BYTES = 1 << 14
+"""Of outputs that are pooled together, while they are in the first cache."""
+
+MAX_FILTER_BYTES = 1 << 16
+"""Of filters that are read once for each output row. More of them are taken part by part, each for
+all rows: it stays in the first cache."""
+
+STRIP_BYTES = TILE_VECTORS // 2 * VECTOR_BYTES
+"""Of a row of filters in such a part."""
+
 
 FORWARD_CHUNKS = 24
 """About how many chunks the images of a batch are put into, each with scratch memory of its own."""
@@ -146,10 +157,22 @@ def convolve_rows(
     The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
     """
     columns, run = packed.shape[1], width * channels
-    for y in range(rows):
-        microkernel(address, address_of(image, origin + y * stride * row), stride * channels, 1,
-            row, address_of(packed, 0), columns, run * columns, run, height, address_of(bias, 0), 0,
-            address_of(out, at + y * count * columns), columns, count, columns)  # fmt: skip
+    if packed.size * packed.itemsize <= MAX_FILTER_BYTES:
+        for y in range(rows):
+            microkernel(address, address_of(image, origin + y * stride * row), stride * channels, 1,
+                row, address_of(packed, 0), columns, run * columns, run, height,
+                address_of(bias, 0), 0, address_of(out, at + y * count * columns), columns, count,
+                columns)  # fmt: skip
+        return
+    strip = STRIP_BYTES // packed.itemsize
+    for j in range(0, columns, strip):
+        for fy in range(height):
+            for y in range(rows):
+                c, first = address_of(out, at + y * count * columns + j), fy * run * columns + j
+                init, init_row = (c, columns) if fy else (address_of(bias, j), 0)
+                microkernel(address, address_of(image, origin + (y * stride + fy) * row),
+                    stride * channels, 1, 0, address_of(packed, first), columns, 0, run, 1,
+                    init, init_row, c, columns, count, min(strip, columns - j))  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------- forward
@@ -203,10 +226,10 @@ def forward_images(args, n0, n1):
     padded = np.zeros(size, dtype)  # the border stays
     columns = packed.shape[1]
     pooling = args.mode == RELU_POOL
-    count = 2 if pooling else g.out_height
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
-    rows = np.empty(2 * out_row if pooling else 0, dtype)
+    together = max(1, POOLED_BYTES // (2 * out_row * packed.itemsize))
+    rows = np.empty(2 * together * out_row if pooling else 0, dtype)
     maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
     memory = padded, rows, maxima
     padded, rows, maxima = borrow(memory)
@@ -220,20 +243,22 @@ def forward_images(args, n0, n1):
             start = zero
         if pooling:
             first = n * pool_height * pool_width
-            for i in range(pool_height):
-                convolve_rows(address, image, start + 2 * i * stride * row, row, channels, stride,
+            for i0 in range(0, pool_height, together):
+                some = min(together, pool_height - i0)
+                convolve_rows(address, image, start + 2 * i0 * stride * row, row, channels, stride,
                     g.filter_height, g.filter_width, packed, bias,
-                    rows, zero, count, g.out_width)  # fmt: skip
-                for j in range(pool_width):
-                    at = (i * pool_width + j) * columns
-                    rectified_maximum_of_4(rows, 2 * j * columns, columns, out_row,
-                        maxima, at, arg, first * columns + at, columns)  # fmt: skip
+                    rows, zero, 2 * some, g.out_width)  # fmt: skip
+                for i in range(some):
+                    for j in range(pool_width):
+                        at = ((i0 + i) * pool_width + j) * columns
+                        rectified_maximum_of_4(rows, 2 * i * out_row + 2 * j * columns, columns,
+                            out_row, maxima, at, arg, first * columns + at, columns)  # fmt: skip
             _store_maxima(maxima, columns, g.filters, pool_height * pool_width,
                 out[first * g.filters :], args.out_channels_last, packed)  # fmt: skip
             continue
         at = n * g.out_height * out_row
         convolve_rows(address, image, start, row, channels, stride, g.filter_height,
-            g.filter_width, packed, bias, out, at, count, g.out_width)  # fmt: skip
+            g.filter_width, packed, bias, out, at, g.out_height, g.out_width)  # fmt: skip
         if args.mode == RELU:
             _rectify(out[at : at + g.out_height * out_row])
     keep(memory)
