@@ -41,7 +41,7 @@ FIRST_CACHE_BYTES = 1 << 15
 """Of `b` that all rows meet before the next ones."""
 
 STRIP_VECTORS = tuple(
-    count for count in (1, 2, 4, 7, 8, 13) if WORD * count * LOADED_BYTES <= FIRST_CACHE_BYTES
+    count for count in (1, 4, 7, 8, 13) if WORD * count * LOADED_BYTES <= FIRST_CACHE_BYTES
 )
 """Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers. What
 a word of ``a`` meets of `b` has to fit the first cache."""
@@ -94,9 +94,7 @@ class _BitmapEmitter(_Emitter):
             case = b.select(b.icmp_signed("!=", paired, constant(0)), constant(pairs), constant(0))
             switch = b.switch(b.add(_ceil_div(b, wide, lanes), case), done)
             fewer = 0
-            # Codes are inputs of networks, which do not skip zeros where two vectors are enough.
-            codes = not isinstance(self.a_type, types.Float)
-            for count in (v for v in STRIP_VECTORS if not (codes and v == 2)):
+            for count in STRIP_VECTORS:
                 blocks = {}
                 for height in (1, 2) if count in PAIRED_VECTORS else (1,):
                     block = blocks[height] = b.append_basic_block()

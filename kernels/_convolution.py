@@ -228,7 +228,7 @@ def forward_images(args, n0, n1):
     pooling = args.mode == RELU_POOL
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
-    together = max(1, POOLED_BYTES // (2 * out_row * packed.itemsize))
+    together = max(1, POOLED_BYTES // max(1, 2 * out_row * packed.itemsize))
     rows = np.empty(2 * together * out_row if pooling else 0, dtype)
     maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
     memory = padded, rows, maxima

@@ -44,6 +44,8 @@ SHAPES = [
     (5, 17, 9, 13, 5, 2, 4, 3, 1),
     (4, 9, 7, 6, 18, 7, 6, 1, 0),
     (330, 2, 5, 5, 4, 3, 3, 1, 1),
+    (3, 40, 14, 14, 64, 3, 3, 1, 1),  # filters that are taken part by part
+    (2, 6, 9, 7, 20, 3, 3, 1, 1),
 ]
 PARAMS = [pytest.param(s, marks=pytest.mark.small) for s in SMALL_SHAPES] + SHAPES
 
@@ -274,10 +276,12 @@ BLOCKS = [
     SHAPES[1],
     (3, 5, 9, 11, 30, 3, 3, 2, 1),
     (2, 4, 7, 6, 5, 2, 2, 1, 2),
-    (2, 2, 7, 6, 130, 3, 2, 1, 0),  # several words of filters
+    (2, 2, 7, 6, 130, 3, 2, 1, 0),
     (12, 1, 28, 28, 30, 5, 5, 1, 0),  # several chunks of images
-    (2, 33, 7, 6, 40, 2, 2, 1, 2),  # the input's gradient bit by bit
+    (2, 33, 7, 6, 40, 2, 2, 1, 2),
     (2, 32, 8, 8, 64, 3, 3, 1, 1),
+    (1, 20, 33, 30, 9, 3, 3, 1, 1),  # several blocks of an image's rows
+    (2, 40, 14, 15, 64, 3, 3, 1, 1),  # filters that are taken part by part
     (0, 1, 6, 6, 3, 3, 3, 1, 0),
     (1, 0, 6, 6, 3, 3, 3, 1, 0),
     (2, 1, 6, 6, 0, 3, 3, 1, 0),

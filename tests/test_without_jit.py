@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 KERNELS = (
     *("affine", "activations", "softmax", "operation", "optimizers_kernels"),
-    *("regularisation_kernels", "convolution", "pooling"),
+    *("regularisation_kernels", "convolution", "pooling", "windows", "microkernel"),
 )
 
 

@@ -1,0 +1,67 @@
+"""The micro-kernel, which is called by addresses, against plain NumPy."""
+
+import numpy as np
+import pytest
+
+from kernels._cache import njit
+from kernels._microkernel import VECTOR_BYTES, address_of, microkernel, microkernel_address
+
+
+@njit
+def call(address, a, a_row, a_k, a_part, b, b_row, b_part, k, parts, init, init_row, c, c_row,
+         rows, columns):  # fmt: skip
+    microkernel(address, address_of(a, 0), a_row, a_k, a_part, address_of(b, 0), b_row, b_part, k,
+        parts, address_of(init, 0), init_row, address_of(c, 0), c_row, rows, columns)  # fmt: skip
+
+
+LANES = VECTOR_BYTES // 4
+SMALL_SIZES = [
+    # rows, columns, k, parts
+    (1, 1, 1, 1),
+    (7, LANES, 5, 3),
+    (3, LANES + 1, 2, 2),
+    (2, 2, 0, 3),
+    (2, 2, 3, 0),
+    (0, 3, 1, 1),
+]
+SIZES = [
+    (8, 4 * LANES, 9, 2),
+    (28, 2 * LANES, 3, 3),
+    (13, 4 * LANES + 3, 7, 1),
+    (14, 9 * LANES - 1, 4, 2),
+    (24, 2 * LANES - 2, 5, 5),
+    (29, 3 * LANES, 6, 2),
+    (50, 50, 20, 1),
+]
+
+
+@pytest.mark.parametrize(
+    "sizes", [*(pytest.param(s, marks=pytest.mark.small) for s in SMALL_SIZES), *SIZES], ids=str
+)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_parts(rng, dtype, sizes, transposed):
+    """One element is the same chain of multiply-adds in whichever tile it falls."""
+    rows, columns, k, parts = sizes
+    # The parts of a and of b are further apart than they are long.
+    a = rng.standard_normal((parts, rows, k + 1)).astype(dtype)
+    a_row, a_k = k + 1, 1
+    if transposed:
+        a = np.ascontiguousarray(a.transpose(0, 2, 1))
+        a_row, a_k = 1, rows
+    b = rng.standard_normal((parts, k + 2, columns + 3)).astype(dtype)
+    init = rng.standard_normal(columns).astype(dtype)
+    c = np.full((rows, columns + 5), -7, dtype)
+    address = microkernel_address(a.reshape(-1), c.reshape(-1))
+    steps = (k + 1) * rows, b.reshape(-1), columns + 3, (k + 2) * (columns + 3)
+    call(address, a.reshape(-1), a_row, a_k, *steps, k, parts, init, 0, c.reshape(-1), columns + 5,
+        rows, columns)  # fmt: skip
+    x = (a.transpose(0, 2, 1) if transposed else a)[:, :, :k].astype(np.float64)
+    expected = init + np.einsum("prk,pkc->rc", x, b[:, :k, :columns].astype(np.float64))
+    np.testing.assert_allclose(c[:, :columns], expected, rtol=0, atol=200 * np.finfo(dtype).eps)
+    assert (c[:, columns:] == -7).all()
+    alone = np.empty((1, columns), dtype)
+    for r in range(rows):
+        here = a.reshape(-1)[r * a_row :]
+        call(address, here, a_row, a_k, *steps, k, parts, init, 0, alone.reshape(-1), columns, 1,
+            columns)  # fmt: skip
+        np.testing.assert_array_equal(alone[0], c[r, :columns])
