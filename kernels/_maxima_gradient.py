@@ -20,6 +20,7 @@ from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import LINE_ELEMENTS, address_of, skip_to_line
+from kernels._pool_vectors import DEAD
 from kernels._targets import _all_finite
 from kernels._weave import is_lowered, weave, weave_next
 from kernels._windows import (
@@ -84,9 +85,10 @@ def maxima_images(args, n0, n1):
     block = pool_width * max(1, BLOCK_BYTES // (2 * max(row, woven_row) * dW.itemsize))
     depth = arg.size // max(1, g.images * pixels)
     places, values = np.empty(pixels + 1, np.int64), np.empty(pixels + 1, dtype)
-    count = np.zeros(1, np.int64)
-    memory = padded, woven, sums, places, values, count
-    padded, woven, sums, places, values, count = borrow(memory)
+    count, shifts = np.zeros(1, np.int64), np.zeros(DEAD + 1, np.int64)
+    shifts[1], shifts[2], shifts[3] = 1, across, across + 1
+    memory = padded, woven, sums, places, values, count, shifts
+    padded, woven, sums, places, values, count, shifts = borrow(memory)
     padded, woven, sums = skip_to_line(padded), skip_to_line(woven), skip_to_line(sums)
     image = direct_or_copy(direct, x, padded)
     dW[:] = 0
@@ -116,8 +118,8 @@ def maxima_images(args, n0, n1):
                 if args.dout_channels_last:
                     at, apart = (n * pixels + first) * g.filters + f, g.filters
                 list_maxima(listing, address_of(arg, (n * pixels + first) * depth + f), depth,
-                    address_of(dout, at), apart, address_of(args.corners, first), across, some, p,
-                    v, address_of(count, 0))  # fmt: skip
+                    address_of(dout, at), apart, address_of(args.corners, first),
+                    address_of(shifts, 0), some, p, v, address_of(count, 0))  # fmt: skip
                 db[f] += _total(values[: count[0]])
                 for fy in range(runs):
                     b = address_of(woven, 0) if lowered else address_of(image, origin + fy * row)

@@ -33,6 +33,9 @@ WINDOWS_TO_ROW, ROW_TO_WINDOWS = np.int64(0), np.int64(1)
 _STRIPS = (12, 6, 3, 2)
 """Vectors of the row in registers; one more, or a part of one, is left."""
 
+_LATENT_VECTORS = 3
+"""Vectors of sums up to which a processor waits for the one multiply-add before the next."""
+
 _INT = ir.IntType(64)
 
 
@@ -45,22 +48,20 @@ class _WindowEmitter(_Emitter):
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_INT] * 10), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        arg, arg_step, dout, dout_step, corners, across, pixels, places, values, count = fn.args
+        arg, arg_step, dout, dout_step, corners, shifts, pixels, places, values, count = fn.args
         arg = b.inttoptr(arg, ir.IntType(8).as_pointer())
-        corners, places, count = (
-            b.inttoptr(p, _INT.as_pointer()) for p in (corners, places, count)
+        corners, shifts, places, count = (
+            b.inttoptr(p, _INT.as_pointer()) for p in (corners, shifts, places, count)
         )
         dout, values = (b.inttoptr(p, self.element.as_pointer()) for p in (dout, values))
         found = cgutils.alloca_once_value(b, constant(0))
         with cgutils.for_range(b, pixels) as loop:
             k = b.zext(b.load(b.gep(arg, [b.mul(loop.index, arg_step)])), _INT)
             n = b.load(found)
-            lower = b.icmp_unsigned(">=", k, constant(2))
-            down = b.select(lower, across, constant(0))
-            place = b.add(b.load(b.gep(corners, [loop.index])), b.and_(k, constant(1)))
-            b.store(b.add(place, down), b.gep(places, [n]))
+            place = b.add(b.load(b.gep(corners, [loop.index])), b.load(b.gep(shifts, [k])))
+            b.store(place, b.gep(places, [n]))
             b.store(b.load(b.gep(dout, [b.mul(loop.index, dout_step)])), b.gep(values, [n]))
-            alive = b.icmp_unsigned("!=", k, constant(int(DEAD)))
+            alive = b.icmp_unsigned("<", k, constant(int(DEAD)))
             b.store(b.add(n, b.zext(alive, _INT)), found)
         b.store(b.load(found), count)
         b.ret_void()
@@ -132,18 +133,34 @@ class _WindowEmitter(_Emitter):
             left = b.sub(size, constant(whole * self.lanes))
             mask = b.icmp_signed("<", lanes, splat(b, left, self.lanes))
             vectors.append((whole * self.lanes, self.lanes, mask))
-        kept = [cgutils.alloca_once_value(b, self._load(b, row, *vector)) for vector in vectors]
         kind = ir.VectorType(self.element, self.lanes)
         fma = self._llvm("fmuladd", kind, [kind] * 3)
-        with self._loop(b, count) as loop:
-            x = splat(b, b.load(b.gep(values, [loop.index])), self.lanes)
-            window = b.gep(windows, [b.mul(b.load(b.gep(places, [loop.index])), step)])
+        kept = [cgutils.alloca_once_value(b, self._load(b, row, *vector)) for vector in vectors]
+
+        def take(index: ir.Value, kept: list[ir.Value]) -> None:
+            x = splat(b, b.load(b.gep(values, [index])), self.lanes)
+            window = b.gep(windows, [b.mul(b.load(b.gep(places, [index])), step)])
             for place, vector in zip(kept, vectors, strict=True):
                 there, here = self._load(b, window, *vector), b.load(place)
                 if to_windows:
                     self._store(b, b.call(fma, [x, here, there]), window, *vector)
                 else:
                     b.store(b.call(fma, [x, there, here]), place)
+
+        if to_windows or len(vectors) > _LATENT_VECTORS:
+            with self._loop(b, count) as loop:
+                take(loop.index, kept)
+        else:  # two sums, which do not wait for each other
+            zeros = ir.Constant(kind, None)
+            other = [cgutils.alloca_once_value(b, zeros) for _ in vectors]
+            with self._loop(b, b.lshr(count, constant(1))) as loop:
+                index = b.shl(loop.index, constant(1))
+                take(index, kept)
+                take(b.add(index, constant(1)), other)
+            with b.if_then(b.trunc(count, ir.IntType(1))):
+                take(b.sub(count, constant(1)), kept)
+            for place, rest in zip(kept, other, strict=True):
+                b.store(b.fadd(b.load(place), b.load(rest)), place)
         if not to_windows:
             for place, vector in zip(kept, vectors, strict=True):
                 self._store(b, b.load(place), row, *vector)
@@ -180,14 +197,15 @@ if config.DISABLE_JIT:
 
 
 def _plain_list_maxima(
-    address, arg, arg_step, dout, dout_step, corners, across, pixels, places, values, count
+    address, arg, arg_step, dout, dout_step, corners, shifts, pixels, places, values, count
 ):
     _, dtype = plain_code(address)
     k = plain_array(arg, (pixels,), (arg_step,), np.uint8).astype(np.int64)
     alive = k != DEAD
     n = plain_array(count, (1,), (1,), np.int64)
     n[0] = np.count_nonzero(alive)
-    place = plain_array(corners, (pixels,), (1,), np.int64) + k // 2 * across + k % 2
+    place = plain_array(corners, (pixels,), (1,), np.int64)
+    place = place + plain_array(shifts, (DEAD + 1,), (1,), np.int64)[k]
     plain_array(places, (n[0],), (1,), np.int64)[...] = place[alive]
     gradient = plain_array(dout, (pixels,), (dout_step,), dtype)
     plain_array(values, (n[0],), (1,), dtype)[...] = gradient[alive]
@@ -207,13 +225,13 @@ def _plain_windows(address, way, values, places, count, windows, step, row, size
 
 list_maxima = _plain_list_maxima if config.DISABLE_JIT else call_address
 """List the places of a filter's maxima in an image, and their gradients:
-``list_maxima(address, arg, arg_step, dout, dout_step, corners, across, pixels, places, values,
+``list_maxima(address, arg, arg_step, dout, dout_step, corners, shifts, pixels, places, values,
 count)``.
 
 All arrays are given by their addresses. Of each of the `pixels` that were pooled, `arg` tells which
 of 4 outputs was the maximum, or `DEAD`, and `dout` the gradient, both some steps apart. An output's
-place is that of the first in int64 `corners`, and 1 further right or `across` further down. `count`
-is where their number is written; after the list, one place and one value may be written.
+place is that of the pixel in int64 `corners`, and what `shifts` has for it; there is one for `DEAD`.
+`count` is where their number is written; after the list, one place and one value may be written.
 """
 
 add_windows = _plain_windows if config.DISABLE_JIT else call_address

@@ -18,10 +18,10 @@ POISON = -7.0
 
 
 @njit
-def call_list(address, arg, depth, dout, apart, corners, across, places, values, count):
+def call_list(address, arg, depth, dout, apart, corners, shifts, places, values, count):
     list_maxima(address, address_of(arg, 0), depth, address_of(dout, 0), apart,
-        address_of(corners, 0), across, corners.size, address_of(places, 0), address_of(values, 0),
-        address_of(count, 0))  # fmt: skip
+        address_of(corners, 0), address_of(shifts, 0), corners.size, address_of(places, 0),
+        address_of(values, 0), address_of(count, 0))  # fmt: skip
 
 
 @njit
@@ -37,14 +37,14 @@ def test_list_of_maxima(rng, dtype, pixels, depth, apart):
     dout = rng.standard_normal((pixels, apart)).astype(dtype)
     corners = rng.integers(0, 1000, pixels)
     places, values = np.full(pixels + 2, -1), np.full(pixels + 2, POISON, dtype)
-    count = np.zeros(1, np.int64)
+    count, shifts = np.zeros(1, np.int64), np.array([0, 1, 100, 101, 0])
     listing, _ = windows_addresses(dout.reshape(-1))
-    flat = arg.reshape(-1), depth, dout.reshape(-1), apart, corners, 100
+    flat = arg.reshape(-1), depth, dout.reshape(-1), apart, corners, shifts
     call_list(listing, *flat, places, values, count)
     k = arg[:, 0].astype(np.int64)
     alive = k != DEAD
     assert count[0] == alive.sum()
-    expected = corners + np.array([0, 1, 100, 101, 0])[k]
+    expected = corners + shifts[k]
     np.testing.assert_array_equal(places[: count[0]], expected[alive])
     np.testing.assert_array_equal(values[: count[0]], dout[alive, 0])
     assert places[-1] == -1
