@@ -257,7 +257,8 @@ def networks(options: Options) -> Table:
     rows = []
     for make in options.some(jobs):
         job = make()
-        row = measure(job.calls(), options.of(6), duration=0.02)
+        # Long samples: caches and threads are as in the middle of a run, for all of them.
+        row = measure(job.calls(), options.of(6), duration=0.2)
         ours = row.best("njitnet") or np.inf
         torch = [(min(s), name, n) for (name, n), s in row.seconds.items() if name[:5] == "torch"]
         _, name, n = min(torch, default=(0, "torch, -", 0))

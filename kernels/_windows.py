@@ -230,8 +230,8 @@ count)``.
 
 All arrays are given by their addresses. Of each of the `pixels` that were pooled, `arg` tells which
 of 4 outputs was the maximum, or `DEAD`, and `dout` the gradient, both some steps apart. An output's
-place is that of the pixel in int64 `corners`, and what `shifts` has for it; there is one for `DEAD`.
-`count` is where their number is written; after the list, one place and one value may be written.
+place is that of the pixel in int64 `corners`, and what `shifts` has for it, also for `DEAD`. Their
+number is written to `count`; after the list, one place and one value may be written.
 """
 
 add_windows = _plain_windows if config.DISABLE_JIT else call_address
