@@ -43,11 +43,15 @@ if half of their gradient is in the other core's cache."""
 
 # Steps along the sum that are done for all tiles before the next ones, so that what they read
 # stays in a cache: of `b` packed, of `a` read across its rows, or else of `b` as it is.
-K_BLOCK_PACKED, K_BLOCK_STRIDED, K_BLOCK = 512, 256, 1024
-PACKED_BYTES = 1024
-"""Of a row of `b` that are copied at once, to several strips: each row lies on another page."""
+K_BLOCK_PACKED, K_BLOCK_STRIDED, K_BLOCK = 512, 128, 1024
+PACKED_BYTES = 1 << 19
+"""Of `b` that are copied at once, to several strips."""
 ROWS_BYTES = 1 << 18
-"""Of `a` that are multiplied by all these strips before the next rows: they stay in a cache."""
+"""Of `a`, and of the result, that meet all these strips before the next rows: they stay in a
+cache."""
+MIN_ROWS_BY_THREADS = 2048
+"""Rows from which each thread takes some, and copies all of `b`, and not some columns of all rows:
+what it writes lies together."""
 MIN_TURN_STRIPS = 4
 """Strips from which a copy of `a` pays where it is read across its rows, which are far apart."""
 
@@ -157,13 +161,14 @@ def _multiply_all(
     pack = _packs(n, m, b_t, size)
     strip = TILE_VECTORS * (VECTOR_BYTES // size)
     width = strip if pack else max(1, c1 - c0)
-    group = strip * (PACKED_BYTES // (strip * size)) if pack else width
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
     deepest = (k + blocks - 1) // blocks
+    group = strip * max(1, PACKED_BYTES // (max(1, deepest) * strip * size)) if pack else width
     strips = (min(group, c1 - c0) + strip - 1) // strip if pack else 0
     packed = np.empty((strips, deepest, strip), like_c.dtype)
     tile = TILE_ROWS[0]
-    height = max(tile, ROWS_BYTES // (max(1, deepest) * size_a) // tile * tile)
+    row_bytes = max(1, deepest * size_a, min(group, c1 - c0) * size)
+    height = max(tile, ROWS_BYTES // row_bytes // tile * tile)
     turns = a_t and m >= MIN_TURN_STRIPS * strip
     turned = np.empty((min(height, r1 - r0) if turns else 0, deepest), like_a.dtype)
     for block in range(blocks):
@@ -394,7 +399,7 @@ def gemm(addresses, a, a_t, b, b_t, bias, out):
         gemm_block(addresses, a, a_t, b, b_t, bias, out, zero, n, zero, m, skip)
     else:
         across = max(1, min(threads, m // (TILE_VECTORS * (VECTOR_BYTES // out.itemsize))))
-        if skip:
+        if skip or n >= MIN_ROWS_BY_THREADS:
             across = 1
         _grid(addresses, a, a_t, b, b_t, bias, out, threads // across, across, skip)
     return missing
