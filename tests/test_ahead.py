@@ -73,6 +73,29 @@ def test_another_process_compiles_the_loop(tmp_path, monkeypatch):
     assert not done.stderr
 
 
+@pytest.mark.slow
+def test_another_process_compiles_the_dense_layers(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    program = (
+        "import numpy as np\n"
+        "from kernels.affine import _backward\n"
+        "from kernels.softmax import _backward as _softmax_backward, _softmax\n"
+        "from net import Adam, SimpleConvNet\n"
+        "from net.cli.ahead import compile_convolutions\n"
+        "network = SimpleConvNet((1, 12, 12), dtype='float32', rng=0)\n"
+        "x, t = np.ones((20, 1, 12, 12), np.float32), np.zeros(20, np.int64)\n"
+        "compile_convolutions(network, x, Adam())\n"
+        "Adam().update(network.params, network.gradient(x, t))\n"
+        "for kernel in (_softmax, _softmax_backward, _backward):\n"
+        "    assert not kernel.stats.cache_misses and kernel.stats.cache_hits\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, cwd="tests", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+
+
 def test_an_error_ends_the_other_process(sleeper, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt

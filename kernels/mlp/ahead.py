@@ -55,7 +55,8 @@ def compile_training(
     >>> data = np.zeros((1, 784), np.float32)
     >>> compile_training(np.dtype(np.float32), optimizers.SGD, data, 50, encodes=False)
     """
-    with _another_process(dtype), Team(1) as team:
+    code = f"from kernels.mlp import ahead; ahead.compile_loop(ahead.np.dtype('{dtype}'))"
+    with another_process(code, train_iterations, loop_types(dtype)), Team(1) as team:
         skips = has_many_zeros(data, dtype, units)
         examples = (encode(data, team) if encodes and skips else None) or data
         W, b = np.zeros((data.shape[1], units), dtype), np.zeros(units, dtype)
@@ -96,11 +97,19 @@ def compile_loop(dtype: np.dtype[Any]) -> None:
 
 
 @contextmanager
-def _another_process(dtype: np.dtype[Any]) -> Iterator[None]:
-    """Have another process compile the loop meanwhile, where that helps."""
-    code = f"from kernels.mlp import ahead; ahead.compile_loop(ahead.np.dtype('{dtype}'))"
+def another_process(code: str, kernel: Any, types: tuple[Any, ...]) -> Iterator[None]:
+    """Have another process compile something meanwhile, where that helps.
+
+    Parameters
+    ----------
+    code : str
+        What it runs.
+    kernel : dispatcher
+    types : tuple
+        Of arguments: with them the kernel is compiled now or meanwhile, unless all has been before.
+    """
     process, helps = None, bool(sys.executable) and numba.get_num_threads() > 1
-    if helps and has_to_compile(train_iterations, loop_types(dtype)):
+    if helps and has_to_compile(kernel, types):
         with suppress(OSError):  # there may be no more processes
             process = subprocess.Popen(
                 [sys.executable, "-c", code],

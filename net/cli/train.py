@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from net.cli import interrupts
+from net.cli.ahead import compile_run
 from net.cli.console import (
     START_SECONDS,
     check_output,
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from net.history import History
 
 T = TypeVar("T")
-
-MNIST_SIZE = 60_000
-"""Images of the training set, unless there are others in ``--data``."""
 
 
 def run(options: argparse.Namespace, group: SingleProcess) -> int:
@@ -55,7 +53,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
             )
             if options.data is not None:
                 loading.result()  # a wrong file is told before anything is compiled
-            compile_seconds, _ = _timed(_compile, options=options, comm=group.self_comm)
+            compile_seconds, _ = _timed(compile_run, options=options, comm=group.self_comm)
             load_seconds, data = loading.result()
         clock.lap("load")  # both side by side; each is told with its own time
         clock.seconds |= {"load": load_seconds, "compile": compile_seconds}
@@ -184,43 +182,6 @@ def _check(options: argparse.Namespace, written: list[Path]) -> None:
                 f"argument --checkpoint: expected a file of its own, got {options.checkpoint}, "
                 "which holds data"
             )
-
-
-def _compile(options: argparse.Namespace, comm: Any) -> None:
-    """Compile all that a run needs, or load it, by training a throw-away network."""
-    import numpy as np
-
-    from kernels.mlp import MIN_PASSES
-    from kernels.mlp.ahead import compile_training
-    from net import train
-
-    rng, state = np.random.default_rng(0), np.random.get_state()
-    convolves = options.network.endswith("conv")
-    image, count, units = ((28, 28), 40, 2) if convolves else ((8, 8), 1000, 64)
-    network = make_network(options, image, 2, rng, [units] * max(1, len(options.hidden or [1, 1])))
-    x = (rng.random((count, 1, *image)) < 0.2).astype(np.float32)
-    t = rng.integers(0, 2, len(x))
-    optimizer = make_optimizer(options)
-    optimizer.lr = 0.001
-    if not convolves:
-        x = x.reshape(len(x), -1)
-        passes = options.epochs or (options.iterations or 10_000) * options.batch_size / MNIST_SIZE
-        encodes = passes >= MIN_PASSES
-        if comm is None and not options.dropout and not options.batch_norm:
-            compile_training(network.params["W1"].dtype, optimizer.rule, x, units, encodes)
-        if encodes:
-            x = x.astype(np.uint8)  # what codes are
-    try:
-        train(
-            *(network, x, t, x, t),
-            iterations=1,
-            batch_size=20,
-            optimizer=optimizer,
-            rng=0,
-            comm=comm,
-        )
-    finally:
-        np.random.set_state(state)
 
 
 def _timed(function: Callable[..., T], **options: Any) -> tuple[float, T]:
