@@ -17,22 +17,12 @@ from numba.extending import intrinsic
 
 from kernels._cache import njit
 from kernels._function_pointers import call_address, emit_function
-from kernels._microkernel import (
-    VECTOR_BYTES,
-    constant,
-    element_type,
-    matrix_at,
-    plain_code,
-    plain_code_address,
-    splat,
-)
+from kernels._microkernel import VECTOR_BYTES, constant, element_type, matrix_at, splat
+from kernels._plain_code import plain_code, plain_code_address
 from kernels._targets import _all_finite
 
 WORD = 64
 """Bits of a word of the bitmap."""
-
-CACHE_LINE = 64
-"""Bytes that are read from memory together."""
 
 
 @intrinsic

@@ -20,8 +20,9 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels._bitmap import CACHE_LINE, WORD
+from kernels._bitmap import WORD
 from kernels._cache import inner, njit
+from kernels._cache_lines import CACHE_LINE
 from kernels._function_pointers import call_address
 from kernels._microkernel import (
     LOADED_BYTES,
@@ -31,11 +32,9 @@ from kernels._microkernel import (
     constant,
     element_type,
     emit_address,
-    plain_array,
-    plain_code,
-    plain_code_address,
     splat,
 )
+from kernels._plain_code import plain_array, plain_code, plain_code_address
 
 FIRST_CACHE_BYTES = 1 << 15
 """Of `b` that all rows meet before the next ones."""

@@ -29,9 +29,8 @@ from kernels._microkernel import (
     matrix_at,
     microkernel,
     microkernel_address,
-    plain_code,
-    plain_code_address,
 )
+from kernels._plain_code import plain_code, plain_code_address
 from kernels._threads import chunk_bounds, thread_count
 from kernels._transpose import transpose_at
 
@@ -47,11 +46,9 @@ K_BLOCK_PACKED, K_BLOCK_STRIDED, K_BLOCK = 512, 128, 1024
 PACKED_BYTES = 1 << 19
 """Of `b` that are copied at once, to several strips."""
 ROWS_BYTES = 1 << 18
-"""Of `a`, and of the result, that meet all these strips before the next rows: they stay in a
-cache."""
+"""Of `a`, or of the result, that meet them before the next rows: it stays in a cache."""
 MIN_ROWS_BY_THREADS = 2048
-"""Rows from which each thread takes some, and copies all of `b`, and not some columns of all rows:
-what it writes lies together."""
+"""Rows from which each thread takes some, not some columns of all: what it writes is adjacent."""
 MIN_TURN_STRIPS = 4
 """Strips from which a copy of `a` pays where it is read across its rows, which are far apart."""
 
@@ -322,13 +319,8 @@ def jit_backward_addresses(a, c):
 
 
 # What can be compiled for two element types, and what a kind of product needs of it.
-_PARTS = (
-    _dense_address,
-    _rows_address,
-    _transposed_address,
-    microkernel_address,
-    bitmap_gemm_address,
-)
+_PARTS = (_dense_address, _rows_address, _transposed_address, microkernel_address,
+          bitmap_gemm_address)  # fmt: skip
 DENSE, SKIP_ROWS, SKIP_BOTH = (0, 3), (1, 4), (1, 2, 4)
 FORWARD, BACKWARD, BOTH = (0, 1, 3, 4), (0, 2, 3, 4), (0, 1, 2, 3, 4)
 BITMAP, MICROKERNEL = (4,), (3,)

@@ -15,11 +15,12 @@ import numpy as np
 
 from kernels._arrays import Array
 from kernels._cache import inner
+from kernels._cache_lines import LINE_ELEMENTS, skip_to_line
 from kernels._convolution import Geometry, pays_threads, spread_filters, unpack_filters
 from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._images import copy_image, direct_or_copy
-from kernels._microkernel import LINE_ELEMENTS, address_of, skip_to_line
+from kernels._microkernel import address_of
 from kernels._pool_vectors import DEAD
 from kernels._targets import _all_finite
 from kernels._weave import is_lowered, weave, weave_next

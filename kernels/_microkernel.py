@@ -26,10 +26,11 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_name
 from numba import carray, config, types
 from numba.core import cgutils, codegen
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from kernels._cache import njit
 from kernels._function_pointers import call_address
+from kernels._plain_code import plain_array, plain_code, plain_code_address
 
 # Vector registers of a processor family: bytes in each, and vectors across a tile.  Six rows by
 # `across` vectors of sums, a row of `b` and one broadcast must fit into its registers.
@@ -63,11 +64,6 @@ VECTOR_BYTES, TILE_VECTORS = _simd_target()
 LOADED_BYTES = min(VECTOR_BYTES, 32) if _processor() == "znver4" else VECTOR_BYTES
 """Bytes of a vector that is loaded whole. Zen 4 takes vectors of 64 bytes in two halves: where
 loads bound the time, two vectors of 32 cost the same, and fewer columns are idle."""
-CACHE_LINE = 64
-"""Bytes that are read from memory together."""
-LINE_ELEMENTS = 16
-"""Elements of float32 in them."""
-
 TILE_ROWS = (6, 2, 1)
 """Heights of the tiles; a block's rows are cut into them greedily."""
 NARROW_TILE_ROWS = (7, 8, 4, 2, 1)
@@ -334,32 +330,6 @@ def _address_of(context, array, offset):
     return types.intp(array, types.intp), emit
 
 
-_code: list[tuple[Any, ...]] = []
-
-
-def plain_code_address(*what: Any) -> int:
-    """Stand for the address of compiled code where compilation is off."""
-    if what not in _code:
-        _code.append(what)
-    return _code.index(what) + 1  # 0 stands for what is not compiled
-
-
-def plain_code(address: int) -> tuple[Any, ...]:
-    """Return what was given to `plain_code_address`."""
-    return _code[int(address) - 1]
-
-
-def plain_array(address: int, shape: Any, steps: Any, dtype: Any) -> Any:
-    """Return an array at an address; `steps` along its axes are in elements."""
-    shape, steps = [int(n) for n in shape], [int(n) for n in steps]
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    size = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    memory = (np.ctypeslib.as_ctypes_type(dtype) * size).from_address(int(address))
-    flat = np.frombuffer(memory, dtype)
-    return np.lib.stride_tricks.as_strided(flat, shape, [n * flat.itemsize for n in steps])
-
-
 def _plain_microkernel(
     address, a, a_row, a_k, a_part, b, b_row, b_part, k, parts, init, init_row, c, c_row, rows,
     columns,
@@ -392,16 +362,6 @@ address_of = _plain_address_of if config.DISABLE_JIT else _address_of
 
 It does not keep the array alive. Whoever takes it must have the array from a caller.
 """
-
-
-@register_jitable
-def skip_to_line(array):
-    """Return an array without the elements before its first whole cache line: vectors are aligned.
-
-    Up to `LINE_ELEMENTS` elements are lost.
-    """
-    first = -address_of(array, 0) % CACHE_LINE // array.itemsize
-    return array[first : array.size - LINE_ELEMENTS + first]
 
 
 microkernel = _plain_microkernel if config.DISABLE_JIT else call_address

@@ -11,7 +11,8 @@ from numba import config, types
 from numba.extending import intrinsic, register_jitable
 
 from kernels._cache import inner
-from kernels._microkernel import VECTOR_BYTES, element_type, matrix_at, plain_array
+from kernels._microkernel import VECTOR_BYTES, element_type, matrix_at
+from kernels._plain_code import plain_array
 
 MAX_SIDE = 8
 

@@ -14,7 +14,8 @@ from numba.extending import intrinsic
 from kernels._cache import inner, njit
 from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import call_address, emit_function
-from kernels._microkernel import address_of, matrix_at, plain_code, plain_code_address
+from kernels._microkernel import address_of, matrix_at
+from kernels._plain_code import plain_code, plain_code_address
 
 # NumPy integers: Numba would compile the callees once more for each literal.
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = (np.int64(code) for code in range(6))

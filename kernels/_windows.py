@@ -16,15 +16,8 @@ from numba.extending import intrinsic
 
 from kernels._cache import njit
 from kernels._function_pointers import call_address
-from kernels._microkernel import (
-    _Emitter,
-    constant,
-    emit_address,
-    plain_array,
-    plain_code,
-    plain_code_address,
-    splat,
-)
+from kernels._microkernel import _Emitter, constant, emit_address, splat
+from kernels._plain_code import plain_array, plain_code, plain_code_address
 from kernels._pool_vectors import DEAD
 
 WINDOWS_TO_ROW, ROW_TO_WINDOWS = np.int64(0), np.int64(1)

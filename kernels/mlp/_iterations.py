@@ -18,9 +18,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._arrays import Array
-from kernels._bitmap import CACHE_LINE, WORD, lowest_bit, row_bitmap_at, transposed_bitmap
+from kernels._bitmap import WORD, lowest_bit, row_bitmap_at, transposed_bitmap
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
 from kernels._cache import inner, njit
+from kernels._cache_lines import CACHE_LINE
 from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import borrow
 from kernels._microkernel import address_of, microkernel

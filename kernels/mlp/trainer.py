@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT64, INT64, UINT8, Array, as_kernel_array, as_widenable
-from kernels._bitmap import CACHE_LINE, WORD, get_row_bitmap_address, skips_zeros
+from kernels._bitmap import WORD, get_row_bitmap_address, skips_zeros
+from kernels._cache_lines import CACHE_LINE
 from kernels._gemm import BITMAP, DENSE, SKIP_ROWS, get_product_addresses
 from kernels._microkernel import LOADED_BYTES, VECTOR_BYTES
 from kernels._threads import Team
