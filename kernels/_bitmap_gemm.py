@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from kernels._bitmap import WORD
 from kernels._cache import inner, njit
-from kernels._cache_lines import CACHE_LINE
+from kernels._cache_lines import CACHE_LINE, LINE_ELEMENTS, skip_to_line
 from kernels._function_pointers import call_address
 from kernels._microkernel import (
     LOADED_BYTES,
@@ -332,12 +332,12 @@ of them. Sums are kept meanwhile at `kept`, in rows as those of ``c``: ``c``, un
 @inner
 def packing_space(like):
     """Return memory for `bitmap_gemm` to pack into."""
-    return np.empty((FIRST_CACHE_BYTES + CACHE_LINE) // like.itemsize, like.dtype)
+    return skip_to_line(np.empty(FIRST_CACHE_BYTES // like.itemsize + LINE_ELEMENTS, like.dtype))
 
 
 @inner
 def line_to_pack(packed, rows, b, b_row):
-    """Return the address of the first whole cache line, or 0 if packing `b` does not pay."""
+    """Return the address of memory from `packing_space`, or 0 if packing `b` does not pay."""
     if rows < MIN_PACKED_ROWS or (b | b_row * packed.itemsize) % LOADED_BYTES == 0:
         return np.int64(0)
-    return (address_of(packed, 0) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    return address_of(packed, 0)

@@ -35,7 +35,6 @@ all rows: it stays in the first cache."""
 STRIP_BYTES = TILE_VECTORS // 2 * VECTOR_BYTES
 """Of a row of filters in such a part."""
 
-
 FORWARD_CHUNKS = 24
 """About how many chunks the images of a batch are put into, each with scratch memory of its own."""
 

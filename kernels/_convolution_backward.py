@@ -19,10 +19,10 @@ from kernels._convolution import (
     unpack_filters,
 )
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
-from kernels._images import copy_image, direct_or_copy
+from kernels._images import copy_image, copy_inside, direct_or_copy
 from kernels._microkernel import address_of, microkernel
 from kernels._pool_vectors import unpool_4
-from kernels._weave import is_lowered, weave, weave_next
+from kernels._weave import is_lowered, weave_rows
 
 IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
 """How images are put together, by their number alone, for sums over a batch."""
@@ -57,7 +57,7 @@ def _add_filter_gradient(
     """Add one image's share of the gradients of filters and bias."""
     channels, stride, height, width = g.channels, g.stride, g.filter_height, g.filter_width
     count, columns = g.out_width, dW.shape[1]
-    c, s, one, zero = address_of(dW, 0), address_of(db, 0), address_of(ones, 0), np.int64(0)
+    c, s, one = address_of(dW, 0), address_of(db, 0), address_of(ones, 0)
     together = rows_together(count)
     for y0 in range(0, g.out_height, together):
         rows = min(together, g.out_height - y0)
@@ -66,14 +66,7 @@ def _add_filter_gradient(
             s, 0, s, 0, 1, columns)  # fmt: skip
         if woven.size:
             size, step = woven.size // together, height * channels
-            above = woven[:zero]
-            for y in range(rows):
-                here = woven[y * size : (y + 1) * size]
-                if y and stride == 1:
-                    weave_next(image, first + y * row, row, channels, height, above, here)
-                else:
-                    weave(image, first + y * stride * row, row, channels, height, here)
-                above = here
+            weave_rows(image, first, row, channels, height, stride, rows, woven, size)
             k = width * step
             microkernel(address, address_of(woven, 0), 1, stride * step, size,
                 b, depth, d_row, count, rows, c, columns, c, columns, k, columns)  # fmt: skip
@@ -199,11 +192,7 @@ def backward_images(args, n0, n1):
             for y in range(out_height):
                 _scatter_row(address, d, d_origin + y * d_row, depth, filters, zeros, shares, g,
                     sums, y * stride * row, row)  # fmt: skip
-            for y in range(height):
-                source = sums[border + y * row : border + y * row + width * channels]
-                target = dx[start + y * width * channels : start + (y + 1) * width * channels]
-                for i in range(target.size):
-                    target[i] = source[i]
+            copy_inside(sums, border, row, height, width * channels, dx, start)
     keep(memory)
 
 

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from kernels._cache import njit
-from kernels._threads import thread_count
+from kernels._threads import count_up, thread_count
 
 _addresses: dict[tuple[Any, ...], int] = {}
 
@@ -196,15 +196,6 @@ def _erase(context, address, args, failed):
     return types.UniTuple(types.int64, 2)(address, args, failed), emit
 
 
-@intrinsic
-def _take(context, counter):
-    def emit(context, builder, signature, values):
-        place = context.make_array(signature.args[0])(context, builder, values[0]).data
-        return builder.atomic_rmw("add", place, ir.Constant(_INT, 1), "monotonic")
-
-    return types.int64(counter), emit
-
-
 @njit(parallel=True, nogil=True)
 def _run(function, args, n, size, parallel):
     chunks = (n + size - 1) // size
@@ -215,10 +206,10 @@ def _run(function, args, n, size, parallel):
         # Each thread takes the next chunk when it is ready: one that began late does less.
         taken = np.zeros(1, np.int64)
         for _ in prange(min(chunks, thread_count())):
-            chunk = _take(taken)
+            chunk = count_up(taken)
             while chunk < chunks:
                 call_address(function, args, chunk * size, min(n, (chunk + 1) * size))
-                chunk = _take(taken)
+                chunk = count_up(taken)
 
 
 @njit(nogil=True)

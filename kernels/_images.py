@@ -199,6 +199,16 @@ def copy_image(x, start, channels_last, channels, height, width, out, origin, ro
                     target[i * pixel] = source[i]
 
 
+@inner
+def copy_inside(x, origin, row, height, width, out, start):
+    """Copy an image out of a larger one: rows of `width` elements, which are `row` apart there."""
+    for y in range(height):
+        source = x[origin + y * row : origin + y * row + width]
+        target = out[start + y * width : start + (y + 1) * width]
+        for i in range(target.size):
+            target[i] = source[i]
+
+
 def direct_or_copy(direct, x, copy):
     """Return memory that is read as it is, or its copy."""
     return x if direct else copy

@@ -19,11 +19,11 @@ from kernels._cache_lines import LINE_ELEMENTS, skip_to_line
 from kernels._convolution import Geometry, pays_threads, spread_filters, unpack_filters
 from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
-from kernels._images import copy_image, direct_or_copy
+from kernels._images import copy_image, copy_inside, direct_or_copy
 from kernels._microkernel import address_of
 from kernels._pool_vectors import DEAD
 from kernels._targets import _all_finite
-from kernels._weave import is_lowered, weave, weave_next
+from kernels._weave import is_lowered, weave_rows
 from kernels._windows import (
     ROW_TO_WINDOWS,
     WINDOWS_TO_ROW,
@@ -105,11 +105,8 @@ def maxima_images(args, n0, n1):
             args.infinite[chunk] = True
             return
         if lowered:
-            rows = woven[:woven_row]
-            weave(image, origin, row, channels, height, rows)
-            for y in range(1, woven_rows):
-                above, rows = rows, woven[y * woven_row : (y + 1) * woven_row]
-                weave_next(image, origin + y * row, row, channels, height, above, rows)
+            weave_rows(image, origin, row, channels, height, np.int64(1), woven_rows, woven,
+                woven_row)  # fmt: skip
         sums[:] = 0
         v, p = address_of(values, 0), address_of(places, 0)
         for first in range(0, pixels, block):
@@ -133,12 +130,8 @@ def maxima_images(args, n0, n1):
                             address_of(sums, fy * row), channels, part,
                             width * channels)  # fmt: skip
         if dx.size:
-            for y in range(g.height):
-                start, n_row = pad * (row + channels) + y * row, g.width * channels
-                source = sums[start : start + n_row]
-                target = dx[n * length + y * n_row : n * length + (y + 1) * n_row]
-                for i in range(target.size):
-                    target[i] = source[i]
+            border = pad * (row + channels)
+            copy_inside(sums, border, row, g.height, g.width * channels, dx, n * length)
     keep(memory)
 
 

@@ -155,24 +155,16 @@ class _Emitter:
         at = cgutils.alloca_once_value(b, constant(0))
         narrow = 0 < whole <= TILE_VECTORS // 2 and not tail
         for height in NARROW_TILE_ROWS if narrow else TILE_ROWS:
-            head, body, after = (b.append_basic_block() for _ in range(3))
-            b.branch(head)
-            b.position_at_end(head)
-            row = b.load(at)
-            fits = b.icmp_signed("<=", b.add(row, constant(height)), rows)
-            if height == 7:
+            end = rows
+            if height == NARROW_TILE_ROWS[0]:
                 left = b.urem(rows, constant(height))
-                fits = b.and_(fits, b.icmp_unsigned("==", left, constant(0)))
-            b.cbranch(fits, body, after)
-            b.position_at_end(body)
-            moved = list(fn.args)
-            moved[0] = b.gep(a, [b.mul(row, a_row)])
-            moved[9] = b.gep(init, [b.mul(row, init_row)])
-            moved[11] = b.gep(c, [b.mul(row, c_row)])
-            self._tile(b, height, vectors, moved)
-            b.store(b.add(row, constant(height)), at)
-            b.branch(head)
-            b.position_at_end(after)
+                end = b.select(b.icmp_unsigned("==", left, constant(0)), rows, constant(0))
+            with self._steps(b, at, height, end) as row:
+                moved = list(fn.args)
+                moved[0] = b.gep(a, [b.mul(row, a_row)])
+                moved[9] = b.gep(init, [b.mul(row, init_row)])
+                moved[11] = b.gep(c, [b.mul(row, c_row)])
+                self._tile(b, height, vectors, moved)
         b.ret_void()
         return fn
 
@@ -213,18 +205,31 @@ class _Emitter:
         address with 2, 4 or 8 times one for granted.
         """
         kind = ir.FunctionType(_INT, [_INT])
-        odd = {
-            r: b.asm(kind, "", "=r,0", [b.mul(constant(r), row)], False)
-            for r in range(1, height, 2)
-        }
+        odd = {0: constant(0)}
+        for r in range(1, height, 2):
+            odd[r] = b.asm(kind, "", "=r,0", [b.mul(constant(r), row)], False)
 
         def offset(r: int) -> ir.Value:
-            if r == 0:
-                return constant(0)
-            low = r & -r
+            low = r & -r or 1
             return b.mul(odd[r // low], constant(low))
 
         return offset
+
+    @staticmethod
+    @contextmanager
+    def _steps(b: ir.IRBuilder, at: ir.Value, step: int, end: ir.Value) -> Iterator[ir.Value]:
+        """Go on from the number in `at` by steps, as many as fit before the end."""
+        head, body, after = (b.append_basic_block() for _ in range(3))
+        b.branch(head)
+        b.position_at_end(head)
+        first = b.load(at)
+        following = b.add(first, constant(step))
+        b.cbranch(b.icmp_signed("<=", following, end), body, after)
+        b.position_at_end(body)
+        yield first
+        b.store(following, at)
+        b.branch(head)
+        b.position_at_end(after)
 
     @contextmanager
     def _loop(self, b: ir.IRBuilder, count: ir.Value) -> Iterator[Any]:

@@ -1,8 +1,8 @@
 """Windows of 2 x 2 in whole vectors of channels.
 
 With few channels a loop over them is too short for LLVM's vectoriser, which works on several
-vectors at once and does the rest one by one. So these are written as LLVM instructions, the rest of
-the channels under a mask. In the names, ``right`` and ``down`` are the distances in memory
+vectors at once and does the rest one by one. So these two are written as LLVM instructions, the
+rest of the channels under a mask. In the names, ``right`` and ``down`` are the distances in memory
 to the next pixel and to the next row.
 """
 
@@ -143,36 +143,6 @@ def _unpool(context, dout, at, arg, arg_at, dx, dx_at, right, down, count):
     return types.void(dout, intp, arg, intp, dx, intp, intp, intp, intp), emit
 
 
-@intrinsic
-def _add_multiple(context, x, source, source_at, target, target_at, count):
-    size = target.dtype.bitwidth // 8
-    lanes = VECTOR_BYTES // size
-    vector = ir.VectorType(element_type(target.dtype), lanes)
-
-    def emit(context, b, signature, args):
-        kinds = signature.args
-        factor = splat(b, args[0], lanes)
-        source = _data(context, b, kinds[1], args[1], args[2])
-        target = _data(context, b, kinds[3], args[3], args[4])
-        kind = ir.FunctionType(vector, [vector] * 3)
-        fma = cgutils.get_or_insert_function(b.module, kind, f"llvm.fmuladd.v{lanes}f{8 * size}")
-
-        def body(first, mask):
-            to = b.gep(target, [first])
-            both = [_load(b, p, vector, size, mask) for p in (b.gep(source, [first]), to)]
-            _store(b, b.call(fma, [factor, *both]), to, size, mask)
-
-        _in_vectors(b, args[5], lanes, body)
-        return context.get_dummy_value()
-
-    intp = types.intp
-    return types.void(target.dtype, source, intp, target, intp, intp), emit
-
-
-def _plain_add_multiple(x, source, source_at, target, target_at, count):
-    target[target_at : target_at + count] += x * source[source_at : source_at + count]
-
-
 def _plain_pixels(x, at, right, down, count):
     starts = (at, at + right, at + down, at + down + right)
     return np.stack([x[start : start + count] for start in starts])
@@ -205,6 +175,3 @@ rectified_maximum_of_4 = _plain_rectified_maximum if config.DISABLE_JIT else _ma
 
 unpool_4 = _plain_unpool if config.DISABLE_JIT else _unpool
 """Write a window's 4 pixels: each gradient to where the maximum was, and zeros elsewhere."""
-
-add_multiple = _plain_add_multiple if config.DISABLE_JIT else _add_multiple
-"""Add ``x`` times ``count`` elements of one array to those of another."""

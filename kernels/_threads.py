@@ -160,14 +160,14 @@ def chunk_bounds(n, thread, count):
 
 
 @intrinsic
-def _arrive(context, barrier):
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = context.make_array(barrier)(context, builder, args[0]).data
-        one = ir.Constant(ir.IntType(64), 1)
-        builder.atomic_rmw("add", place, one, "acq_rel")
-        return context.get_dummy_value()
+def count_up(context, counter):
+    """Add 1 to a number that threads share, the first of an array, and return what it was."""
 
-    return types.void(barrier), emit
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = context.make_array(counter)(context, builder, args[0]).data
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "acq_rel")
+
+    return types.int64(counter), emit
 
 
 @intrinsic
@@ -197,7 +197,7 @@ SPINS = 2000
 
 @njit(nogil=True)
 def _wait(barrier, goal):
-    _arrive(barrier)
+    count_up(barrier)
     spins = 0
     while _read(barrier, _MEETINGS) < goal:
         if _read(barrier, _ABANDONED):

@@ -6,6 +6,7 @@ output row: all inputs of a window are then adjacent. This lowering is that of M
 "MEC: Memory-efficient Convolution for Deep Neural Network", ICML 2017.
 """
 
+import numpy as np
 from numba.extending import register_jitable
 
 from kernels._cache import inner
@@ -21,25 +22,20 @@ def is_lowered(channels, filter_width):
 
 
 @inner
-def weave(image, origin, row, channels, height, buffer):
-    """Fill ``buffer[x][fy][c]`` with rows of an image."""
+def weave_rows(image, origin, row, channels, height, stride, rows, woven, size):
+    """Fill ``woven[y][x][fy][c]``, `size` elements for each of some output rows.
+
+    The windows of the first one begin at ``image[origin]``; an image's row is `row` elements long.
+    """
     step = height * channels
-    count = buffer.size // max(1, step)
-    for fy in range(height):
-        for c in range(channels):
-            source, target = image[origin + fy * row + c :], buffer[fy * channels + c :]
-            for x in range(count):
-                target[x * step] = source[x * channels]
-
-
-@inner
-def weave_next(image, origin, row, channels, height, above, buffer):
-    """Do what `weave` does, of what it made of the row above."""
-    shifted = above[channels:]
-    for i in range(shifted.size):
-        buffer[i] = shifted[i]
-    last, step = height - 1, height * channels
-    for c in range(channels):
-        source, target = image[origin + last * row + c :], buffer[last * channels + c :]
-        for x in range(buffer.size // step):
-            target[x * step] = source[x * channels]
+    for y in range(rows):
+        first, at, known = origin + y * stride * row, y * size, np.int64(0)
+        if y and stride == 1:  # most of a row is that above, shifted by one
+            above, known = woven[at - size + channels :], height - 1
+            for i in range(size - channels):
+                woven[at + i] = above[i]
+        for fy in range(known, height):
+            for c in range(channels):
+                source, target = image[first + fy * row + c :], woven[at + fy * channels + c :]
+                for x in range(size // step):
+                    target[x * step] = source[x * channels]

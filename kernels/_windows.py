@@ -73,8 +73,7 @@ class _WindowEmitter(_Emitter):
         places = b.inttoptr(places, _INT.as_pointer())
         at = cgutils.alloca_once_value(b, constant(0))
 
-        def strip(whole: int, tail: bool) -> None:
-            first = b.load(at)
+        def strip(first: ir.Value, whole: int, tail: bool) -> None:
             args = [values, places, count, b.gep(windows, [first]), step, b.gep(row, [first]),
                 b.sub(size, first)]  # fmt: skip
             to_windows = b.icmp_signed("==", way, constant(int(ROW_TO_WINDOWS)))
@@ -83,29 +82,19 @@ class _WindowEmitter(_Emitter):
                     b.call(self._strip_of_windows(whole, tail, True), args)
                 with otherwise:
                     b.call(self._strip_of_windows(whole, tail, False), args)
-            b.store(b.add(first, constant(whole * self.lanes)), at)
-
-        def fits(vectors: int) -> ir.Value:
-            return b.icmp_signed("<=", b.add(b.load(at), constant(vectors * self.lanes)), size)
 
         for whole in _STRIPS:
-            head, body, after = (b.append_basic_block() for _ in range(3))
-            b.branch(head)
-            b.position_at_end(head)
-            b.cbranch(fits(whole), body, after)
-            b.position_at_end(body)
-            strip(whole, False)
-            b.branch(head)
-            b.position_at_end(after)
-        rest = b.urem(size, constant(self.lanes))
-        with b.if_else(b.icmp_signed("==", rest, constant(0))) as (even, odd):
-            with even, b.if_then(fits(1)):
-                strip(1, False)
-            with odd, b.if_else(fits(1)) as (one, none):
-                with one:
-                    strip(1, True)
-                with none:
-                    strip(0, True)
+            with self._steps(b, at, whole * self.lanes, size) as first:
+                strip(first, whole, False)
+        first = b.load(at)
+        left, lanes, one = b.sub(size, first), constant(self.lanes), constant(1)
+        for whole, tail, fits in (
+            (1, False, b.icmp_signed("==", left, lanes)),
+            (1, True, b.icmp_signed(">", left, lanes)),
+            (0, True, b.icmp_unsigned("<", b.sub(left, one), b.sub(lanes, one))),
+        ):
+            with b.if_then(fits):
+                strip(first, whole, tail)
         b.ret_void()
         return fn
 

@@ -29,7 +29,7 @@ from kernels.mlp import (
 from kernels.mlp.numerical_gradient import two_layer_numerical_gradient
 from net.distributed import Examples
 from net.gradient import STEP
-from net.iterations import draw_rows, iterations_per_call
+from net.iterations import draw_rows
 from net.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
 from net.layers._plain import is_plain
 from net.optimizer import Optimizer
@@ -280,7 +280,7 @@ class FastIterations:
         n = len(self._classes[0])
         while count:
             threads, length = self._tuner.next()
-            length = min(length, count, iterations_per_call(self._batch_size))
+            length = min(length, count)
             rows = draw_rows(self._rng, n, self._batch_size, length)
             labels = self._classes[0][rows] if self._targets.ndim == 1 else None
             targets = self._targets[rows] if labels is None else None

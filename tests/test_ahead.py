@@ -51,10 +51,24 @@ def test_types_are_those_of_training(dtype, encodes):
         assert [s for s in kernel.signatures if vector in s[:2]] == [types]
 
 
-@pytest.mark.slow
-def test_another_process_compiles_the_loop(tmp_path, monkeypatch):
+@pytest.fixture
+def run_compiling(tmp_path, monkeypatch):
+    """Run a program on two threads that has to compile all it needs; return what it prints."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+
+    def run(program):
+        command = [sys.executable, "-W", "error", "-c", program]
+        done = subprocess.run(command, cwd="tests", capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_another_process_compiles_the_loop(run_compiling):
     program = (
         "import test_ahead as t\n"
         "from kernels._cache import has_to_compile\n"
@@ -66,17 +80,11 @@ def test_another_process_compiles_the_loop(tmp_path, monkeypatch):
         "for kernel in (t.train_iterations, t.count_correct):\n"
         "    assert not kernel.stats.cache_misses and kernel.stats.cache_hits\n"
     )
-    command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, cwd="tests", capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{train(np.float32, DATA)}\n"
-    assert not done.stderr
+    assert run_compiling(program) == f"{train(np.float32, DATA)}\n"
 
 
 @pytest.mark.slow
-def test_another_process_compiles_the_dense_layers(tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+def test_another_process_compiles_the_dense_layers(run_compiling):
     program = (
         "import numpy as np\n"
         "from kernels.affine import _backward\n"
@@ -90,10 +98,7 @@ def test_another_process_compiles_the_dense_layers(tmp_path, monkeypatch):
         "for kernel in (_softmax, _softmax_backward, _backward):\n"
         "    assert not kernel.stats.cache_misses and kernel.stats.cache_hits\n"
     )
-    command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, cwd="tests", capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
+    assert run_compiling(program) == ""
 
 
 def test_an_error_ends_the_other_process(sleeper, monkeypatch):
