@@ -29,13 +29,14 @@ def weave_rows(image, origin, row, channels, height, stride, rows, woven, size):
     """
     step = height * channels
     for y in range(rows):
-        first, at, known = origin + y * stride * row, y * size, np.int64(0)
+        first, known = origin + y * stride * row, np.int64(0)
+        here = woven[y * size : (y + 1) * size]
         if y and stride == 1:  # most of a row is that above, shifted by one
-            above, known = woven[at - size + channels :], height - 1
-            for i in range(size - channels):
-                woven[at + i] = above[i]
+            shifted, known = woven[(y - 1) * size + channels : y * size], height - 1
+            for i in range(shifted.size):
+                here[i] = shifted[i]
         for fy in range(known, height):
             for c in range(channels):
-                source, target = image[first + fy * row + c :], woven[at + fy * channels + c :]
-                for x in range(size // step):
+                source, target = image[first + fy * row + c :], here[fy * channels + c :]
+                for x in range(here.size // step):
                     target[x * step] = source[x * channels]
