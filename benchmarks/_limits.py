@@ -23,7 +23,8 @@ CHAINS = 12
 def _chains(context: Any, count: Any, factor: Any, term: Any) -> Any:
     # `CHAINS` vectors that are each multiplied and added to `count` times, in registers: so many
     # that the units never wait for a result, so few that no processor has to put one in memory.
-    from kernels._microkernel import VECTOR_BYTES, element_type
+    from kernels._addresses import element_type
+    from kernels._microkernel import VECTOR_BYTES
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = ir.VectorType(element_type(factor), 8 * VECTOR_BYTES // factor.bitwidth)

@@ -15,9 +15,10 @@ from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
+from kernels._addresses import element_type, matrix_at
 from kernels._cache import njit
 from kernels._function_pointers import call_address, emit_function
-from kernels._microkernel import VECTOR_BYTES, constant, element_type, matrix_at, splat
+from kernels._microkernel import VECTOR_BYTES, constant, splat
 from kernels._plain_code import plain_code, plain_code_address
 from kernels._targets import _all_finite
 

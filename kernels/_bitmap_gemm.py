@@ -20,20 +20,12 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from kernels._addresses import address_of, element_type
 from kernels._bitmap import WORD
 from kernels._cache import inner, njit
 from kernels._cache_lines import CACHE_LINE, LINE_ELEMENTS, skip_to_line
 from kernels._function_pointers import call_address
-from kernels._microkernel import (
-    LOADED_BYTES,
-    VECTOR_BYTES,
-    _Emitter,
-    address_of,
-    constant,
-    element_type,
-    emit_address,
-    splat,
-)
+from kernels._microkernel import LOADED_BYTES, VECTOR_BYTES, _Emitter, constant, emit_address, splat
 from kernels._plain_code import plain_array, plain_code, plain_code_address
 
 FIRST_CACHE_BYTES = 1 << 15
@@ -163,7 +155,7 @@ class _BitmapEmitter(_Emitter):
                     with proceed:
                         for place, of_row in zip(kept_at, sums, strict=True):
                             for s, v in zip(of_row, vectors, strict=True):
-                                b.store(self._load(b, b.gep(place, [v]), 0, self.lanes, mask), s)
+                                b.store(self._load(b, place, v, self.lanes, mask), s)
                 a_row = [b.gep(a, [b.load(b.gep(a_rows, [r]))]) for r in row]
                 words_at = [b.gep(words, [b.mul(r, words_row)]) for r in row]
                 with cgutils.for_range(b, _ceil_div(b, now, constant(WORD))) as loop:
@@ -180,25 +172,25 @@ class _BitmapEmitter(_Emitter):
                         b_now = b.gep(b.load(b_at), [b.mul(b.add(inside, k), b.load(b_step))])
                         for i in range(count):
                             v = b.load(places[i]) if i in places else vectors[i]
-                            y = self._load(b, b.gep(b_now, [v]), 0, self.lanes, mask)
+                            y = self._load(b, b_now, v, self.lanes, mask)
                             for x, of_row in zip(xs, sums, strict=True):
                                 b.store(b.call(fma, [x, y, b.load(of_row[i])]), of_row[i])
                 with b.if_else(more) as (pause, end):
                     with pause:
                         for place, of_row in zip(kept_at, sums, strict=True):
                             for s, v in zip(of_row, vectors, strict=True):
-                                self._store(b, b.load(s), b.gep(place, [v]), 0, self.lanes, mask)
+                                self._store(b, b.load(s), place, v, self.lanes, mask)
                     with end:
                         results = []
                         for r, of_row in zip(row, sums, strict=True):
                             i_at = b.gep(init, [b.mul(r, init_row)])
                             for s, v in zip(of_row, vectors, strict=True):
-                                y = self._load(b, b.gep(i_at, [v]), 0, self.lanes, mask)
+                                y = self._load(b, i_at, v, self.lanes, mask)
                                 positive = b.fadd(b.load(s), ir.Constant(kind, None))
                                 results.append((b.fadd(y, positive), r, v))
                         for y, r, v in results:  # c may be init
                             c_at = b.gep(c, [b.mul(r, c_row)])
-                            self._store(b, y, b.gep(c_at, [v]), 0, self.lanes, mask)
+                            self._store(b, y, c_at, v, self.lanes, mask)
         b.ret_void()
         return fn
 
@@ -249,8 +241,8 @@ class _BitmapEmitter(_Emitter):
             row = b.gep(source, [b.mul(loop.index, b_row)])
             target = b.gep(to, [b.mul(loop.index, constant(width))])
             for i, v in enumerate(vectors):
-                value = self._load(b, b.gep(row, [v]), 0, self.lanes, mask)
-                self._store(b, value, target, i * self.lanes, self.lanes, None)
+                value = self._load(b, row, v, self.lanes, mask)
+                self._store(b, value, target, constant(i * self.lanes), self.lanes, None)
         b.store(to, b_at)
         b.store(constant(width), b_step)
         for i, place in places.items():

@@ -2,7 +2,7 @@
 
 from numba.extending import register_jitable
 
-from kernels._microkernel import address_of
+from kernels._addresses import address_of
 
 CACHE_LINE = 64
 """Bytes that are read from memory together."""

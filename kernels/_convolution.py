@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
+from kernels._addresses import address_of
 from kernels._arrays import Array
 from kernels._cache import inner, njit
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._gemm import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
-from kernels._microkernel import TILE_VECTORS, VECTOR_BYTES, address_of, microkernel
+from kernels._microkernel import TILE_VECTORS, VECTOR_BYTES, microkernel
 from kernels._pool_vectors import rectified_maximum_of_4
 from kernels._transpose import transpose_at
 
@@ -29,11 +30,11 @@ POOLED_BYTES = 1 << 14
 """Of outputs that are pooled together, while they are in the first cache."""
 
 MAX_FILTER_BYTES = 1 << 16
-"""Of filters that are read once for each output row. More of them are taken part by part, each for
-all rows: it stays in the first cache."""
+"""Of filters whose strips are as wide as a tile. Those of more are two vectors wide."""
 
-STRIP_BYTES = TILE_VECTORS // 2 * VECTOR_BYTES
-"""Of a row of filters in such a part."""
+MAX_STRIP_BYTES = 1 << 16
+"""Of a strip that is read once for each output row. A longer one is taken part by part, each for
+all rows: it stays in the first cache."""
 
 FORWARD_CHUNKS = 24
 """About how many chunks the images of a batch are put into, each with scratch memory of its own."""
@@ -88,9 +89,22 @@ def _packed_strides(channels, width, columns):
     return 1, columns, width * channels * columns, channels * columns
 
 
+@njit(nogil=True)
+def _cut_strips(matrix):
+    """Return a matrix (taps, columns) as strips (strips, taps, width) of it: each is read alone."""
+    taps, columns = matrix.shape
+    vectors = TILE_VECTORS if matrix.size * matrix.itemsize <= MAX_FILTER_BYTES else 2
+    width = max(1, min(columns, vectors * (VECTOR_BYTES // matrix.itemsize)))
+    strips = np.zeros(((columns + width - 1) // width, taps, width), matrix.dtype)
+    for k in range(taps):
+        for j in range(columns):
+            strips[j // width, k, j % width] = matrix[k, j]
+    return strips
+
+
 @register_jitable
 def pack_filters(W, columns):
-    """Return filters (F, C, FH, FW) as a matrix (taps, columns), zeros in columns beyond F."""
+    """Return filters (F, C, FH, FW) as strips (strips, taps, width), zeros in columns beyond F."""
     _, channels, height, width = W.shape
     packed = np.zeros((channels * height * width, columns), W.dtype)
     strides = _packed_strides(channels, width, columns)
@@ -98,12 +112,12 @@ def pack_filters(W, columns):
     _copy_strided(
         W.reshape(-1), start, _filter_strides(W.shape), packed.reshape(-1), strides, W.shape
     )
-    return packed
+    return _cut_strips(packed)
 
 
 @register_jitable
 def pack_turned_filters(W, depth):
-    """Return filters turned round, with F and C exchanged, as a matrix (FH FW depth, C).
+    """Return filters turned round, F and C exchanged, as strips (strips, FH FW depth, width).
 
     ``depth``, F or more, is what one pixel of the gradient takes in memory.
     """
@@ -114,7 +128,7 @@ def pack_turned_filters(W, depth):
     last = np.int64(height * width - 1)
     _copy_strided(W.reshape(-1), last, (s0, s1, -width, -1),
         packed.reshape(-1), (row, column, down, right), W.shape)  # fmt: skip
-    return packed
+    return _cut_strips(packed)
 
 
 @register_jitable
@@ -149,28 +163,25 @@ def unpack_filters(matrix, filter_step, tap_step, woven, W):
 
 @inner
 def convolve_rows(
-    address, image, origin, row, channels, stride, height, width, packed, bias, out, at, rows, count
-):
-    """Write rows of ``count`` outputs at ``out[at:]``, as many columns as ``packed`` has.
+    address, image, origin, row, channels, stride, height, width, strips, bias, out, at, rows,
+    count, columns
+):  # fmt: skip
+    """Write rows of ``count`` outputs at ``out[at:]``, of ``columns`` each.
 
     The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
     """
-    columns, run = packed.shape[1], width * channels
-    if packed.size * packed.itemsize <= MAX_FILTER_BYTES:
-        for y in range(rows):
-            microkernel(address, address_of(image, origin + y * stride * row), stride * channels, 1,
-                row, address_of(packed, 0), columns, run * columns, run, height,
-                address_of(bias, 0), 0, address_of(out, at + y * count * columns), columns, count,
-                columns)  # fmt: skip
-        return
-    strip = STRIP_BYTES // packed.itemsize
-    for j in range(0, columns, strip):
-        for fy in range(height):
+    (_, taps, strip), run = strips.shape, width * channels
+    whole = taps * strip * strips.itemsize <= MAX_STRIP_BYTES
+    parts, steps = (height, 1) if whole else (1, height)
+    for s in range(strips.shape[0]):
+        j = s * strip
+        for fy in range(steps):
+            b = address_of(strips, (s * taps + fy * run) * strip)
             for y in range(rows):
-                c, first = address_of(out, at + y * count * columns + j), fy * run * columns + j
+                c = address_of(out, at + y * count * columns + j)
                 init, init_row = (c, columns) if fy else (address_of(bias, j), 0)
                 microkernel(address, address_of(image, origin + (y * stride + fy) * row),
-                    stride * channels, 1, 0, address_of(packed, first), columns, 0, run, 1,
+                    stride * channels, 1, row, b, strip, run * strip, run, parts,
                     init, init_row, c, columns, count, min(strip, columns - j))  # fmt: skip
 
 
@@ -201,7 +212,7 @@ class ForwardArgs(NamedTuple):
     x: Array  # (N, C, H, W) or (N, H, W, C)
     channels_last: bool
     direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
-    packed: Array  # (K, columns)
+    packed: Array  # (strips, K, width)
     bias: Array  # (columns,)
     g: Geometry
     mode: int
@@ -223,7 +234,7 @@ def forward_images(args, n0, n1):
     row = padded_width * channels
     size = 0 if direct else (g.height + 2 * pad) * row
     padded = np.zeros(size, dtype)  # the border stays
-    columns = packed.shape[1]
+    columns = bias.size
     pooling = args.mode == RELU_POOL
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
@@ -246,7 +257,7 @@ def forward_images(args, n0, n1):
                 some = min(together, pool_height - i0)
                 convolve_rows(address, image, start + 2 * i0 * stride * row, row, channels, stride,
                     g.filter_height, g.filter_width, packed, bias,
-                    rows, zero, 2 * some, g.out_width)  # fmt: skip
+                    rows, zero, 2 * some, g.out_width, columns)  # fmt: skip
                 for i in range(some):
                     for j in range(pool_width):
                         at = ((i0 + i) * pool_width + j) * columns
@@ -257,7 +268,7 @@ def forward_images(args, n0, n1):
             continue
         at = n * g.out_height * out_row
         convolve_rows(address, image, start, row, channels, stride, g.filter_height,
-            g.filter_width, packed, bias, out, at, g.out_height, g.out_width)  # fmt: skip
+            g.filter_width, packed, bias, out, at, g.out_height, g.out_width, columns)  # fmt: skip
         if args.mode == RELU:
             _rectify(out[at : at + g.out_height * out_row])
     keep(memory)

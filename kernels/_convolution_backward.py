@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
+from kernels._addresses import address_of
 from kernels._arrays import Array
 from kernels._cache import inner, njit
 from kernels._convolution import (
@@ -20,7 +21,7 @@ from kernels._convolution import (
 )
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._images import copy_image, copy_inside, direct_or_copy
-from kernels._microkernel import address_of, microkernel
+from kernels._microkernel import microkernel
 from kernels._pool_vectors import unpool_4
 from kernels._weave import is_lowered, weave_rows
 
@@ -88,7 +89,7 @@ def rows_together(count):
 @inner
 def _scatter_row(address, d, at, depth, spread, zeros, shares, g, dx, origin, row):
     """Add what one output row contributes to the gradient of the padded input."""
-    k = spread.shape[1]
+    k = spread.shape[2]
     microkernel(address, address_of(d, at), depth, 1, 0, address_of(spread, 0), k, 0, depth, 1,
         address_of(zeros, 0), 0, address_of(shares, 0), k, g.out_width, k)  # fmt: skip
     run = g.filter_width * g.channels
@@ -113,7 +114,7 @@ class BackwardArgs(NamedTuple):
     out: Array  # (N, OH, OW, F) if rectified, but not pooled
     arg: Array  # (N, PH, PW, depth) if pooled
     route: int
-    filters: Array  # for dx: from `pack_turned_filters` or `spread_filters`
+    filters: Array  # for dx: from `pack_turned_filters`, or one strip from `spread_filters`
     g: Geometry
     dx: Array  # (N, H, W, C)
     dW: Array  # (chunks, K, depth)
@@ -186,7 +187,7 @@ def backward_images(args, n0, n1):
         if route == TURNED:
             first = (above - down) * d_row + (left - right) * depth
             convolve_rows(address, d, first, d_row, depth, one, g.filter_height, g.filter_width,
-                filters, zeros, dx, start, height, width)  # fmt: skip
+                filters, zeros, dx, start, height, width, channels)  # fmt: skip
         elif route == SCATTERED:
             sums[:] = 0
             for y in range(out_height):
@@ -216,13 +217,14 @@ def run_backward(
     """
     direct = channels_last and g.pad == 0 and x.dtype == W.dtype
     depth = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
-    route, filters = NO_DX, np.empty((0, 0), W.dtype)
+    taps = g.channels * g.filter_height * g.filter_width
+    route, filters = NO_DX, np.empty((0, 0, 0), W.dtype)
     if input_gradient and g.stride == 1 and np.isfinite(W).all():
         route, filters = TURNED, pack_turned_filters(W, depth)
     elif input_gradient:
-        route, filters = SCATTERED, spread_filters(W, depth)
+        route, filters = SCATTERED, spread_filters(W, depth).reshape((1, depth, taps))
     size = chunk_size(g.images)
-    chunks, taps = (g.images + size - 1) // size, g.channels * g.filter_height * g.filter_width
+    chunks = (g.images + size - 1) // size
     dWs, dbs = np.empty((chunks, taps, depth), W.dtype), np.empty((chunks, depth), W.dtype)
     args = BackwardArgs(address, x.reshape(-1), channels_last, direct, dout.reshape(-1),
         dout_channels_last, mode, out.reshape(-1), arg.reshape(-1), route, filters, g,

@@ -10,6 +10,7 @@ import numpy as np
 from numba import config, prange, types
 from numba.extending import intrinsic
 
+from kernels._addresses import address_of, matrix_at
 from kernels._bitmap import WORD, row_bitmap, skips_zeros, transposed_bitmap
 from kernels._bitmap_gemm import (
     PAIRED,
@@ -25,8 +26,6 @@ from kernels._microkernel import (
     TILE_ROWS,
     TILE_VECTORS,
     VECTOR_BYTES,
-    address_of,
-    matrix_at,
     microkernel,
     microkernel_address,
 )

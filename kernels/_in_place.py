@@ -8,6 +8,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike
 
+from kernels._addresses import address_of
 from kernels._arrays import (
     FLOAT32,
     FLOAT64,
@@ -18,7 +19,6 @@ from kernels._arrays import (
     jit_flat_copy,
     require_arrays,
 )
-from kernels._microkernel import address_of
 
 
 def is_ready(a: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels._addresses import address_of
 from kernels._arrays import Array
 from kernels._cache import inner
 from kernels._cache_lines import LINE_ELEMENTS, skip_to_line
@@ -20,7 +21,6 @@ from kernels._convolution import Geometry, pays_threads, spread_filters, unpack_
 from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._images import copy_image, copy_inside, direct_or_copy
-from kernels._microkernel import address_of
 from kernels._pool_vectors import DEAD
 from kernels._targets import _all_finite
 from kernels._weave import is_lowered, weave_rows

@@ -1,12 +1,12 @@
 """The micro-kernel: a block of a matrix product held in vector registers.
 
 `microkernel` cuts the columns into strips of a few vectors, and walks down the rows of each in
-tiles of ``TILE_ROWS[0]``, then the smaller ones for what is left. A tile keeps rows x vectors of
-sums in registers; for each ``k`` it loads one row of ``b``, broadcasts one element of ``a`` for
-each of its rows, and multiplies and adds whole vectors. Columns that do not fill a vector are
-loaded and stored under a mask, so nothing outside the block is touched. Every element is the same
-chain of multiply-adds over ``k`` in whichever tile it falls: how a product is cut up never changes
-its bits.
+tiles of up to ``TILE_ROWS[0]``. A tile keeps rows x vectors of sums in registers; for each ``k`` it
+loads one row of ``b``, broadcasts one element of ``a`` for each of its rows, and multiplies and
+adds whole vectors. Columns that do not fill a vector are loaded and stored under a mask, or in a
+vector that overlaps its neighbour, so nothing outside the block is touched. Every element is the
+same chain of multiply-adds over ``k`` in whichever tile it falls: how a product is cut up never
+changes its bits.
 
 LLVM's vectorisers do not find this shape in plain loops (``docs/vectorisation.md`` compares), so
 it is written as LLVM instructions. `_plain_microkernel` says the same in Python, and runs where
@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_name
-from numba import carray, config, types
+from numba import config, types
 from numba.core import cgutils, codegen
 from numba.extending import intrinsic
 
+from kernels._addresses import element_type
 from kernels._cache import njit
 from kernels._function_pointers import call_address
 from kernels._plain_code import plain_array, plain_code, plain_code_address
@@ -64,8 +65,12 @@ VECTOR_BYTES, TILE_VECTORS = _simd_target()
 LOADED_BYTES = min(VECTOR_BYTES, 32) if _processor() == "znver4" else VECTOR_BYTES
 """Bytes of a vector that is loaded whole. Zen 4 takes vectors of 64 bytes in two halves: where
 loads bound the time, two vectors of 32 cost the same, and fewer columns are idle."""
-TILE_ROWS = (6, 2, 1)
-"""Heights of the tiles; a block's rows are cut into them greedily."""
+OVERLAPS = VECTOR_BYTES < 64
+"""Whether columns that do not fill a vector overlap their neighbours where there are any: masks
+take long where the processor has no registers for them."""
+TILE_ROWS = (6, 5, 4, 3, 2, 1) if TILE_VECTORS == 2 else (6, 2, 1)
+"""Heights of the tiles. Multiply-adds of 8 sums hide how long each takes: 2 rows of wide tiles, and
+a block's rows are cut greedily; or 4 rows, and all tiles are as high as others, or a row less."""
 NARROW_TILE_ROWS = (7, 8, 4, 2, 1)
 """The same where a tile is at most half as wide: 6 sums alone would wait for one another. Sevens
 are taken if nothing is left of them, as of the 28, 14 and 7 pixels across an image of MNIST."""
@@ -98,12 +103,13 @@ class _Emitter:
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
         bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
         lanes = constant(self.lanes)
-        # Few rows, of which whole tiles leave one or two: others fit them in narrower strips.
-        left, most = b.urem(rows, constant(TILE_ROWS[0])), constant(2 * NARROW_TILE_ROWS[1])
-        few = b.and_(b.icmp_unsigned("<", b.sub(left, constant(1)), constant(2)),
-            b.icmp_signed("<", rows, most))  # fmt: skip
-        width = b.select(few, constant(TILE_VECTORS // 2 * self.lanes),
-            constant(TILE_VECTORS * self.lanes))  # fmt: skip
+        width = constant(TILE_VECTORS * self.lanes)
+        if TILE_VECTORS > 2:
+            # Few rows, of which whole tiles leave one or two: others fit them in narrower strips.
+            left, most = b.urem(rows, constant(TILE_ROWS[0])), constant(2 * NARROW_TILE_ROWS[1])
+            few = b.and_(b.icmp_unsigned("<", b.sub(left, constant(1)), constant(2)),
+                b.icmp_signed("<", rows, most))  # fmt: skip
+            width = b.select(few, constant(TILE_VECTORS // 2 * self.lanes), width)
         strips = b.sdiv(b.add(columns, b.sub(width, constant(1))), width)
         with cgutils.for_range(b, strips) as loop:
             j = b.mul(loop.index, width)
@@ -114,6 +120,12 @@ class _Emitter:
             few = b.icmp_unsigned("<=", rest, constant(self.narrow))
             kind = b.select(few, constant(1), constant(2))
             kind = b.select(b.icmp_unsigned("==", rest, constant(0)), constant(0), kind)
+            if OVERLAPS:
+                several = b.icmp_unsigned(">=", wide, lanes)
+                vectors = b.sdiv(b.add(wide, b.sub(lanes, constant(1))), lanes)
+                whole = b.select(several, vectors, whole)
+                kind = b.select(several, constant(0), kind)
+                rest = b.select(several, b.sub(wide, lanes), rest)
             moved = [a, a_row, a_k, a_part, b.gep(bs, [j]), b_row, b_part, k, parts,
                 b.gep(init, [j]), init_row, b.gep(c, [j]), c_row, rows, rest]  # fmt: skip
             done = b.append_basic_block("done")
@@ -121,7 +133,8 @@ class _Emitter:
             for case, tail in product(
                 range(TILE_VECTORS + 1), enumerate((0, self.narrow, self.lanes))
             ):
-                if (case, tail[1]) == (0, 0) or (case == TILE_VECTORS and tail[1]):
+                most = 0 if OVERLAPS else TILE_VECTORS - 1  # whole vectors beside a tail
+                if (case, tail[1]) == (0, 0) or (tail[1] and case > most):
                     continue
                 block = b.append_basic_block()
                 switch.add_case(constant(case * 3 + tail[0]), block)
@@ -139,7 +152,10 @@ class _Emitter:
             fn.attributes.add(attribute)
 
     def _strip(self, whole: int, tail: int) -> ir.Function:
-        """All rows of a strip of `whole` vectors, and of a rest of columns in `tail` lanes."""
+        """All rows of a strip of `whole` vectors, and of a rest of columns in `tail` lanes.
+
+        Where vectors overlap, the rest is where the last one begins.
+        """
         a, c = element_type(self.a_type).as_pointer(), self.element.as_pointer()
         args = [a, *[_INT] * 3, c, *[_INT] * 4, c, _INT, c, *[_INT] * 3]
         name = f"njitnet_strip_{self.a_type}_{self.c_type}_{whole}_{tail}"
@@ -147,18 +163,17 @@ class _Emitter:
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
         a, a_row, *_, init, init_row, c, c_row, rows, rest = fn.args
-        vectors = [(v * self.lanes, self.lanes, None) for v in range(whole)]
+        vectors = [(constant(v * self.lanes), self.lanes, None) for v in range(whole)]
+        if OVERLAPS and whole > 1:
+            vectors[-1] = (rest, self.lanes, None)
         if tail:
             lanes = ir.Constant(ir.VectorType(_INT, tail), list(range(tail)))
             mask = b.icmp_signed("<", lanes, splat(b, rest, tail))
-            vectors.append((whole * self.lanes, tail, mask))
+            vectors.append((constant(whole * self.lanes), tail, mask))
         at = cgutils.alloca_once_value(b, constant(0))
-        narrow = 0 < whole <= TILE_VECTORS // 2 and not tail
-        for height in NARROW_TILE_ROWS if narrow else TILE_ROWS:
-            end = rows
-            if height == NARROW_TILE_ROWS[0]:
-                left = b.urem(rows, constant(height))
-                end = b.select(b.icmp_unsigned("==", left, constant(0)), rows, constant(0))
+        narrow = len(vectors) <= TILE_VECTORS // 2 and (OVERLAPS or not tail)
+        heights = NARROW_TILE_ROWS if narrow else TILE_ROWS
+        for height, end in self._ends(b, rows, heights):
             with self._steps(b, at, height, end) as row:
                 moved = list(fn.args)
                 moved[0] = b.gep(a, [b.mul(row, a_row)])
@@ -167,6 +182,30 @@ class _Emitter:
                 self._tile(b, height, vectors, moved)
         b.ret_void()
         return fn
+
+    @staticmethod
+    def _ends(
+        b: ir.IRBuilder, rows: ir.Value, heights: tuple[int, ...]
+    ) -> Iterator[tuple[int, ir.Value]]:
+        """Yield the heights of tiles, and how many rows there are when each ends."""
+        nothing = constant(0)
+        if heights is NARROW_TILE_ROWS:
+            left = b.urem(rows, constant(heights[0]))
+            yield heights[0], b.select(b.icmp_unsigned("==", left, nothing), rows, nothing)
+            yield from ((height, rows) for height in heights[1:])
+        elif TILE_VECTORS > 2:
+            yield from ((height, rows) for height in heights)
+        else:
+            up = b.add(rows, constant(heights[0] - 1))
+            tiles = b.udiv(up, constant(heights[0]))
+            tiles = b.select(b.icmp_unsigned("==", tiles, nothing), constant(1), tiles)
+            high = b.udiv(b.add(rows, b.sub(tiles, constant(1))), tiles)
+            low = b.sub(high, constant(1))
+            of_high = b.sub(rows, b.mul(b.sub(b.mul(tiles, high), rows), low))
+            for height in heights:
+                end = b.select(b.icmp_unsigned("==", low, constant(height)), rows, nothing)
+                is_high = b.icmp_unsigned("==", high, constant(height))
+                yield height, b.select(is_high, of_high, end)
 
     def _tile(self, b: ir.IRBuilder, height: int, vectors: list[Any], args: list[Any]) -> None:
         a, a_row, a_k, a_part, bs, b_row, b_part, k, parts, init, init_row, c, c_row, *_ = args
@@ -193,8 +232,12 @@ class _Emitter:
         for r in range(height):
             i_at = b.gep(init, [b.mul(constant(r), init_row)])
             c_at = b.gep(c, [b.mul(constant(r), c_row)])
-            for s, vector in zip(sums[r], vectors, strict=True):
-                self._store(b, b.fadd(self._load(b, i_at, *vector), b.load(s)), c_at, *vector)
+            results = [
+                b.fadd(self._load(b, i_at, *vector), b.load(s))
+                for s, vector in zip(sums[r], vectors, strict=True)
+            ]
+            for result, vector in zip(results, vectors, strict=True):  # c may be init
+                self._store(b, result, c_at, *vector)
 
     @staticmethod
     def _row_offsets(b: ir.IRBuilder, height: int, row: ir.Value) -> Callable[[int], ir.Value]:
@@ -253,18 +296,18 @@ class _Emitter:
             else b.uitofp(x, self.element)
         )
 
-    def _load(self, b: ir.IRBuilder, at: ir.Value, offset: int, n: int, mask: Any) -> ir.Value:
+    def _load(self, b: ir.IRBuilder, at: ir.Value, offset: ir.Value, n: int, mask: Any) -> ir.Value:
         vector = ir.VectorType(self.element, n)
-        at = b.bitcast(b.gep(at, [constant(offset)]), vector.as_pointer())
+        at = b.bitcast(b.gep(at, [offset]), vector.as_pointer())
         if mask is None:
             return b.load(at, align=self.size)
         load = self._llvm("masked.load", vector, [at.type, _LANE, mask.type, vector], ".p0")
         return b.call(load, [at, ir.Constant(_LANE, self.size), mask, ir.Constant(vector, None)])
 
     def _store(
-        self, b: ir.IRBuilder, value: ir.Value, at: ir.Value, offset: int, n: int, mask: Any
+        self, b: ir.IRBuilder, value: ir.Value, at: ir.Value, offset: ir.Value, n: int, mask: Any
     ) -> None:
-        at = b.bitcast(b.gep(at, [constant(offset)]), value.type.as_pointer())
+        at = b.bitcast(b.gep(at, [offset]), value.type.as_pointer())
         if mask is None:
             b.store(value, at, align=self.size)
             return
@@ -289,13 +332,6 @@ class _Emitter:
 def constant(value: int) -> ir.Constant:
     """Return a number of 64 bits."""
     return ir.Constant(_INT, value)
-
-
-def element_type(kind: types.Number) -> ir.Type:
-    """Return LLVM's type for an element type of Numba's."""
-    if isinstance(kind, types.Float):
-        return ir.FloatType() if kind.bitwidth == 32 else ir.DoubleType()
-    return ir.IntType(kind.bitwidth)
 
 
 def splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
@@ -326,15 +362,6 @@ def microkernel_address(a, c):
     return _address(a, c)
 
 
-@intrinsic
-def _address_of(context, array, offset):
-    def emit(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        return builder.ptrtoint(builder.gep(data, [args[1]]), _INT)
-
-    return types.intp(array, types.intp), emit
-
-
 def _plain_microkernel(
     address, a, a_row, a_k, a_part, b, b_row, b_part, k, parts, init, init_row, c, c_row, rows,
     columns,
@@ -351,23 +378,12 @@ def _plain_microkernel(
     out[...] = plain_array(init, (rows, columns), (init_row, 1), c_type) + sums
 
 
-def _plain_address_of(array, offset):
-    return array.ctypes.data + int(offset) * array.itemsize
-
-
 def _plain_microkernel_address(a, c):
     return plain_code_address(a.dtype, c.dtype)
 
 
 if config.DISABLE_JIT:
     microkernel_address = _plain_microkernel_address
-
-address_of = _plain_address_of if config.DISABLE_JIT else _address_of
-"""The address of an element: ``address_of(array, offset)``, the offset in elements of the array.
-
-It does not keep the array alive. Whoever takes it must have the array from a caller.
-"""
-
 
 microkernel = _plain_microkernel if config.DISABLE_JIT else call_address
 """``c = init + a @ b``, the operands given by their addresses and strides in elements.
@@ -376,24 +392,3 @@ microkernel = _plain_microkernel if config.DISABLE_JIT else call_address
 stride of 0 repeats the one row of ``init``. ``c`` may be ``init``. The sum goes over `parts` times
 `k` columns of ``a`` and rows of ``b``, `a_k` and `b_row` apart, the parts `a_part` and `b_part`.
 """
-
-
-@intrinsic
-def _pointer(context, address, like):
-    def emit(context, builder, signature, args):
-        return builder.inttoptr(args[0], element_type(like.dtype).as_pointer())
-
-    return types.CPointer(like.dtype)(types.intp, like), emit
-
-
-@njit(nogil=True)
-def _matrix_at(address, n, m, like):
-    return carray(_pointer(address, like), (n, m))
-
-
-def _plain_matrix_at(address, n, m, like):
-    return plain_array(address, (n, m), (m, 1), like.dtype)
-
-
-matrix_at = _plain_matrix_at if config.DISABLE_JIT else _matrix_at
-"""An array of shape ``(n, m)`` and the dtype of `like` at an address, which must stay valid."""

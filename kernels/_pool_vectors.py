@@ -12,7 +12,8 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels._microkernel import VECTOR_BYTES, element_type, splat
+from kernels._addresses import element_type
+from kernels._microkernel import VECTOR_BYTES, splat
 
 DEAD = np.uint8(4)
 """In place of an index in a window: its maximum is not above 0, and has no gradient."""

@@ -10,8 +10,9 @@ from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic, register_jitable
 
+from kernels._addresses import element_type, matrix_at
 from kernels._cache import inner
-from kernels._microkernel import VECTOR_BYTES, element_type, matrix_at
+from kernels._microkernel import VECTOR_BYTES
 from kernels._plain_code import plain_array
 
 MAX_SIDE = 8

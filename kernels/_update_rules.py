@@ -11,10 +11,10 @@ import numpy as np
 from numba import config, types
 from numba.extending import intrinsic
 
+from kernels._addresses import address_of, matrix_at
 from kernels._cache import inner, njit
 from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import call_address, emit_function
-from kernels._microkernel import address_of, matrix_at
 from kernels._plain_code import plain_code, plain_code_address
 
 # NumPy integers: Numba would compile the callees once more for each literal.

@@ -107,14 +107,14 @@ class _WindowEmitter(_Emitter):
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
         values, places, count, windows, step, row, size = fn.args
-        vectors: list[tuple[int, int, Any]] = [
-            (v * self.lanes, self.lanes, None) for v in range(whole)
+        vectors: list[tuple[ir.Value, int, Any]] = [
+            (constant(v * self.lanes), self.lanes, None) for v in range(whole)
         ]
         if tail:
             lanes = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
             left = b.sub(size, constant(whole * self.lanes))
             mask = b.icmp_signed("<", lanes, splat(b, left, self.lanes))
-            vectors.append((whole * self.lanes, self.lanes, mask))
+            vectors.append((constant(whole * self.lanes), self.lanes, mask))
         kind = ir.VectorType(self.element, self.lanes)
         fma = self._llvm("fmuladd", kind, [kind] * 3)
         kept = [cgutils.alloca_once_value(b, self._load(b, row, *vector)) for vector in vectors]

@@ -6,6 +6,7 @@ import numpy as np
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
+from kernels._addresses import address_of
 from kernels._arrays import (
     Array,
     as_float,
@@ -29,7 +30,6 @@ from kernels._gemm import (
     jit_backward_addresses,
     jit_forward_addresses,
 )
-from kernels._microkernel import address_of
 from kernels._transpose import transpose_at
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from kernels._addresses import address_of
 from kernels._cache import njit
-from kernels._microkernel import VECTOR_BYTES, address_of, microkernel, microkernel_address
+from kernels._microkernel import VECTOR_BYTES, microkernel, microkernel_address
 
 
 @njit

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from kernels._addresses import address_of
 from kernels._cache import njit
-from kernels._microkernel import VECTOR_BYTES, address_of
+from kernels._microkernel import VECTOR_BYTES
 from kernels._pool_vectors import DEAD
 from kernels._windows import (
     ROW_TO_WINDOWS,

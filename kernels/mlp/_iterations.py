@@ -17,6 +17,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from kernels._addresses import address_of
 from kernels._arrays import Array
 from kernels._bitmap import WORD, lowest_bit, row_bitmap_at, transposed_bitmap
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
@@ -24,7 +25,7 @@ from kernels._cache import inner, njit
 from kernels._cache_lines import CACHE_LINE
 from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import borrow
-from kernels._microkernel import address_of, microkernel
+from kernels._microkernel import microkernel
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
 from kernels._update_rules import NUM_COEFFICIENTS, SGD, rule_coefficients, update_block

@@ -10,9 +10,9 @@ import numpy as np
 from numba import config, types
 from numba.extending import intrinsic
 
+from kernels._addresses import address_of, matrix_at
 from kernels._cache import njit
 from kernels._function_pointers import call_address, emit_function
-from kernels._microkernel import address_of, matrix_at
 from kernels._plain_code import plain_code, plain_code_address
 from kernels.sigmoid import cross_entropy_part
 from kernels.softmax import _softmax_part

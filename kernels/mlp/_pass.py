@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from kernels._addresses import address_of, matrix_at
 from kernels._bitmap import skips_zeros
 from kernels._cache import inner, njit
 from kernels._gemm import gemm_block_at
-from kernels._microkernel import address_of, matrix_at
 from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
 from kernels.mlp._losses import fill_losses

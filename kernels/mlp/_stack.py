@@ -7,10 +7,10 @@ formulas, of the layers' own kernels, so that the bits are theirs.
 
 import numpy as np
 
+from kernels._addresses import address_of, matrix_at
 from kernels._cache import inner
 from kernels._exp import exp
 from kernels._gemm import gemm_block_at
-from kernels._microkernel import address_of, matrix_at
 
 IDENTITY, RELU, SIGMOID = (np.int64(code) for code in range(3))
 """Activations: nothing between two affine layers, ReLU, sigmoid."""
