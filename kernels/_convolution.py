@@ -30,11 +30,8 @@ POOLED_BYTES = 1 << 14
 """Of outputs that are pooled together, while they are in the first cache."""
 
 MAX_FILTER_BYTES = 1 << 16
-"""Of filters whose strips are as wide as a tile. Those of more are two vectors wide."""
-
-MAX_STRIP_BYTES = 1 << 16
-"""Of a strip that is read once for each output row. A longer one is taken part by part, each for
-all rows: it stays in the first cache."""
+"""Of filters that are read once for each output row, in strips as wide as a tile. More of them are
+taken in narrower strips part by part, each for all rows: it stays in the first cache."""
 
 FORWARD_CHUNKS = 24
 """About how many chunks the images of a batch are put into, each with scratch memory of its own."""
@@ -171,7 +168,7 @@ def convolve_rows(
     The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
     """
     (_, taps, strip), run = strips.shape, width * channels
-    whole = taps * strip * strips.itemsize <= MAX_STRIP_BYTES
+    whole = strips.size * strips.itemsize <= MAX_FILTER_BYTES
     parts, steps = (height, 1) if whole else (1, height)
     for s in range(strips.shape[0]):
         j = s * strip
