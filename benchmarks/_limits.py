@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# kernels._microkernel is imported where it is used: asv imports all of this folder, beside commits
+# kernels._vectors is imported where it is used: asv imports all of this folder, beside commits
 # that have no such module.
 
 CHAINS = 12
@@ -24,7 +24,7 @@ def _chains(context: Any, count: Any, factor: Any, term: Any) -> Any:
     # `CHAINS` vectors that are each multiplied and added to `count` times, in registers: so many
     # that the units never wait for a result, so few that no processor has to put one in memory.
     from kernels._addresses import element_type
-    from kernels._microkernel import VECTOR_BYTES
+    from kernels._vectors import VECTOR_BYTES
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = ir.VectorType(element_type(factor), 8 * VECTOR_BYTES // factor.bitwidth)
@@ -84,7 +84,7 @@ def on_threads(threads: int, work: Callable[[], Any]) -> float:
 @cache
 def peak_flops(dtype: str, threads: int, duration: float = 0.01) -> float:
     """Return the multiplications and additions a second that the processor can do."""
-    from kernels._microkernel import VECTOR_BYTES
+    from kernels._vectors import VECTOR_BYTES
 
     half = np.dtype(dtype).type(0.5)
     fma_chains(1, half, half)

@@ -22,7 +22,7 @@ def installed(*names: str) -> bool:
 
 def machine() -> str:
     """Return a line on processor, system and versions."""
-    from kernels._microkernel import VECTOR_BYTES  # where asv measures old commits it is not there
+    from kernels._vectors import VECTOR_BYTES  # where asv measures old commits it is not there
 
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

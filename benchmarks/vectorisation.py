@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 import kernels
-from kernels import _gemm, _microkernel, relu, sigmoid
+from kernels import _gemm, _microkernel, _vectors, relu, sigmoid
 
 ARITHMETIC = re.compile(
     r"^\s+v?(?:add|sub|mul|div|max|min|fn?m(?:add|sub)\d*|cmp\w*|blendm)([ps][sd])\b(.*)$"
@@ -61,8 +61,8 @@ def main() -> None:
     """Print both tables."""
     rng = np.random.default_rng(0)
     print(
-        f"vectors of {8 * _microkernel.VECTOR_BYTES} bits, tiles of {_microkernel.TILE_ROWS[0]} x "
-        f"{_microkernel.TILE_VECTORS} vectors"
+        f"vectors of {8 * _vectors.VECTOR_BYTES} bits, tiles of {_vectors.TILE_ROWS[0]} x "
+        f"{_vectors.TILE_VECTORS} vectors"
     )
     x, W, b = (rng.random(s, np.float32) for s in ((100, 784), (784, 50), 50))
     t = rng.integers(0, 10, 100)

@@ -18,9 +18,10 @@ from numba.extending import intrinsic
 from kernels._addresses import element_type, matrix_at
 from kernels._cache import njit
 from kernels._function_pointers import call_address, emit_function
-from kernels._microkernel import VECTOR_BYTES, constant, splat
+from kernels._microkernel import constant, splat
 from kernels._plain_code import plain_code, plain_code_address
 from kernels._targets import _all_finite
+from kernels._vectors import VECTOR_BYTES
 
 WORD = 64
 """Bits of a word of the bitmap."""

@@ -25,8 +25,9 @@ from kernels._bitmap import WORD
 from kernels._cache import inner, njit
 from kernels._cache_lines import CACHE_LINE, LINE_ELEMENTS, skip_to_line
 from kernels._function_pointers import call_address
-from kernels._microkernel import LOADED_BYTES, VECTOR_BYTES, _Emitter, constant, emit_address, splat
+from kernels._microkernel import _Emitter, constant, emit_address, splat
 from kernels._plain_code import plain_array, plain_code, plain_code_address
+from kernels._vectors import LOADED_BYTES, VECTOR_BYTES
 
 FIRST_CACHE_BYTES = 1 << 15
 """Of `b` that all rows meet before the next ones."""

@@ -22,9 +22,10 @@ from kernels._cache import inner, njit
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._gemm import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
-from kernels._microkernel import TILE_VECTORS, VECTOR_BYTES, microkernel
+from kernels._microkernel import microkernel
 from kernels._pool_vectors import rectified_maximum_of_4
 from kernels._transpose import transpose_at
+from kernels._vectors import TILE_VECTORS, VECTOR_BYTES
 
 POOLED_BYTES = 1 << 14
 """Of outputs that are pooled together, while they are in the first cache."""

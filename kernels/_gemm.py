@@ -22,16 +22,11 @@ from kernels._bitmap_gemm import (
 )
 from kernels._cache import inner, njit
 from kernels._function_pointers import call_address, emit_function
-from kernels._microkernel import (
-    TILE_ROWS,
-    TILE_VECTORS,
-    VECTOR_BYTES,
-    microkernel,
-    microkernel_address,
-)
+from kernels._microkernel import microkernel, microkernel_address
 from kernels._plain_code import plain_code, plain_code_address
 from kernels._threads import chunk_bounds, thread_count
 from kernels._transpose import transpose_at
+from kernels._vectors import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES
 
 MIN_PARALLEL_FLOPS = 1_000_000
 """Products of fewer operations take one thread less time than two take to meet."""

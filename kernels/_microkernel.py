@@ -23,57 +23,22 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_name
 from numba import config, types
-from numba.core import cgutils, codegen
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._addresses import element_type
 from kernels._cache import njit
 from kernels._function_pointers import call_address
 from kernels._plain_code import plain_array, plain_code, plain_code_address
-
-# Vector registers of a processor family: bytes in each, and vectors across a tile.  Six rows by
-# `across` vectors of sums, a row of `b` and one broadcast must fit into its registers.
-_SIMD_TARGETS = (
-    # feature, bytes, across
-    ("+avx512f", 64, 4),  # 32 registers: 24 sums
-    ("+avx2", 32, 2),  # 16 registers: 12 sums
-    ("+neon", 16, 4),  # 32 registers: 24 sums
-    ("", 16, 2),  # SSE2: 16 registers
+from kernels._vectors import (
+    NARROW_TILE_ROWS,
+    OVERLAPS,
+    ROW_VECTORS,
+    TILE_ROWS,
+    TILE_VECTORS,
+    VECTOR_BYTES,
 )
-
-
-def _processor() -> str:
-    name: str = config.CPU_NAME or get_host_cpu_name()
-    return name
-
-
-def _simd_target() -> tuple[int, int]:
-    """Bytes of a vector and vectors across a tile on the processor compiled for."""
-    features = config.CPU_FEATURES
-    if features is None:
-        features = "" if config.CPU_NAME == "generic" else codegen.get_host_cpu_features()
-    return next(
-        (size, across)
-        for name, size, across in _SIMD_TARGETS
-        if name in features.split(",") or not name
-    )
-
-
-VECTOR_BYTES, TILE_VECTORS = _simd_target()
-LOADED_BYTES = min(VECTOR_BYTES, 32) if _processor() == "znver4" else VECTOR_BYTES
-"""Bytes of a vector that is loaded whole. Zen 4 takes vectors of 64 bytes in two halves: where
-loads bound the time, two vectors of 32 cost the same, and fewer columns are idle."""
-OVERLAPS = VECTOR_BYTES < 64
-"""Whether columns that do not fill a vector overlap their neighbours where there are any: masks
-take long where the processor has no registers for them."""
-TILE_ROWS = (6, 5, 4, 3, 2, 1) if TILE_VECTORS == 2 else (6, 2, 1)
-"""Heights of the tiles. Multiply-adds of 8 sums hide how long each takes: 2 rows of wide tiles, and
-a block's rows are cut greedily; or 4 rows, and all tiles are as high as others, or a row less."""
-NARROW_TILE_ROWS = (7, 8, 4, 2, 1)
-"""The same where a tile is at most half as wide: 6 sums alone would wait for one another. Sevens
-are taken if nothing is left of them, as of the 28, 14 and 7 pixels across an image of MNIST."""
 
 _INT = ir.IntType(64)
 _LANE = ir.IntType(32)
@@ -102,7 +67,6 @@ class _Emitter:
         a, a_row, a_k, a_part = of_a
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
         bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
-        lanes = constant(self.lanes)
         width = constant(TILE_VECTORS * self.lanes)
         if TILE_VECTORS > 2:
             # Few rows, of which whole tiles leave one or two: others fit them in narrower strips.
@@ -110,40 +74,50 @@ class _Emitter:
             few = b.and_(b.icmp_unsigned("<", b.sub(left, constant(1)), constant(2)),
                 b.icmp_signed("<", rows, most))  # fmt: skip
             width = b.select(few, constant(TILE_VECTORS // 2 * self.lanes), width)
+        if ROW_VECTORS > TILE_VECTORS:
+            single = b.icmp_signed("==", rows, constant(1))
+            width = b.select(single, constant(ROW_VECTORS * self.lanes), width)
         strips = b.sdiv(b.add(columns, b.sub(width, constant(1))), width)
         with cgutils.for_range(b, strips) as loop:
             j = b.mul(loop.index, width)
             left = b.sub(columns, j)
-            wide = b.select(b.icmp_signed("<", left, width), left, width)
-            whole, rest = b.udiv(wide, lanes), b.urem(wide, lanes)
-            # A few columns more than whole vectors need no whole vector: a quarter does.
-            few = b.icmp_unsigned("<=", rest, constant(self.narrow))
-            kind = b.select(few, constant(1), constant(2))
-            kind = b.select(b.icmp_unsigned("==", rest, constant(0)), constant(0), kind)
-            if OVERLAPS:
-                several = b.icmp_unsigned(">=", wide, lanes)
-                vectors = b.sdiv(b.add(wide, b.sub(lanes, constant(1))), lanes)
-                whole = b.select(several, vectors, whole)
-                kind = b.select(several, constant(0), kind)
-                rest = b.select(several, b.sub(wide, lanes), rest)
+            variant, rest = self._cut(b, b.select(b.icmp_signed("<", left, width), left, width))
             moved = [a, a_row, a_k, a_part, b.gep(bs, [j]), b_row, b_part, k, parts,
                 b.gep(init, [j]), init_row, b.gep(c, [j]), c_row, rows, rest]  # fmt: skip
             done = b.append_basic_block("done")
-            switch = b.switch(b.add(b.mul(whole, constant(3)), kind), done)
-            for case, tail in product(
-                range(TILE_VECTORS + 1), enumerate((0, self.narrow, self.lanes))
-            ):
-                most = 0 if OVERLAPS else TILE_VECTORS - 1  # whole vectors beside a tail
-                if (case, tail[1]) == (0, 0) or (tail[1] and case > most):
-                    continue
+            switch = b.switch(variant, done)
+            full = product(sorted({*range(1, TILE_VECTORS + 1), ROW_VECTORS}), (0,))
+            tails = product(range(1 if OVERLAPS else TILE_VECTORS), (1, 2))
+            for whole, tail in (*full, *tails):
                 block = b.append_basic_block()
-                switch.add_case(constant(case * 3 + tail[0]), block)
+                switch.add_case(constant(3 * whole + tail), block)
                 with b.goto_block(block):
-                    b.call(self._strip(case, tail[1]), moved)
+                    b.call(self._strip(whole, (0, self.narrow, self.lanes)[tail]), moved)
                     b.branch(done)
             b.position_at_end(done)
         b.ret_void()
         return fn
+
+    def _cut(self, b: ir.IRBuilder, wide: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Return the variant for a strip of some columns, and the rest that it takes.
+
+        The number of a variant is three times that of its whole vectors, and 1 or 2 for the tail.
+        """
+        lanes, three = constant(self.lanes), constant(3)
+        whole, rest = b.udiv(wide, lanes), b.urem(wide, lanes)
+        # A few columns more than whole vectors need no whole vector: a quarter does.
+        few = b.icmp_unsigned("<=", rest, constant(self.narrow))
+        tail = b.select(few, constant(1), constant(2))
+        tail = b.select(b.icmp_unsigned("==", rest, constant(0)), constant(0), tail)
+        variant = b.add(b.mul(whole, three), tail)
+        if OVERLAPS:
+            several = b.icmp_unsigned(">=", wide, lanes)
+            vectors = b.udiv(b.add(wide, constant(self.lanes - 1)), lanes)
+            many = b.icmp_unsigned(">", vectors, constant(TILE_VECTORS))
+            vectors = b.select(many, constant(ROW_VECTORS), vectors)
+            variant = b.select(several, b.mul(vectors, three), variant)
+            rest = b.select(several, b.sub(wide, lanes), rest)
+        return variant, rest
 
     @staticmethod
     def _private(fn: ir.Function) -> None:
@@ -164,6 +138,9 @@ class _Emitter:
         b = ir.IRBuilder(fn.append_basic_block("entry"))
         a, a_row, *_, init, init_row, c, c_row, rows, rest = fn.args
         vectors = [(constant(v * self.lanes), self.lanes, None) for v in range(whole)]
+        for v in range(TILE_VECTORS, whole):  # as many as there are, and the last one again
+            at, _, _ = vectors[v]
+            vectors[v] = (b.select(b.icmp_signed("<", at, rest), at, rest), self.lanes, None)
         if OVERLAPS and whole > 1:
             vectors[-1] = (rest, self.lanes, None)
         if tail:
@@ -172,7 +149,7 @@ class _Emitter:
             vectors.append((constant(whole * self.lanes), tail, mask))
         at = cgutils.alloca_once_value(b, constant(0))
         narrow = len(vectors) <= TILE_VECTORS // 2 and (OVERLAPS or not tail)
-        heights = NARROW_TILE_ROWS if narrow else TILE_ROWS
+        heights = NARROW_TILE_ROWS if narrow else TILE_ROWS if whole <= TILE_VECTORS else (1,)
         for height, end in self._ends(b, rows, heights):
             with self._steps(b, at, height, end) as row:
                 moved = list(fn.args)

@@ -13,7 +13,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._addresses import element_type
-from kernels._microkernel import VECTOR_BYTES, splat
+from kernels._microkernel import splat
+from kernels._vectors import VECTOR_BYTES
 
 DEAD = np.uint8(4)
 """In place of an index in a window: its maximum is not above 0, and has no gradient."""

@@ -12,8 +12,8 @@ from numba.extending import intrinsic, register_jitable
 
 from kernels._addresses import element_type, matrix_at
 from kernels._cache import inner
-from kernels._microkernel import VECTOR_BYTES
 from kernels._plain_code import plain_array
+from kernels._vectors import VECTOR_BYTES
 
 MAX_SIDE = 8
 

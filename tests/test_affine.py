@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import _microkernel, affine
+from kernels import _vectors, affine
 from kernels._gemm import gemm
 from kernels.affine import affine_backward, affine_forward
 
@@ -355,8 +355,8 @@ def test_any_shape(operands):
 
 OTHER = """
 import numpy as np
-from kernels import _microkernel, affine_backward, affine_forward
-from kernels._microkernel import VECTOR_BYTES
+from kernels import affine_backward, affine_forward
+from kernels._vectors import VECTOR_BYTES
 assert VECTOR_BYTES == {bytes}
 rng = np.random.default_rng(0)
 for dtype in (np.float32, np.float64):
@@ -381,10 +381,10 @@ for dtype in (np.float32, np.float64):
     ids=["SSE2", "AVX2"],
 )
 def test_narrower_vectors(tmp_path, vector_bytes, settings):
-    if vector_bytes == 32 and _microkernel.VECTOR_BYTES < 32:
+    if vector_bytes == 32 and _vectors.VECTOR_BYTES < 32:
         settings = {"NUMBA_CPU_NAME": "generic"}  # this processor has no AVX2 to run it on
         vector_bytes = 16
     environment = {**os.environ, **settings, "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", OTHER.format(bytes=vector_bytes)]
-    root = Path(_microkernel.__file__).parent.parent
+    root = Path(_vectors.__file__).parent.parent
     subprocess.run(command, cwd=root, env=environment, check=True, timeout=200)

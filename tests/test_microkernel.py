@@ -5,7 +5,8 @@ import pytest
 
 from kernels._addresses import address_of
 from kernels._cache import njit
-from kernels._microkernel import VECTOR_BYTES, microkernel, microkernel_address
+from kernels._microkernel import microkernel, microkernel_address
+from kernels._vectors import VECTOR_BYTES
 
 
 @njit
@@ -32,6 +33,12 @@ SIZES = [
     (14, 9 * LANES - 1, 4, 2),
     (24, 2 * LANES - 2, 5, 5),
     (29, 3 * LANES, 6, 2),
+    (7, 2 * LANES, 5, 1),
+    (9, 2 * LANES - 1, 5, 1),
+    (17, LANES + 1, 3, 2),
+    (1, 3 * LANES - 1, 6, 2),
+    (1, 7 * LANES, 6, 1),
+    (1, 19 * LANES + 2, 5, 1),
     (50, 50, 20, 1),
 ]
 

@@ -5,8 +5,8 @@ import pytest
 
 from kernels._addresses import address_of
 from kernels._cache import njit
-from kernels._microkernel import VECTOR_BYTES
 from kernels._pool_vectors import DEAD
+from kernels._vectors import VECTOR_BYTES
 from kernels._windows import (
     ROW_TO_WINDOWS,
     WINDOWS_TO_ROW,

@@ -11,9 +11,9 @@ from kernels._arrays import FLOAT64, INT64, UINT8, Array, as_kernel_array, as_wi
 from kernels._bitmap import WORD, get_row_bitmap_address, skips_zeros
 from kernels._cache_lines import CACHE_LINE
 from kernels._gemm import BITMAP, DENSE, SKIP_ROWS, get_product_addresses
-from kernels._microkernel import LOADED_BYTES, VECTOR_BYTES
 from kernels._threads import Team
 from kernels._update_rules import get_rule_address
+from kernels._vectors import LOADED_BYTES, VECTOR_BYTES
 from kernels.mlp._iterations import (
     GRADIENT_SIZE,
     GRADIENT_WORDS,
