@@ -23,6 +23,7 @@ from kernels._function_pointers import borrow, get_function_address, keep, run_c
 from kernels._images import copy_image, copy_inside, direct_or_copy
 from kernels._microkernel import microkernel
 from kernels._pool_vectors import unpool_4
+from kernels._vectors import VECTOR_BYTES
 from kernels._weave import is_lowered, weave_rows
 
 IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
@@ -33,7 +34,8 @@ PRODUCT_POSITIONS = 256
 
 NO_DX, TURNED, SCATTERED = np.int64(0), np.int64(1), np.int64(2)
 """How the gradient of the input is taken: not, as a convolution with turned filters, or by
-adding up each window's share, for strides above 1 and filters that hold NaN or infinity."""
+adding up each window's share, for strides above 1, filters that hold NaN or infinity, and channels
+so few that they would leave most of a vector empty."""
 
 
 @register_jitable
@@ -219,7 +221,8 @@ def run_backward(
     depth = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
     taps = g.channels * g.filter_height * g.filter_width
     route, filters = NO_DX, np.empty((0, 0, 0), W.dtype)
-    if input_gradient and g.stride == 1 and np.isfinite(W).all():
+    fills = 2 * g.channels * W.itemsize >= VECTOR_BYTES
+    if input_gradient and g.stride == 1 and fills and np.isfinite(W).all():
         route, filters = TURNED, pack_turned_filters(W, depth)
     elif input_gradient:
         route, filters = SCATTERED, spread_filters(W, depth).reshape((1, depth, taps))
