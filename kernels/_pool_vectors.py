@@ -89,10 +89,9 @@ def _maximum(rectify):
                 k = ir.Constant(indices, [0] * lanes)
                 for i, value in enumerate(others, 1):
                     # The first NaN wins, as in NumPy: nothing is larger, and all else is not.
-                    nan = b.and_(
-                        b.fcmp_unordered("uno", value, value), b.fcmp_ordered("ord", best, best)
+                    more = b.and_(
+                        b.fcmp_unordered(">", value, best), b.fcmp_ordered("ord", best, best)
                     )
-                    more = b.or_(b.fcmp_ordered(">", value, best), nan)
                     best = b.select(more, value, best)
                     k = b.select(more, ir.Constant(indices, [i] * lanes), k)
                 if rectify:
