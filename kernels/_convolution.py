@@ -3,12 +3,13 @@
 Channels come last in memory. The windows of one output row are then rows of a matrix that need not
 be written down: for a filter row, the inputs of each window are ``FW C`` adjacent elements, and the
 windows lie ``stride C`` apart. The sum of a window goes over its rows, parts that lie an image's
-row apart: so an output row takes one call of the micro-kernel, and nothing is unrolled into columns
-(im2col).
+row apart: so a strip of an output row takes one call of the micro-kernel, and nothing is unrolled
+into columns (im2col).
 
 The gradient of the input is itself a convolution, of the padded gradient of the output with the
-filters turned round. That of the filters is a product of the windows, transposed by strides, and
-the gradient of the output; each chunk of images has a sum of its own, and these are added in order.
+filters turned round; with strides or few channels, it is the sum of the windows' shares. That of
+the filters is a product of the windows, transposed by strides, and the gradient of the output; each
+chunk of images has a sum of its own, and these are added in order.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,10 @@ POOLED_BYTES = 1 << 14
 
 MAX_FILTER_BYTES = 1 << 16
 """Of filters that are read once for each output row, in strips as wide as a tile. More of them are
-taken in narrower strips part by part, each for all rows: it stays in the first cache."""
+taken part by part, each for all rows: it stays in the first cache."""
+
+PART_VECTORS = 2
+"""Vectors across a strip that is taken part by part: wider ones leave room for shorter parts."""
 
 FORWARD_CHUNKS = 24
 """About how many chunks the images of a batch are put into, each with scratch memory of its own."""
@@ -87,11 +91,22 @@ def _packed_strides(channels, width, columns):
     return 1, columns, width * channels * columns, channels * columns
 
 
+@register_jitable
+def _are_taken_whole(taps, columns, itemsize):
+    """Tell whether filters are read once for each output row, not part by part.
+
+    The columns count in whole vectors: with a pooling, that pads them, or not, sums have the same
+    bits.
+    """
+    return taps * padded_filters(columns, itemsize) * itemsize <= MAX_FILTER_BYTES
+
+
 @njit(nogil=True)
 def _cut_strips(matrix):
     """Return a matrix (taps, columns) as strips (strips, taps, width) of it: each is read alone."""
     taps, columns = matrix.shape
-    vectors = TILE_VECTORS if matrix.size * matrix.itemsize <= MAX_FILTER_BYTES else 2
+    whole = _are_taken_whole(taps, columns, matrix.itemsize)
+    vectors = TILE_VECTORS if whole else PART_VECTORS
     width = max(1, min(columns, vectors * (VECTOR_BYTES // matrix.itemsize)))
     strips = np.zeros(((columns + width - 1) // width, taps, width), matrix.dtype)
     for k in range(taps):
@@ -169,7 +184,7 @@ def convolve_rows(
     The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
     """
     (_, taps, strip), run = strips.shape, width * channels
-    whole = strips.size * strips.itemsize <= MAX_FILTER_BYTES
+    whole = _are_taken_whole(taps, columns, strips.itemsize)
     parts, steps = (height, 1) if whole else (1, height)
     for s in range(strips.shape[0]):
         j = s * strip
@@ -210,7 +225,7 @@ class ForwardArgs(NamedTuple):
     x: Array  # (N, C, H, W) or (N, H, W, C)
     channels_last: bool
     direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
-    packed: Array  # (strips, K, width)
+    strips: Array  # (strips, K, width), from `pack_filters`
     bias: Array  # (columns,)
     g: Geometry
     mode: int
@@ -222,11 +237,11 @@ class ForwardArgs(NamedTuple):
 @inner
 def forward_images(args, n0, n1):
     """Fill some images' output, and the indices of maxima where there is pooling."""
-    address, x, packed, bias, g, out, arg = (
-        args.address, args.x, args.packed, args.bias, args.g, args.out, args.arg
+    address, x, strips, bias, g, out, arg = (
+        args.address, args.x, args.strips, args.bias, args.g, args.out, args.arg
     )  # fmt: skip
     direct, zero = args.direct, np.int64(0)
-    dtype = packed.dtype
+    dtype = strips.dtype
     channels, stride, pad = g.channels, g.stride, g.pad
     padded_width = g.width + 2 * pad
     row = padded_width * channels
@@ -236,7 +251,7 @@ def forward_images(args, n0, n1):
     pooling = args.mode == RELU_POOL
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
-    together = max(1, POOLED_BYTES // max(1, 2 * out_row * packed.itemsize))
+    together = max(1, POOLED_BYTES // max(1, 2 * out_row * strips.itemsize))
     rows = np.empty(2 * together * out_row if pooling else 0, dtype)
     maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
     memory = padded, rows, maxima
@@ -254,7 +269,7 @@ def forward_images(args, n0, n1):
             for i0 in range(0, pool_height, together):
                 some = min(together, pool_height - i0)
                 convolve_rows(address, image, start + 2 * i0 * stride * row, row, channels, stride,
-                    g.filter_height, g.filter_width, packed, bias,
+                    g.filter_height, g.filter_width, strips, bias,
                     rows, zero, 2 * some, g.out_width, columns)  # fmt: skip
                 for i in range(some):
                     for j in range(pool_width):
@@ -262,11 +277,11 @@ def forward_images(args, n0, n1):
                         rectified_maximum_of_4(rows, 2 * i * out_row + 2 * j * columns, columns,
                             out_row, maxima, at, arg, first * columns + at, columns)  # fmt: skip
             _store_maxima(maxima, columns, g.filters, pool_height * pool_width,
-                out[first * g.filters :], args.out_channels_last, packed)  # fmt: skip
+                out[first * g.filters :], args.out_channels_last, strips)  # fmt: skip
             continue
         at = n * g.out_height * out_row
         convolve_rows(address, image, start, row, channels, stride, g.filter_height,
-            g.filter_width, packed, bias, out, at, g.out_height, g.out_width, columns)  # fmt: skip
+            g.filter_width, strips, bias, out, at, g.out_height, g.out_width, columns)  # fmt: skip
         if args.mode == RELU:
             _rectify(out[at : at + g.out_height * out_row])
     keep(memory)

@@ -221,8 +221,8 @@ def run_backward(
     depth = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
     taps = g.channels * g.filter_height * g.filter_width
     route, filters = NO_DX, np.empty((0, 0, 0), W.dtype)
-    fills = 2 * g.channels * W.itemsize >= VECTOR_BYTES
-    if input_gradient and g.stride == 1 and fills and np.isfinite(W).all():
+    fills_half = 2 * g.channels * W.itemsize >= VECTOR_BYTES  # of a vector; fewer leave most empty
+    if input_gradient and g.stride == 1 and fills_half and np.isfinite(W).all():
         route, filters = TURNED, pack_turned_filters(W, depth)
     elif input_gradient:
         route, filters = SCATTERED, spread_filters(W, depth).reshape((1, depth, taps))

@@ -32,6 +32,7 @@ from kernels._cache import njit
 from kernels._function_pointers import call_address
 from kernels._plain_code import plain_array, plain_code, plain_code_address
 from kernels._vectors import (
+    EVEN_TILES,
     NARROW_TILE_ROWS,
     OVERLAPS,
     ROW_VECTORS,
@@ -68,7 +69,7 @@ class _Emitter:
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
         bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
         width = constant(TILE_VECTORS * self.lanes)
-        if TILE_VECTORS > 2:
+        if not EVEN_TILES:
             # Few rows, of which whole tiles leave one or two: others fit them in narrower strips.
             left, most = b.urem(rows, constant(TILE_ROWS[0])), constant(2 * NARROW_TILE_ROWS[1])
             few = b.and_(b.icmp_unsigned("<", b.sub(left, constant(1)), constant(2)),
@@ -128,7 +129,7 @@ class _Emitter:
     def _strip(self, whole: int, tail: int) -> ir.Function:
         """All rows of a strip of `whole` vectors, and of a rest of columns in `tail` lanes.
 
-        Where vectors overlap, the rest is where the last one begins.
+        Where vectors overlap, the rest is where the last one begins, unless there is less than one.
         """
         a, c = element_type(self.a_type).as_pointer(), self.element.as_pointer()
         args = [a, *[_INT] * 3, c, *[_INT] * 4, c, _INT, c, *[_INT] * 3]
@@ -138,7 +139,8 @@ class _Emitter:
         b = ir.IRBuilder(fn.append_basic_block("entry"))
         a, a_row, *_, init, init_row, c, c_row, rows, rest = fn.args
         vectors = [(constant(v * self.lanes), self.lanes, None) for v in range(whole)]
-        for v in range(TILE_VECTORS, whole):  # as many as there are, and the last one again
+        # One variant for several widths: vectors beyond the columns do the last one's work again.
+        for v in range(TILE_VECTORS, whole):
             at, _, _ = vectors[v]
             vectors[v] = (b.select(b.icmp_signed("<", at, rest), at, rest), self.lanes, None)
         if OVERLAPS and whole > 1:
@@ -164,18 +166,17 @@ class _Emitter:
     def _ends(
         b: ir.IRBuilder, rows: ir.Value, heights: tuple[int, ...]
     ) -> Iterator[tuple[int, ir.Value]]:
-        """Yield the heights of tiles, and how many rows there are when each ends."""
+        """Yield the heights of tiles, and the row at which those of each end."""
         nothing = constant(0)
         if heights is NARROW_TILE_ROWS:
             left = b.urem(rows, constant(heights[0]))
             yield heights[0], b.select(b.icmp_unsigned("==", left, nothing), rows, nothing)
             yield from ((height, rows) for height in heights[1:])
-        elif TILE_VECTORS > 2:
+        elif not EVEN_TILES:
             yield from ((height, rows) for height in heights)
-        else:
-            up = b.add(rows, constant(heights[0] - 1))
-            tiles = b.udiv(up, constant(heights[0]))
-            tiles = b.select(b.icmp_unsigned("==", tiles, nothing), constant(1), tiles)
+        else:  # as few tiles as can be: `of_high` rows in those of `high`, the rest a row lower
+            one = constant(1)
+            tiles = b.add(one, b.sdiv(b.sub(rows, one), constant(heights[0])))
             high = b.udiv(b.add(rows, b.sub(tiles, constant(1))), tiles)
             low = b.sub(high, constant(1))
             of_high = b.sub(rows, b.mul(b.sub(b.mul(tiles, high), rows), low))
@@ -213,7 +214,8 @@ class _Emitter:
                 b.fadd(self._load(b, i_at, *vector), b.load(s))
                 for s, vector in zip(sums[r], vectors, strict=True)
             ]
-            for result, vector in zip(results, vectors, strict=True):  # c may be init
+            # All are loaded before one is stored: vectors overlap, and c may be init.
+            for result, vector in zip(results, vectors, strict=True):
                 self._store(b, result, c_at, *vector)
 
     @staticmethod

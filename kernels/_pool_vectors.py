@@ -88,7 +88,7 @@ def _maximum(rectify):
                 best, *others = [_load(b, b.gep(p, [first]), vector, size, mask) for p in pixels]
                 k = ir.Constant(indices, [0] * lanes)
                 for i, value in enumerate(others, 1):
-                    # The first NaN wins, as in NumPy: nothing is larger, and all else is not.
+                    # NaN counts as larger than any number, and the first stays, as in NumPy.
                     more = b.and_(
                         b.fcmp_unordered(">", value, best), b.fcmp_ordered("ord", best, best)
                     )

@@ -4,7 +4,7 @@ from llvmlite.binding import get_host_cpu_name
 from numba import config
 from numba.core import codegen
 
-# Vector registers of a processor family: bytes in each, and vectors across a tile.  Six rows by
+# Vector registers of a processor family: bytes in each, and vectors across a tile. Six rows by
 # `across` vectors of sums, a row of `b` and one broadcast must fit into its registers.
 _SIMD_TARGETS = (
     # feature, bytes, across
@@ -39,11 +39,14 @@ loads bound the time, two vectors of 32 cost the same, and fewer columns are idl
 OVERLAPS = VECTOR_BYTES < 64
 """Whether columns that do not fill a vector overlap their neighbours where there are any: masks
 take long where the processor has no registers for them."""
-TILE_ROWS = (6, 5, 4, 3, 2, 1) if TILE_VECTORS == 2 else (6, 2, 1)
-"""Heights of the tiles. Multiply-adds of 8 sums hide how long each takes: 2 rows of wide tiles, and
-a block's rows are cut greedily; or 4 rows, and all tiles are as high as others, or a row less."""
-ROW_VECTORS = max(TILE_VECTORS, 8 if OVERLAPS else 0)
-"""Vectors of sums in the tile of a block of one row."""
+EVEN_TILES = TILE_VECTORS == 2
+"""Whether a block's rows are shared out evenly. Eight sums hide how long a multiply-add takes:
+tiles of two vectors need four rows for that, those of four vectors two."""
+TILE_ROWS = (6, 5, 4, 3, 2, 1) if EVEN_TILES else (6, 2, 1)
+"""Heights of the tiles: evenly shared out, they differ by one at most; or else the highest that
+fits comes next."""
 NARROW_TILE_ROWS = (7, 8, 4, 2, 1)
 """The same where a tile is at most half as wide: 6 sums alone would wait for one another. Sevens
 are taken if nothing is left of them, as of the 28, 14 and 7 pixels across an image of MNIST."""
+ROW_VECTORS = 8 if OVERLAPS else TILE_VECTORS
+"""Vectors of sums in the tile of a block of one row, which reads those of `b` from memory."""

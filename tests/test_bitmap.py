@@ -13,6 +13,7 @@ from kernels import _bitmap, _gemm
 from kernels._bitmap import skips_zeros
 from kernels._cache import njit
 from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, gemm_block
+from kernels._vectors import VECTOR_BYTES
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
 
 SMALL = [(9, 70, 21), (70, 9, 3)]
@@ -193,7 +194,7 @@ def test_x_changed_in_place(rng, dtype):
 SSE2 = """
 import numpy as np
 import test_bitmap as t
-assert t._gemm.VECTOR_BYTES == 16
+assert t.VECTOR_BYTES == 16
 rng = np.random.default_rng(0)
 for shape in ((100, 784, 50), (9, 70, 21), (257, 65, 130)):
     t.test_bits_of_the_dense_product(rng, shape, ("f4", "f4"))
@@ -213,7 +214,7 @@ def test_narrower_vectors(tmp_path):
 def test_one_vector_of_columns_and_many(rng):
     """Every width of a strip, and several strips; rows one by one, and in pairs with one left."""
     x = sparse(rng, (5, 91), "f4", 0.3)
-    lanes = _gemm.VECTOR_BYTES // 4
+    lanes = VECTOR_BYTES // 4
     for vectors in range(1, 30):
         for more in (-1, 0):
             m = vectors * lanes + more

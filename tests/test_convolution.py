@@ -282,6 +282,8 @@ BLOCKS = [
     (2, 32, 8, 8, 64, 3, 3, 1, 1),
     (1, 20, 33, 30, 9, 3, 3, 1, 1),  # several blocks of an image's rows
     (2, 40, 14, 15, 64, 3, 3, 1, 1),  # filters that are taken part by part
+    (1, 116, 5, 5, 15, 3, 3, 1, 0),  # in float32 only if columns count in whole vectors
+    (1, 116, 5, 5, 7, 3, 3, 1, 0),  # in float64
     (0, 1, 6, 6, 3, 3, 3, 1, 0),
     (1, 0, 6, 6, 3, 3, 3, 1, 0),
     (2, 1, 6, 6, 0, 3, 3, 1, 0),

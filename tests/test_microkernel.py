@@ -64,8 +64,9 @@ def test_parts(rng, dtype, sizes, transposed):
     call(address, a.reshape(-1), a_row, a_k, *steps, k, parts, init, 0, c.reshape(-1), columns + 5,
         rows, columns)  # fmt: skip
     x = (a.transpose(0, 2, 1) if transposed else a)[:, :, :k].astype(np.float64)
-    expected = init + np.einsum("prk,pkc->rc", x, b[:, :k, :columns].astype(np.float64))
-    np.testing.assert_allclose(c[:, :columns], expected, rtol=0, atol=200 * np.finfo(dtype).eps)
+    products = np.einsum("prk,pkc->rc", x, b[:, :k, :columns].astype(np.float64))
+    close = {"rtol": 0, "atol": 200 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(c[:, :columns], init + products, **close)
     assert (c[:, columns:] == -7).all()
     alone = np.empty((1, columns), dtype)
     for r in range(rows):
@@ -73,3 +74,9 @@ def test_parts(rng, dtype, sizes, transposed):
         call(address, here, a_row, a_k, *steps, k, parts, init, 0, alone.reshape(-1), columns, 1,
             columns)  # fmt: skip
         np.testing.assert_array_equal(alone[0], c[r, :columns])
+    # Onto itself: what two vectors share is added once.
+    flat = c.reshape(-1)
+    call(address, a.reshape(-1), a_row, a_k, *steps, k, parts, flat, columns + 5, flat, columns + 5,
+        rows, columns)  # fmt: skip
+    np.testing.assert_allclose(c[:, :columns], init + 2 * products, **close)
+    assert (c[:, columns:] == -7).all()
