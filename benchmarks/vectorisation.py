@@ -77,18 +77,19 @@ def main() -> None:
     softmax._softmax_part(logits, y, none, t, np.empty(100))
     softmax._backward_part(y, none, t, np.float32(0.01), np.empty_like(y))
     rooms = {
-        "micro-kernel": (_microkernel.microkernel_address,) * 2,
+        "micro-kernel": (_microkernel.microkernel_address,),
         "relu forward": (relu._forward, relu._forward_part),
         "relu backward": (relu._backward, relu._backward_part),
         "sigmoid forward": (sigmoid._forward, sigmoid._forward_part),
         "sigmoid backward": (sigmoid._backward, sigmoid._backward_part),
-        "softmax forward": (softmax._softmax_part,) * 2,
-        "softmax backward": (softmax._backward_part,) * 2,
+        "softmax forward": (softmax._softmax_part,),
+        "softmax backward": (softmax._backward_part,),
     }
     print("\narithmetic instructions   512-bit   256-bit   128-bit    scalar")
-    for name, (driver, body) in rooms.items():
-        for compiled in (driver, body):
+    for name, functions in rooms.items():
+        for compiled in functions:
             compiled.recompile()  # what comes from the cache cannot be inspected
+        body = functions[-1]
         found = widths("\n".join(body.inspect_asm(s) for s in body.signatures))
         counts = "".join(f"{found[k]:10}" for k in ("512", "256", "128", "scalar"))
         print(f"{name:24}{counts}")

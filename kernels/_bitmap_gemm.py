@@ -125,8 +125,7 @@ class _BitmapEmitter(_Emitter):
         vectors = [constant(v * self.lanes) for v in range(count)]
         moving = max(1, fewer)
         for v in range(moving, count):
-            last = b.sub(wide, constant(self.lanes))
-            vectors[v] = b.select(b.icmp_signed("<", vectors[v], last), vectors[v], last)
+            vectors[v] = self._place(b, v, b.sub(wide, constant(self.lanes)))
         kind = ir.VectorType(self.element, self.lanes)
         sums = [[cgutils.alloca_once(b, kind, zfill=False) for _ in vectors] for _ in range(height)]
         group = FIRST_CACHE_BYTES // (WORD * count * LOADED_BYTES) * WORD

@@ -101,31 +101,25 @@ def _are_taken_whole(taps, columns, itemsize):
     return taps * padded_filters(columns, itemsize) * itemsize <= MAX_FILTER_BYTES
 
 
-@njit(nogil=True)
-def _cut_strips(matrix):
-    """Return a matrix (taps, columns) as strips (strips, taps, width) of it: each is read alone."""
-    taps, columns = matrix.shape
-    whole = _are_taken_whole(taps, columns, matrix.itemsize)
-    vectors = TILE_VECTORS if whole else PART_VECTORS
-    width = max(1, min(columns, vectors * (VECTOR_BYTES // matrix.itemsize)))
-    strips = np.zeros(((columns + width - 1) // width, taps, width), matrix.dtype)
-    for k in range(taps):
-        for j in range(columns):
-            strips[j // width, k, j % width] = matrix[k, j]
-    return strips
+@register_jitable
+def _empty_strips(taps, columns, like):
+    """Return zeros (strips, taps, width) for a matrix (taps, columns): each strip is read alone."""
+    vectors = TILE_VECTORS if _are_taken_whole(taps, columns, like.itemsize) else PART_VECTORS
+    width = max(1, min(columns, vectors * (VECTOR_BYTES // like.itemsize)))
+    return np.zeros(((columns + width - 1) // width, taps, width), like.dtype)
 
 
 @register_jitable
 def pack_filters(W, columns):
     """Return filters (F, C, FH, FW) as strips (strips, taps, width), zeros in columns beyond F."""
-    _, channels, height, width = W.shape
-    packed = np.zeros((channels * height * width, columns), W.dtype)
-    strides = _packed_strides(channels, width, columns)
-    start = np.int64(0)
-    _copy_strided(
-        W.reshape(-1), start, _filter_strides(W.shape), packed.reshape(-1), strides, W.shape
-    )
-    return _cut_strips(packed)
+    filters, channels, height, width = W.shape
+    strips = _empty_strips(channels * height * width, columns, W)
+    source, strip = _filter_strides(W.shape), strips.shape[2]
+    for s in range(strips.shape[0]):
+        shape = min(strip, filters - s * strip), channels, height, width
+        _copy_strided(W.reshape(-1), s * strip * source[0], source,
+            strips[s].reshape(-1), _packed_strides(channels, width, strip), shape)  # fmt: skip
+    return strips
 
 
 @register_jitable
@@ -134,14 +128,16 @@ def pack_turned_filters(W, depth):
 
     ``depth``, F or more, is what one pixel of the gradient takes in memory.
     """
-    _, channels, height, width = W.shape
-    packed = np.zeros((depth * height * width, channels), W.dtype)
-    column, row, down, right = _packed_strides(depth, width, channels)
+    filters, channels, height, width = W.shape
+    strips = _empty_strips(depth * height * width, channels, W)
     s0, s1, _, _ = _filter_strides(W.shape)
-    last = np.int64(height * width - 1)
-    _copy_strided(W.reshape(-1), last, (s0, s1, -width, -1),
-        packed.reshape(-1), (row, column, down, right), W.shape)  # fmt: skip
-    return _cut_strips(packed)
+    last, strip = height * width - 1, strips.shape[2]
+    column, row, down, right = _packed_strides(depth, width, strip)
+    for s in range(strips.shape[0]):
+        shape = filters, min(strip, channels - s * strip), height, width
+        _copy_strided(W.reshape(-1), last + s * strip * s1, (s0, s1, -width, -1),
+            strips[s].reshape(-1), (row, column, down, right), shape)  # fmt: skip
+    return strips
 
 
 @register_jitable

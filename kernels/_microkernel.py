@@ -141,8 +141,7 @@ class _Emitter:
         vectors = [(constant(v * self.lanes), self.lanes, None) for v in range(whole)]
         # One variant for several widths: vectors beyond the columns do the last one's work again.
         for v in range(TILE_VECTORS, whole):
-            at, _, _ = vectors[v]
-            vectors[v] = (b.select(b.icmp_signed("<", at, rest), at, rest), self.lanes, None)
+            vectors[v] = (self._place(b, v, rest), self.lanes, None)
         if OVERLAPS and whole > 1:
             vectors[-1] = (rest, self.lanes, None)
         if tail:
@@ -162,6 +161,11 @@ class _Emitter:
         b.ret_void()
         return fn
 
+    def _place(self, b: ir.IRBuilder, v: int, last: ir.Value) -> ir.Value:
+        """Return where a vector begins: beside the one before it, or at `last` and overlapping."""
+        at = constant(v * self.lanes)
+        return b.select(b.icmp_signed("<", at, last), at, last)
+
     @staticmethod
     def _ends(
         b: ir.IRBuilder, rows: ir.Value, heights: tuple[int, ...]
@@ -177,8 +181,8 @@ class _Emitter:
         else:  # as few tiles as can be: `of_high` rows in those of `high`, the rest a row lower
             one = constant(1)
             tiles = b.add(one, b.sdiv(b.sub(rows, one), constant(heights[0])))
-            high = b.udiv(b.add(rows, b.sub(tiles, constant(1))), tiles)
-            low = b.sub(high, constant(1))
+            high = b.udiv(b.add(rows, b.sub(tiles, one)), tiles)
+            low = b.sub(high, one)
             of_high = b.sub(rows, b.mul(b.sub(b.mul(tiles, high), rows), low))
             for height in heights:
                 end = b.select(b.icmp_unsigned("==", low, constant(height)), rows, nothing)
