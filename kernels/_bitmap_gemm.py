@@ -113,9 +113,9 @@ class _BitmapEmitter(_Emitter):
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        words, words_row, depth, a, a_rows, a_k, ahead, values, *rest = fn.args
+        words, words_row, depth, a, a_row, a_k, ahead, values, *rest = fn.args
         bs, b_row, packed, kept, init, init_row, c, c_row, rows, wide = rest
-        words, a_rows, a_k = (b.inttoptr(p, _INT.as_pointer()) for p in (words, a_rows, a_k))
+        words = b.inttoptr(words, _INT.as_pointer())
         a = b.inttoptr(a, element_type(self.a_type).as_pointer())
         values = b.inttoptr(values, self.element.as_pointer())
         mask = None
@@ -156,20 +156,23 @@ class _BitmapEmitter(_Emitter):
                         for place, of_row in zip(kept_at, sums, strict=True):
                             for s, v in zip(of_row, vectors, strict=True):
                                 b.store(self._load(b, place, v, self.lanes, mask), s)
-                a_row = [b.gep(a, [b.load(b.gep(a_rows, [r]))]) for r in row]
+                a_at = [b.gep(a, [b.mul(r, a_row)]) for r in row]
                 words_at = [b.gep(words, [b.mul(r, words_row)]) for r in row]
                 with cgutils.for_range(b, _ceil_div(b, now, constant(WORD))) as loop:
                     inside = b.mul(loop.index, constant(WORD))
                     base = b.add(first, inside)
                     at = b.udiv(base, constant(WORD))
                     word = reduce(b.or_, [b.load(b.gep(place, [at])) for place in words_at])
+                    xs_at = [b.gep(x_at, [b.mul(base, a_k)]) for x_at in a_at]
                     with b.if_then(b.icmp_signed("!=", ahead, constant(0))):
-                        for x_at in a_row:
-                            self._prefetch(b, b.gep(x_at, [b.load(b.gep(a_k, [base]))]), ahead)
+                        for x_at in xs_at:
+                            self._prefetch(b, x_at, ahead)
+                    step = b.load(b_step)
+                    b_word = b.gep(b.load(b_at), [b.mul(inside, step)])
                     with self._set_bits(b, word) as k:
-                        k_at = b.load(b.gep(a_k, [b.add(base, k)]))
-                        xs = [self._element(b, b.gep(x_at, [k_at]), values) for x_at in a_row]
-                        b_now = b.gep(b.load(b_at), [b.mul(b.add(inside, k), b.load(b_step))])
+                        k_at = b.mul(k, a_k)
+                        xs = [self._element(b, b.gep(x_at, [k_at]), values) for x_at in xs_at]
+                        b_now = b.gep(b_word, [b.mul(k, step)])
                         for i in range(count):
                             v = b.load(places[i]) if i in places else vectors[i]
                             y = self._load(b, b_now, v, self.lanes, mask)
@@ -283,18 +286,16 @@ if config.DISABLE_JIT:
 
 
 def _plain_bitmap_gemm(
-    address, paired, words, words_row, depth, a, a_rows, a_k, ahead, values, b, b_row, packed, kept,
+    address, paired, words, words_row, depth, a, a_row, a_k, ahead, values, b, b_row, packed, kept,
     init, init_row, c, c_row, rows, columns,
 ):  # fmt: skip
     (a_type, c_type), count = plain_code(address), -(-depth // WORD)
     bits = plain_array(words, (rows, count), (words_row, 1), np.uint64)
-    row_at = plain_array(a_rows, (rows,), (1,), np.int64)
     for r in range(rows):
         sums = np.zeros(columns, c_type)
         for k in range(count * WORD):
             if int(bits[r, k // WORD]) >> k % WORD & 1:
-                (k_at,) = plain_array(a_k + 8 * k, (1,), (1,), np.int64)
-                at = a + a_type.itemsize * (row_at[r] + k_at)
+                at = a + a_type.itemsize * (r * a_row + k * a_k)
                 x = plain_array(at, (1,), (1,), a_type)
                 if a_type == np.uint8:
                     x = plain_array(values, (256,), (1,), c_type)[x]
@@ -309,9 +310,8 @@ bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else call_address
 """``c = init + a @ b`` over the set bits of a bitmap.
 
 Rows are taken `SINGLE` or `PAIRED`: ``bitmap_gemm(address, paired, words, ...)``. Element
-``(r, k)`` of ``a`` is at ``a + a_rows[r] + a_k[k]``: tables of offsets in elements, so that
-rows may lie anywhere, and ``a`` may be transposed. ``b``, ``init`` and ``c`` are given as to the
-micro-kernel. ``a`` is `depth` wide, and the rows of its bitmap `words_row` apart.
+``(r, k)`` of ``a`` is at ``a + r * a_row + k * a_k``, as to the micro-kernel, and ``b``, ``init``
+and ``c`` are given as there. ``a`` is `depth` wide, and the rows of its bitmap `words_row` apart.
 Unless `ahead` is 0, what lies as many bytes after a word's elements is prefetched meanwhile.
 Elements of one byte are codes: they stand for the 256 numbers at `values`, of which the first is 0.
 Rows of `b` that fit into the first cache together meet all rows of ``a`` before the next ones.

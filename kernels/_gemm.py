@@ -88,9 +88,6 @@ def _skip_rows(
     step = WORD * min(4, max(1, ROWS_BYTES // (WORD * size_a * max(1, k))))
     if step == WORD and r1 - r0 <= 2 * WORD:
         step = 2 * WORD
-    rows, columns = np.empty(step, np.int64), np.empty(k, np.int64)
-    _fill_multiples(k, rows)
-    _fill_multiples(np.int64(1), columns)
     width = (k // blocks + WORD) // WORD
     words = np.empty(step * width, np.uint64)
     packed, sums = packing_space(like_c), np.empty(step * m if blocks > 1 else 0, like_c.dtype)
@@ -106,10 +103,9 @@ def _skip_rows(
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             b_at = b + size * (k0 * m + c0)
             bitmap_gemm(kernel, SINGLE, address_of(words, 0), width, depth,
-                a + size_a * (first * k + k0), address_of(rows, 0), address_of(columns, 0), ahead,
-                values or address_of(table, 0), b_at, m, line_to_pack(packed, count, b_at, m),
-                address_of(sums, 0) if block else at, init, init_row, at, m, count,
-                c1 - c0)  # fmt: skip
+                a + size_a * (first * k + k0), k, 1, ahead, values or address_of(table, 0), b_at, m,
+                line_to_pack(packed, count, b_at, m), address_of(sums, 0) if block else at, init,
+                init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
 def _skip_transposed(
@@ -121,10 +117,8 @@ def _skip_transposed(
     blocks = _count_blocks(n, k, m, a_t, b_t, size)
     table = np.empty(256 if size_a == 1 else 0, like_c.dtype)
     _fill_multiples(like_c.dtype.type(1), table)  # bytes that stand for themselves
-    rows, columns = np.empty(k // blocks + 1, np.int64), np.empty(WORD, np.int64)
-    _fill_multiples(n, rows)
-    _fill_multiples(np.int64(1), columns)
-    words, width = np.empty(rows.size, np.uint64), rows.size // WORD + 1
+    words = np.empty(k // blocks + 1, np.uint64)
+    width = words.size // WORD + 1
     transposed = np.empty(WORD * width, np.uint64)
     sums = np.empty(WORD * m if blocks > 1 else 0, like_c.dtype)
     for block in range(blocks):
@@ -138,10 +132,9 @@ def _skip_transposed(
             at = out + size * (first * m + c0)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             bitmap_gemm(kernel, PAIRED, address_of(transposed, 0), width, depth,
-                a + size_a * (k0 * n + first), address_of(columns, 0), address_of(rows, 0), 0,
-                values or address_of(table, 0), b + size * (k0 * m + c0), m,
-                0, address_of(sums, 0) if block else at, init, init_row, at,
-                m, count, c1 - c0)  # fmt: skip
+                a + size_a * (k0 * n + first), 1, n, 0, values or address_of(table, 0),
+                b + size * (k0 * m + c0), m, 0, address_of(sums, 0) if block else at, init,
+                init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
 def _multiply_all(

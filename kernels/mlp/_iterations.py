@@ -64,10 +64,9 @@ class Workspace(NamedTuple):
     """Parameters, the optimizer's state and the buffers of a batch of ``B`` examples."""
 
     state: Array  # (1 to 3, ...): the parameters, each on a cache line, and the optimizer's states
-    rows: Array  # int64 (B,): where the batch's examples begin in the data
     words: Array  # uint64 (B * W,): their bitmaps; empty if zeros are not skipped
     transposed: Array  # uint64 (threads, ...): bitmap of the inputs whose weights a thread updates
-    batch: Array  # uint8 (B, D * bytes): copies of the examples; empty if zeros are skipped
+    batch: Array  # uint8 (B, D * bytes): copies of the examples
     y: Array  # (B, C)
     losses: Array  # float64 (B,)
     gradients: Array  # (threads, ...): of the block that a thread updates, and sums meanwhile
@@ -120,19 +119,15 @@ prefetch_to_write = _plain_prefetch if config.DISABLE_JIT else _prefetch_to_writ
 
 
 @inner
-def _take_batch(net, data, examples, rows, words, batch, infinite, r0, r1):
-    """Find examples `r0` to `r1` of a batch, and make their bitmaps or copies."""
-    d, width = net[0, INPUTS], words.size // rows.size
+def _take_batch(net, data, examples, batch, words, infinite, r0, r1):
+    """Copy examples `r0` to `r1` of a batch, and make their bitmaps."""
+    d, width, start = net[0, INPUTS], words.size // batch.shape[0], address_of(batch, 0)
     for r in range(r0, r1):
-        rows[r] = examples[r] * d
+        source, target = data[examples[r]], batch[r]
+        for j in range(source.size):
+            target[j] = source[j]
         if width:
-            row_bitmap_at(
-                net[0, ROW_BITMAP], address_of(data, 0), rows[r], d, address_of(words, r * width)
-            )
-        else:
-            source, target = data[examples[r]], batch[r]
-            for j in range(source.size):
-                target[j] = source[j]
+            row_bitmap_at(net[0, ROW_BITMAP], start, r * d, d, address_of(words, r * width))
     if width and infinite[0]:
         _fill_words(words, r0, r1, width, d)
 
@@ -148,27 +143,27 @@ def _fill_words(words, r0, r1, width, size):
 
 
 @inner
-def _first_by_bits(net, zeros, data, rows, words, columns, r0, r1):
+def _first_by_bits(net, zeros, batch, words, r0, r1):
     """Compute the first layer's output for examples `r0` to `r1` by the batch's bitmap."""
-    m, width = net[0, OUTPUTS], words.size // rows.size
+    d, m, width = net[0, INPUTS], net[0, OUTPUTS], words.size // batch.shape[0]
     out = net[0, OUTPUT] + zeros.itemsize * r0 * m
-    bitmap_gemm(net[0, BY_BITS], SINGLE, address_of(words, r0 * width), width, net[0, INPUTS],
-        address_of(data, 0), address_of(rows, r0), address_of(columns, 0), 0, net[0, VALUES],
-        net[0, WEIGHT], m, 0, out, net[0, BIAS], 0, out, m, r1 - r0, m)  # fmt: skip
+    bitmap_gemm(net[0, BY_BITS], SINGLE, address_of(words, r0 * width), width, d,
+        address_of(batch, r0 * batch.shape[1]), d, 1, 0, net[0, VALUES], net[0, WEIGHT], m, 0, out,
+        net[0, BIAS], 0, out, m, r1 - r0, m)  # fmt: skip
     activate_rows(net, zeros, np.int64(0), r0, r1)
 
 
 @inner
-def _gradient_by_bits(net, zeros, data, rows, columns, first, j0, j1, transposed, out):
+def _gradient_by_bits(net, zeros, batch, first, j0, j1, transposed, out):
     """Rows `j0` to `j1` of the first weights' gradient, by the batch's transposed bitmap."""
-    m, width = net[0, OUTPUTS], (rows.size + WORD - 1) // WORD
+    n, d, m = batch.shape[0], net[0, INPUTS], net[0, OUTPUTS]
+    width = (n + WORD - 1) // WORD
     for v in range(0, width, GRADIENT_WORDS):
         init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
         sums = address_of(out, out.size // 2) if v else address_of(out, 0)
         bitmap_gemm(net[0, BY_BITS], PAIRED, address_of(transposed, (j0 - first) * width + v),
-            width, min(GRADIENT_WORDS * WORD, rows.size - v * WORD),
-            address_of(data, net[0, ITEMSIZE] * j0), address_of(columns, 0),
-            address_of(rows, v * WORD), 0, net[0, VALUES],
+            width, min(GRADIENT_WORDS * WORD, n - v * WORD),
+            address_of(batch, net[0, ITEMSIZE] * (v * WORD * d + j0)), 1, d, 0, net[0, VALUES],
             net[0, DOUT] + zeros.itemsize * v * WORD * m, m, 0, sums, init, init_row,
             address_of(out, 0), m, j1 - j0, m)  # fmt: skip
 
@@ -224,11 +219,11 @@ def _next_rows(some, first, j, stop, count):
 
 @inner
 def _update_weights(
-    net, zeros, state, data, rows, words, transposed, batch, columns, gradient, squares, infinite,
-    update, decay, coefficients, changes_all, thread, num_threads,
+    net, zeros, state, batch, words, transposed, gradient, squares, infinite, update, decay,
+    coefficients, changes_all, thread, num_threads,
 ):  # fmt: skip
     """Update one thread's blocks of all weights, or leave out those without a gradient."""
-    n, start = rows.size, net[0, WEIGHT]
+    n, start = batch.shape[0], net[0, WEIGHT]
     width = (n + WORD - 1) // WORD
     block, some = np.int64(0), np.uint64(0)
     a, size, parameters = address_of(batch, 0), zeros.itemsize, state[0]
@@ -255,7 +250,7 @@ def _update_weights(
                         prefetch_to_write(parameters, at, (j1 - j0) * m)
                     if by_bits:
                         _gradient_by_bits(
-                            net, zeros, data, rows, columns, j, j0, j1, transposed, gradient
+                            net, zeros, batch, j, j0, j1, transposed, gradient
                         )
                     else:
                         _dense_gradient(net, layer, a, zeros, n, j0, j1, gradient)
@@ -280,8 +275,8 @@ def _weigh_rows(a, weights):
 
 @njit(nogil=True)
 def train_iterations(
-    net, zeros, work, columns, data, indices, labels, targets, weights, losses_address, before,
-    rule, update, options, t, decays, losses, penalties, thread, num_threads, barrier,
+    net, zeros, work, data, indices, labels, targets, weights, losses_address, before, rule, update,
+    options, t, decays, losses, penalties, thread, num_threads, barrier,
 ):  # fmt: skip
     """What one thread does in a stretch of iterations; see `kernels.mlp.MLPTrainer.train`.
 
@@ -289,11 +284,11 @@ def train_iterations(
     all dtypes of them.
     """
     # Borrowed: hundreds of slices are taken in an iteration.
-    net, zeros, columns, data = borrow(net), borrow(zeros), borrow(columns), borrow(data)
+    net, zeros, data = borrow(net), borrow(zeros), borrow(data)
     indices, labels, targets = borrow(indices), borrow(labels), borrow(targets)
     weights, decays, losses = borrow(weights), borrow(decays), borrow(losses)
-    state, rows, words = borrow(work.state), borrow(work.rows), borrow(work.words)
-    batch, y, row_losses = borrow(work.batch), borrow(work.y), borrow(work.losses)
+    state, words, batch = borrow(work.state), borrow(work.words), borrow(work.batch)
+    y, row_losses = borrow(work.y), borrow(work.losses)
     squares, infinite = borrow(work.squares), borrow(work.infinite)
     gradient, transposed = borrow(work.gradients)[thread], borrow(work.transposed)[thread]
     count, n = indices.shape
@@ -309,9 +304,9 @@ def train_iterations(
             if i + now == 0 or (now and i == count) or (before and not now):
                 continue
             if now:
-                _take_batch(net, data, indices[i], rows, words, batch, infinite, r0, r1)
+                _take_batch(net, data, indices[i], batch, words, infinite, r0, r1)
             if sparse:
-                _first_by_bits(net, zeros, data, rows, words, columns, r0, r1)
+                _first_by_bits(net, zeros, batch, words, r0, r1)
             forward_rows(net, zeros, address_of(batch, 0), n, r0, r1, sparse, zero)
             k = i if now else i - 1
             some_losses = losses[k, r0:r1] if before or not now else row_losses[r0:r1]
@@ -332,15 +327,14 @@ def train_iterations(
         if sparse and not _all_finite(dout.reshape(-1)):
             infinite[0] = 1
         if i + 1 < count:
-            for r in range(n):  # of all examples: each thread updates by columns of all of them
+            for r in range(r0, r1):
                 prefetch(data, indices[i + 1, r] * data.shape[1], data.shape[1])
         if not barrier_wait(barrier, (2 * i + 1) * num_threads):
             return
         rule_coefficients(rule, options, t + i + 1, coefficients)
         # With a gradient of 0, plain SGD changes nothing: few rows are left of one example's.
         changes_all = rule != SGD or decays[i] != 0
-        _update_weights(net, zeros, state, data, rows, words, transposed, batch, columns, gradient,
-            squares, infinite, update, decays[i], coefficients, changes_all, thread,
-            num_threads)  # fmt: skip
+        _update_weights(net, zeros, state, batch, words, transposed, gradient, squares, infinite,
+            update, decays[i], coefficients, changes_all, thread, num_threads)  # fmt: skip
         if not barrier_wait(barrier, (2 * i + 2) * num_threads):
             return

@@ -16,7 +16,6 @@ from kernels._update_rules import get_rule_address
 from kernels._vectors import LOADED_BYTES, VECTOR_BYTES
 from kernels.mlp._iterations import (
     GRADIENT_SIZE,
-    GRADIENT_WORDS,
     Workspace,
     train_iterations,
 )
@@ -150,12 +149,11 @@ class MLPTrainer:
         b = batch_size
         self._work = Workspace(
             state=aligned((1 + len(states), at), dtype),
-            rows=np.zeros(b, np.int64),
             words=np.zeros(b * -(-units[0] // WORD) if sparse else 0, np.uint64),
             transposed=aligned(
                 (team.size, WORD * -(-b // WORD) if sparse else 0), np.dtype(np.uint64)
             ),
-            batch=aligned((b, 0 if sparse else units[0] * data.itemsize), UINT8),
+            batch=aligned((b, units[0] * data.itemsize), UINT8),
             y=aligned((b, units[-1]), dtype),
             losses=np.zeros(b),
             gradients=aligned((team.size, 2 * max(GRADIENT_SIZE, *sizes)), dtype),
@@ -163,7 +161,6 @@ class MLPTrainer:
             infinite=np.zeros(1 if sparse else 0, np.int64),
         )
         self._buffers = aligned((2, b * sum(sizes[1:]) + line * count), dtype)
-        self._columns = np.arange(max(units[0], GRADIENT_WORDS * WORD))
         self._zeros = aligned((max(sizes),), dtype)
         net = self._net = network_table(sizes, units, activations)
         addresses = self._work.state.ctypes.data + dtype.itemsize * np.array(self._offsets)
@@ -256,7 +253,7 @@ class MLPTrainer:
         """
         dtype, classes = self._work.y.dtype, self._units[-1]
         indices = as_kernel_array(indices, INT64, "indices").copy()  # checked, then used
-        batch, work = self._work.rows.size, self._work
+        batch, work = len(self._work.batch), self._work
         if indices.ndim != 2 or not 0 < indices.shape[1] <= batch:
             raise ValueError(f"indices: expected (n, B), B from 1 to {batch}, got {indices.shape}")
         no_labels, no_targets = np.empty((1, 0), np.int64), np.empty((1, 0, 0), dtype)
@@ -286,14 +283,13 @@ class MLPTrainer:
         if indices.shape[1] < batch:
             batch, words = indices.shape[1], work.words.size // batch
             work = work._replace(
-                rows=work.rows[:batch],
                 words=work.words[: batch * words],
                 batch=work.batch[:batch],
                 y=work.y[:batch],
             )
         losses, penalties = np.empty(indices.shape), np.zeros(len(indices))
         self.team.run(
-            *(train_iterations, self._net, self._zeros, work, self._columns, self.data.view(UINT8)),
+            *(train_iterations, self._net, self._zeros, work, self.data.view(UINT8)),
             *(indices, k, t, w),
             *(get_losses_address(dtype, self._logistic), self._before),
             *(self.rule, get_rule_address(int(self.rule), dtype), self.options),
