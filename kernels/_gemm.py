@@ -67,10 +67,12 @@ def _count_blocks(n, k, m, a_t, b_t, itemsize):
 
 
 @inner
-def _fill_multiples(step, out):
-    """Fill an array with ``0, step, 2 step ...``."""
-    for i in range(out.size):
-        out[i] = i * step
+def _byte_values(size_a, like):
+    """Return the 256 numbers of bytes that stand for themselves; none for larger elements."""
+    table = np.empty(256 if size_a == 1 else 0, like.dtype)
+    for i in range(table.size):
+        table[i] = i
+    return table
 
 
 # The three ways to compute a block. They share a signature, in addresses and numbers.
@@ -82,9 +84,7 @@ def _skip_rows(
     """``a @ b + bias`` by the non-zeros of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
-    blocks = _count_blocks(n, k, m, a_t, b_t, size)
-    table = np.empty(256 if size_a == 1 else 0, like_c.dtype)
-    _fill_multiples(like_c.dtype.type(1), table)  # bytes that stand for themselves
+    blocks, table = _count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
     step = WORD * min(4, max(1, ROWS_BYTES // (WORD * size_a * max(1, k))))
     if step == WORD and r1 - r0 <= 2 * WORD:
         step = 2 * WORD
@@ -114,9 +114,7 @@ def _skip_transposed(
     """``a.T @ b + bias`` by the non-zeros of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
-    blocks = _count_blocks(n, k, m, a_t, b_t, size)
-    table = np.empty(256 if size_a == 1 else 0, like_c.dtype)
-    _fill_multiples(like_c.dtype.type(1), table)  # bytes that stand for themselves
+    blocks, table = _count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
     words = np.empty(k // blocks + 1, np.uint64)
     width = words.size // WORD + 1
     transposed = np.empty(WORD * width, np.uint64)

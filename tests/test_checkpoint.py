@@ -61,7 +61,7 @@ def test_killed_a_hundred_times(tmp_path):
     assert int(re.search(r"(\d+) of them in a write", output)[1]) > 0, output
 
 
-def interrupted(path, network, **limits):
+def interrupted(path, network):
     """Train until a checkpoint cannot be written; return the error and the history until then."""
     histories = []
 

@@ -1,4 +1,4 @@
-"""``net.regularization``: the layers of the course that know whether they are in training."""
+"""Dropout and batch normalisation: the layers of the course that know whether they are in training."""
 
 import naive
 import numpy as np
