@@ -1,8 +1,8 @@
-"""What happens to an array before a kernel sees it.
+"""Validate and convert the arrays that are passed to kernels.
 
-Kernels are compiled for C-contiguous, writable, native float arrays only.  Here whatever a caller
-hands over is checked and brought to that form, so that neither a layout nor a flag compiles a
-kernel anew.  An array that already has it, the usual case, passes without a copy.
+Kernels are compiled for C-contiguous, writable float arrays in native byte order only. Other
+arguments are checked and converted to that form here, so that no layout and no flag causes another
+compilation. An array that has that form already, the usual case, is not copied.
 """
 
 from typing import Any
@@ -13,6 +13,8 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 from numba.np.numpy_support import as_dtype, from_dtype
 from numpy.typing import ArrayLike, NDArray
+
+from kernels._cache import njit
 
 Array = NDArray[Any]
 
@@ -51,12 +53,12 @@ def compute_dtype(a: Array) -> np.dtype[Any]:
     return FLOAT32 if a.dtype.kind == "f" and a.dtype.itemsize == FLOAT32.itemsize else FLOAT64
 
 
-# The next three take the usual case first, by identity: NumPy keeps one object for each native
-# dtype, and to compare a dtype with it by value takes longer than a small kernel computes.
+# The next three functions test the usual case first, by identity: NumPy keeps one object for each
+# native dtype, and comparing dtypes by value takes longer than a small kernel.
 
 
 def as_float(a: ArrayLike, name: str) -> Array:
-    """Return ``a`` ready for a kernel, float32 if it is that and float64 otherwise, or raise."""
+    """Return ``a`` ready for a kernel, in float32 if it has that dtype, else in float64."""
     if type(a) is np.ndarray and (a.dtype is FLOAT32 or a.dtype is FLOAT64) and a.flags.carray:
         return a
     a = as_real(a, name)
@@ -97,17 +99,17 @@ def as_scalar(value: Any, name: str) -> float:
 
 
 def _as_contiguous(a: Array, dtype: np.dtype[Any]) -> Array:
-    """Return ``a`` as C-contiguous, aligned and writable; copied only where that is needed."""
-    with np.errstate(all="ignore"):  # what float32 cannot hold is infinite or 0
+    """Return ``a`` as C-contiguous, aligned and writable; copy it only where that is needed."""
+    with np.errstate(all="ignore"):  # overflow to infinity and underflow to 0 are silent
         a = np.require(a, dtype, ["C", "A"])
     return a if a.flags.writeable else np.asarray(_WritableView(a))
 
 
 class _WritableView:
-    """Read-only memory shown as writable, for kernels never write to what they are given.
+    """View of read-only memory as writable; kernels never write to their inputs.
 
-    Numba's types tell the two apart: without this a read-only array would compile another kernel
-    or have to be copied.
+    Numba's types distinguish the two: without the view, a read-only array would compile another
+    kernel or be copied.
     """
 
     def __init__(self, a: Array):
@@ -116,17 +118,17 @@ class _WritableView:
 
 
 def format_shapes(**arrays: Any) -> str:
-    """Name the shapes of arrays for a message: ``x (100, 784), W (785, 50)``."""
+    """Format the shapes of arrays for a message: ``x (100, 784), W (785, 50)``."""
     return ", ".join(f"{name} {np.shape(a)}" for name, a in arrays.items())
 
 
 def jit_as_kernel_array(a, like):
-    """In compiled code: `a` ready for a kernel that computes in the dtype of `like`."""
+    """Return `a` ready for a kernel that computes in the dtype of `like`, in compiled code."""
     raise AssertionError("for compiled code only")
 
 
 def jit_as_widenable(a, like):
-    """In compiled code: the same, but narrower elements stay, to be widened by the kernel."""
+    """Do the same, but keep narrower elements, which the kernel widens."""
     raise AssertionError("for compiled code only")
 
 
@@ -150,9 +152,9 @@ def _copier(a, kind):
 
 @register_jitable
 def jit_flat_copy(a, kind):
-    """In compiled code: the elements of an array one after the other, in another type.
+    """Return the elements of an array in row-major order and another dtype, in compiled code.
 
-    An assignment, ``out[...] = a``, would compile the texts of NumPy's errors: five seconds.
+    An assignment, ``out[...] = a``, would compile NumPy's error messages: five seconds.
     """
     out, i = np.empty(a.size, kind), np.uint64(0)
     for value in a.flat:
@@ -162,7 +164,7 @@ def jit_flat_copy(a, kind):
 
 
 def require_arrays(function: str, ndim: int | None = None, **arrays: Any) -> None:
-    """Refuse to compile a call with anything but arrays of real numbers, of so many dimensions."""
+    """Raise at compile time unless all arguments are arrays of real numbers with `ndim` axes."""
     for name, a in arrays.items():
         kind = getattr(a, "dtype", None)
         number = isinstance(kind, types.Integer | types.Boolean) or kind in _FLOATS
@@ -172,3 +174,24 @@ def require_arrays(function: str, ndim: int | None = None, **arrays: Any) -> Non
                 + ("" if ndim is None else f" with {ndim} dimension{'s' * (ndim > 1)}")
                 + f", got {a}"
             )
+
+
+def require_mask(function: str, mask: Any, **arrays: Any) -> None:
+    """Do the same, and raise unless `mask` is an array of booleans with as many axes."""
+    require_arrays(function, **arrays)
+    (name, a), *_ = arrays.items()
+    booleans = isinstance(mask, types.Array) and isinstance(mask.dtype, types.Boolean)
+    if not (booleans and mask.ndim == a.ndim):
+        raise TypingError(
+            f"{function}: expected mask as booleans in the shape of {name}, {a}, got {mask}"
+        )
+
+
+@njit(nogil=True)
+def all_finite(a):
+    """Return whether a one-dimensional array holds neither NaN nor infinity."""
+    # Without an early exit, and in an integer as narrow as float32: the loop is vectorised.
+    wrong = np.int32(0)
+    for i in range(a.size):
+        wrong = np.int32(wrong | np.int32(not np.isfinite(a[i])))
+    return wrong == 0

@@ -16,11 +16,11 @@ from numba import config, types
 from numba.extending import intrinsic
 
 from kernels._addresses import element_type, matrix_at
+from kernels._arrays import all_finite
 from kernels._cache import njit
 from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import constant, splat
 from kernels._plain_code import plain_code, plain_code_address
-from kernels._targets import _all_finite
 from kernels._vectors import VECTOR_BYTES
 
 WORD = 64
@@ -268,5 +268,5 @@ def skips_zeros(a, b, m):
     if limit == 0 or a.size < MIN_SKIP_SIZE:
         return False, 1.0
     share = density(a)
-    skip = share < limit and _all_finite(b.reshape(-1))
+    skip = share < limit and all_finite(b.reshape(-1))
     return skip, share if skip else 1.0

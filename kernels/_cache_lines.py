@@ -4,7 +4,7 @@ from numba.extending import register_jitable
 
 from kernels._addresses import address_of
 
-CACHE_LINE = 64
+CACHE_LINE_BYTES = 64
 """Bytes that are read from memory together."""
 LINE_ELEMENTS = 16
 """Elements of float32 in them."""
@@ -16,5 +16,5 @@ def skip_to_line(array):
 
     Up to `LINE_ELEMENTS` elements are lost.
     """
-    first = -address_of(array, 0) % CACHE_LINE // array.itemsize
+    first = -address_of(array, 0) % CACHE_LINE_BYTES // array.itemsize
     return array[first : array.size - LINE_ELEMENTS + first]

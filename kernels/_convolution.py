@@ -202,7 +202,7 @@ def _rectify(a):
 
 
 @inner
-def _store_maxima(maxima, columns, filters, pixels, out, channels_last, like):
+def _store_maxima(maxima, columns, filters, pixels, out, channels_last):
     """Write (pixels, columns) as (pixels, filters) or (filters, pixels)."""
     if channels_last:
         for p in range(pixels):
@@ -273,7 +273,7 @@ def forward_images(args, n0, n1):
                         rectified_maximum_of_4(rows, 2 * i * out_row + 2 * j * columns, columns,
                             out_row, maxima, at, arg, first * columns + at, columns)  # fmt: skip
             _store_maxima(maxima, columns, g.filters, pool_height * pool_width,
-                out[first * g.filters :], args.out_channels_last, strips)  # fmt: skip
+                out[first * g.filters :], args.out_channels_last)  # fmt: skip
             continue
         at = n * g.out_height * out_row
         convolve_rows(address, image, start, row, channels, stride, g.filter_height,

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from kernels._arrays import Array
 from kernels._convolution import RELU, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
+from kernels._gemm import get_microkernel_address
 from kernels._images import as_images, empty_images
 from kernels._maxima_gradient import maxima_gradient
-from kernels.affine import get_microkernel_address
 from kernels.convolution import NO_INDICES, as_bias, as_gradient, convolution_operands
 
 
@@ -35,7 +35,7 @@ def convolution_relu_forward(
     x, channels_last, W, g = convolution_operands("convolution_relu_forward", x, W, stride, pad)
     out: Array
     out, memory = empty_images(g.images, g.filters, g.out_height, g.out_width, W.dtype)
-    address = get_microkernel_address(W.dtype, W.dtype)
+    address = get_microkernel_address(W.dtype)
     run_forward(
         address, x, channels_last, W, as_bias(b, W), g, RELU, memory, True, NO_INDICES
     )  # fmt: skip
@@ -73,13 +73,13 @@ def convolution_relu_backward(
     """
     name = "convolution_relu_backward"
     x, channels_last, W, g = convolution_operands(name, x, W, stride, pad)
-    dout, dout_last = as_gradient(name, dout, x, W, g)
-    out, out_last = as_gradient(name, out, x, W, g)
+    dout, dout_last = as_gradient(name, dout, W, g)
+    out, out_last = as_gradient(name, out, W, g)
     if not out_last:
         out = np.ascontiguousarray(out.transpose(0, 2, 3, 1))
     n = g.images if input_gradient else 0
     dx, memory = empty_images(n, g.channels, g.height, g.width, W.dtype)
-    address = get_microkernel_address(W.dtype, W.dtype)
+    address = get_microkernel_address(W.dtype)
     dW, db = run_backward(address, dout, dout_last, RELU, out, NO_INDICES,
         x, channels_last, W, g, input_gradient, memory)  # fmt: skip
     return dx if input_gradient else None, dW, db
@@ -123,7 +123,7 @@ def convolution_relu_pool_forward(
     else:
         out = memory = np.empty((g.images, g.filters, height, width), W.dtype)
     arg = np.empty((g.images, height, width, padded_filters(g.filters, W.itemsize)), np.uint8)
-    address = get_microkernel_address(W.dtype, W.dtype)
+    address = get_microkernel_address(W.dtype)
     run_forward(
         address, x, x_last, W, as_bias(b, W), g, RELU_POOL, memory, channels_last, arg
     )  # fmt: skip
@@ -175,7 +175,7 @@ def convolution_relu_pool_backward(
     dx, memory = empty_images(n, g.channels, g.height, g.width, W.dtype)
     gradients = maxima_gradient(dout, dout_last, arg, x, channels_last, W, g, memory)
     if gradients is None:
-        address = get_microkernel_address(W.dtype, W.dtype)
+        address = get_microkernel_address(W.dtype)
         gradients = run_backward(address, dout, dout_last, RELU_POOL, np.empty(0, W.dtype), arg,
             x, channels_last, W, g, input_gradient, memory)  # fmt: skip
     return dx if input_gradient else None, *gradients

@@ -132,6 +132,6 @@ def exp(x: Any) -> Any:
 
 
 @overload(exp)
-def _compiled_exp(x):
+def _jit_exp(x):
     function = _exp32 if x == types.float32 else _exp64
     return lambda x: function(x)

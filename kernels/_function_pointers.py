@@ -49,7 +49,7 @@ def get_function_address(function, args, *key):
 
 
 @overload(get_function_address)
-def _compiled_get_function_address(function, args, *key):
+def _jit_get_function_address(function, args, *key):
     return lambda function, args, *key: _function_address(function, args)
 
 

@@ -1,7 +1,7 @@
 """Matrix product of the affine layer: ``out = op(a) op(b) + bias``.
 
 Plain loops around the micro-kernel of :mod:`kernels._microkernel`. Where many elements of `a` are
-zero, :mod:`kernels._bitmap` skips them; the bits of the result are the same.
+zero, :mod:`kernels._bitmap_gemm` skips them; the bits of the result are the same.
 """
 
 from typing import Any
@@ -29,10 +29,10 @@ from kernels._transpose import transpose_at
 from kernels._vectors import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES
 
 MIN_PARALLEL_FLOPS = 1_000_000
-"""Products of fewer operations take one thread less time than two take to meet."""
+"""Operations of a product below which one thread is faster."""
 MIN_PARALLEL_FLOPS_SKIP = 4_000_000
-"""The same where zeros are skipped, with what comes after it: an update of the weights takes longer
-if half of their gradient is in the other core's cache."""
+"""The same where zeros are skipped, with the update of the weights that follows: it takes longer if
+half of the gradient is in another core's cache."""
 
 # Steps along the sum that are done for all tiles before the next ones, so that what they read
 # stays in a cache: of `b` packed, of `a` read across its rows, or else of `b` as it is.
@@ -205,45 +205,25 @@ def _pack(b, b_row, b_t, packed, depth, count, like):
 # calls them.
 
 
-@intrinsic
-def _emit_dense(context, a, c):
-    def emit(context, builder, signature, args):
-        return _emit_block(_multiply_all, context, builder, signature)
+def _emitter(way):
+    """Return an intrinsic of arrays `a` and `c` that returns the address of one of these ways."""
+    if config.DISABLE_JIT:
+        return lambda a, c: plain_code_address(way, a.dtype, c.dtype)
 
-    return types.intp(a, c), emit
+    @intrinsic
+    def emit(context, a, c):
+        def code(context, builder, signature, args):
+            dtypes = [kind.dtype for kind in signature.args]
+            return emit_function(way, way.__name__, context, builder, dtypes, 15)
 
+        return types.intp(a, c), code
 
-@intrinsic
-def _emit_rows(context, a, c):
-    def emit(context, builder, signature, args):
-        return _emit_block(_skip_rows, context, builder, signature)
-
-    return types.intp(a, c), emit
-
-
-@intrinsic
-def _emit_transposed(context, a, c):
-    def emit(context, builder, signature, args):
-        return _emit_block(_skip_transposed, context, builder, signature)
-
-    return types.intp(a, c), emit
+    return emit
 
 
-def _emit_block(way, context, builder, signature):
-    dtypes = [kind.dtype for kind in signature.args]
-    return emit_function(way, way.__name__, context, builder, dtypes, 15)
-
-
-if config.DISABLE_JIT:
-
-    def _emit_dense(a, c):
-        return plain_code_address(_multiply_all, a.dtype, c.dtype)
-
-    def _emit_rows(a, c):
-        return plain_code_address(_skip_rows, a.dtype, c.dtype)
-
-    def _emit_transposed(a, c):
-        return plain_code_address(_skip_transposed, a.dtype, c.dtype)
+_emit_dense, _emit_rows, _emit_transposed = map(
+    _emitter, (_multiply_all, _skip_rows, _skip_transposed)
+)
 
 
 def _plain_call_block(way, *args):
@@ -331,6 +311,11 @@ def get_product_addresses(a: Dtype, c: Dtype, needs: tuple[int, ...] = BOTH) -> 
                 _parts[part, a, c] = _PARTS[part](*arrays)
         found = tuple(_parts[i, a, c] if i in needs else 0 for i in range(len(_PARTS)))
         return _addresses.setdefault((needs, a, c), found)
+
+
+def get_microkernel_address(dtype: Dtype) -> int:
+    """Return the address of the micro-kernel for operands of one dtype."""
+    return get_product_addresses(dtype, dtype, MICROKERNEL)[_PARTS.index(microkernel_address)]
 
 
 @njit(parallel=True, nogil=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels._addresses import address_of
-from kernels._arrays import Array
+from kernels._arrays import Array, all_finite
 from kernels._cache import inner
 from kernels._cache_lines import LINE_ELEMENTS, skip_to_line
 from kernels._convolution import Geometry, pays_threads, spread_filters, unpack_filters
@@ -22,7 +22,6 @@ from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._images import copy_image, copy_inside, direct_or_copy
 from kernels._pool_vectors import DEAD
-from kernels._targets import _all_finite
 from kernels._weave import is_lowered, weave_rows
 from kernels._windows import (
     ROW_TO_WINDOWS,
@@ -101,7 +100,7 @@ def maxima_images(args, n0, n1):
             copy_image(x, origin, args.channels_last, channels, g.height, g.width,
                 padded, pad * (row + channels), row, channels)  # fmt: skip
             origin = zero
-        if not _all_finite(image[origin : origin + size]):
+        if not all_finite(image[origin : origin + size]):
             args.infinite[chunk] = True
             return
         if lowered:
@@ -171,7 +170,7 @@ def maxima_gradient(
     x, channels_last, W, g, dx
         As for `kernels._convolution_backward.run_backward`.
     """
-    if g.stride != 1 or not W.size or (dx.size and not _all_finite(W.reshape(-1))):
+    if g.stride != 1 or not W.size or (dx.size and not all_finite(W.reshape(-1))):
         return None
     filters, taps = W.shape[0], W[:1].size
     size = chunk_size(g.images)

@@ -1,4 +1,4 @@
-"""Targets of the cross-entropy: class indices, or a distribution for each row."""
+"""Targets of the cross-entropy: class indices, or one distribution for each row."""
 
 import numpy as np
 from numba import types
@@ -11,6 +11,7 @@ from kernels._arrays import (
     FLOAT64,
     INT64,
     Array,
+    all_finite,
     as_kernel_array,
     as_real,
     jit_as_kernel_array,
@@ -27,7 +28,7 @@ NO_TARGETS: dict[np.dtype[np.generic], Array] = {
 def check_targets(
     t: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[np.generic]
 ) -> tuple[Array, Array]:
-    """Check targets beside logits of a shape and dtype, before anything is computed with them.
+    """Validate targets for logits of a given shape and dtype.
 
     Parameters
     ----------
@@ -39,20 +40,20 @@ def check_targets(
     -------
     labels : ndarray of int64, shape (N,), or empty
     targets : ndarray of `dtype`, shape (N, C), or empty
-        The one of the two that `t` is.
+        One of the two is empty, depending on the kind of `t`.
 
     Raises
     ------
     TypeError
         If `t` does not hold real numbers, or class indices are not integers.
     ValueError
-        If `t` does not fit the logits, or holds what is no target.
+        If `t` does not fit the logits, or holds a class that does not exist, NaN or infinity.
     """
     t = t if type(t) is np.ndarray else as_real(t, "t")
     n, c = shape
     if t.shape == shape:
         targets = as_kernel_array(t, dtype, "t")
-        if not _all_finite(targets.reshape(-1)):
+        if not all_finite(targets.reshape(-1)):
             raise ValueError("t: expected finite targets, got NaN or infinity")
         return NO_LABELS, targets
     if t.shape != (n,):
@@ -65,9 +66,11 @@ def check_targets(
             f"t: expected integer class indices, got dtype {t.dtype}; "
             "convert with t.astype(np.int64)"
         )
-    # A copy, for kernels let other threads run, which may change `t` after it was checked.
+    # A copy: kernels release the GIL, and another thread might change `t` after the check.
     t = t.copy()
-    labels = as_kernel_array(t, INT64, "t")  # uint64 above its range becomes negative: wrong, too
+    labels = as_kernel_array(
+        t, INT64, "t"
+    )  # uint64 above its range becomes negative, which is refused, too
     row = _first_outside(labels, c)
     if row < n:
         raise ValueError(f"t: expected class indices from 0 to {c - 1}, got {t[row]} in row {row}")
@@ -75,17 +78,8 @@ def check_targets(
 
 
 @njit(nogil=True)
-def _all_finite(a):
-    # To the end, without a branch, and in an integer as narrow as float32: the loop fills vectors.
-    wrong = np.int32(0)
-    for i in range(a.size):
-        wrong = np.int32(wrong | np.int32(not np.isfinite(a[i])))
-    return wrong == 0
-
-
-@njit(nogil=True)
 def _first_outside(labels, classes):
-    """Return the first row whose label is no class, or the number of rows."""
+    """Return the first row whose label is no class index, else the number of rows."""
     for i in range(labels.size):
         if labels[i] < 0 or labels[i] >= classes:
             return i
@@ -96,21 +90,12 @@ def _first_outside(labels, classes):
 def _check_labels(labels, shape):
     if labels.shape[0] != shape[0]:
         raise ValueError("t: expected one class index for each row, got another number")
-    for i in range(labels.size):
-        if labels[i] < 0 or labels[i] >= shape[1]:
-            raise ValueError("t: expected class indices from 0 to C - 1, got one outside")
-
-
-@register_jitable
-def _finite_targets(targets, shape):
-    if targets.shape != shape:
-        raise ValueError("t: expected class indices (N,) or targets (N, C), got another shape")
-    if not np.isfinite(targets).all():
-        raise ValueError("t: expected finite targets, got NaN or infinity")
+    if _first_outside(labels, shape[1]) < labels.size:
+        raise ValueError("t: expected class indices from 0 to C - 1, got one outside")
 
 
 def jit_targets(t, x):
-    """In compiled code: the same for targets beside logits `x`."""
+    """Do the same for targets of logits `x`, in compiled code."""
     raise AssertionError("for compiled code only")
 
 
@@ -124,14 +109,18 @@ def _jit_targets(t, x):
             raise TypingError(f"t: expected integer class indices, got {t}")
 
         def labels(t, x):
-            own = t.astype(np.int64)  # checked and used: another thread may change `t` meanwhile
+            own = t.astype(np.int64)  # a copy, for the same reason
             _check_labels(own, x.shape)
             return own, np.empty((0, 0), x.dtype)
 
         return labels
 
     def targets(t, x):
-        _finite_targets(t, x.shape)
-        return np.empty(0, np.int64), jit_as_kernel_array(t, x)
+        if t.shape != x.shape:
+            raise ValueError("t: expected class indices (N,) or targets (N, C), got another shape")
+        own = jit_as_kernel_array(t, x)
+        if not all_finite(own.reshape(-1)):
+            raise ValueError("t: expected finite targets, got NaN or infinity")
+        return np.empty(0, np.int64), own
 
     return targets

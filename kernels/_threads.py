@@ -1,4 +1,4 @@
-"""How many threads a kernel uses, and teams of threads that stay together over many steps."""
+"""Number of threads of a kernel, and teams of threads that work together over many steps."""
 
 import os
 import sys
@@ -12,24 +12,25 @@ from llvmlite import binding, ir
 from numba import config, get_num_threads, threading_layer, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from kernels._cache import njit
 
 MIN_PARALLEL_SIZE = 32_768
-"""Arrays smaller than this are gone through faster by one thread than two take to meet."""
+"""Elements of an array below which one thread is faster than two, which have to synchronise."""
 
-# Whether kernels compute on one thread, in a place that compiled code, also from the cache, finds
-# by its name.
+# Whether kernels use one thread, at an address that compiled code, cached code too, finds by name.
 _serial = np.zeros(1, np.int64)
 binding.add_symbol("njitnet_serial", _serial.ctypes.data)
 _forked = False
 
 
 def _start_threads() -> None:
-    """Have Numba load its threading layer, and find out what it can do.
+    """Load Numba's threading layer, and find out whether parallel regions are safe with it.
 
-    The layer `workqueue` ends the process when two threads enter parallel regions at once, or one
-    enters another. Whether a user's own code is in one cannot be known, so we do not enter any.
+    The layer `workqueue` ends the process when two threads enter parallel regions at once, or when
+    regions are nested. Whether the caller is inside one cannot be known: kernels then use one
+    thread.
     """
     if not _forked:
         get_num_threads()
@@ -37,9 +38,9 @@ def _start_threads() -> None:
 
 
 def _after_fork() -> None:
-    """In a child, do without the parent's threads.
+    """Use one thread in a forked process whose parent had started Numba's threads.
 
-    They were not copied. GNU OpenMP ends a child that wants them, or waits for them for ever.
+    A fork does not copy threads. GNU OpenMP ends a child that uses them, or deadlocks.
     """
     global _forked
     try:
@@ -78,18 +79,24 @@ def _single_thread() -> int:
 
 
 thread_count = _single_thread if config.DISABLE_JIT else _thread_count
-"""Threads for a kernel: as many as ``numba.set_num_threads`` allows; 1 is to enter no region."""
+"""Number of threads of a kernel, as ``numba.set_num_threads`` set it; with 1, no parallel region
+is entered."""
 
 
-_MEETINGS, _ABANDONED = 0, 8  # places in `Team.meetings`, on cache lines of their own
+_ARRIVED, _ABANDONED = 0, 8  # elements of a barrier, on separate cache lines
+
+
+def new_barrier() -> NDArray[np.int64]:
+    """Return the state of a barrier for `barrier_wait`."""
+    return np.zeros(16, np.int64)
 
 
 class Team:
     """Threads that run one compiled function side by side, each on its part of the work.
 
-    A parallel region lets its threads go when it ends, which for regions of 50 us costs time, and
-    compiles its body several times over. Here the whole stretch of work is one function that
-    releases the GIL, called in each thread, and the threads meet in it by `meet`.
+    A parallel region starts and ends with all threads, which is slow for regions of 50 us, and its
+    body is compiled several times. Here each thread calls one function that releases the GIL and
+    runs many steps; the threads synchronise inside it by `barrier_wait`.
 
     Parameters
     ----------
@@ -121,7 +128,7 @@ class Team:
     def run(
         self, function: Callable[..., Any], *args: Any, threads: int | None = None
     ) -> list[Any]:
-        """Call ``function(*args, part, parts, meetings)`` once in each thread.
+        """Call ``function(*args, thread, num_threads, barrier)`` once in each thread.
 
         Parameters
         ----------
@@ -130,23 +137,23 @@ class Team:
         *args
             Its first arguments.
         threads : int, optional
-            How many of the team take part; by default all.
+            Number of threads of the team to use; by default all.
 
         Returns
         -------
         list
-            What each call returned.
+            The result of each call.
         """
         num_threads = self.size if threads is None else threads
         if self._process != os.getpid():  # a child has none of its parent's threads
             self._gather()
-        barrier = np.zeros(16, np.int64)
+        barrier = new_barrier()
         others = []
         try:
             for thread in range(1, num_threads):
                 others.append(self._pool.submit(function, *args, thread, num_threads, barrier))
             first = function(*args, 0, num_threads, barrier)
-        except BaseException:  # Ctrl-C, before this thread had begun: the others must not wait
+        except BaseException:  # Ctrl-C before this thread began: release the others
             barrier[_ABANDONED] = 1
             raise
         return [first, *(other.result() for other in others)]
@@ -154,14 +161,14 @@ class Team:
 
 @njit(nogil=True)
 def chunk_bounds(n, thread, count):
-    """Where one of `count` parts of `n` items begins and ends."""
+    """Return the bounds of part `thread` of `n` items in `count` parts of nearly equal size."""
     # As int64: a parallel loop's own counter is unsigned, and would compile its callees anew.
     return n * np.int64(thread) // count, n * (np.int64(thread) + 1) // count
 
 
 @intrinsic
 def count_up(context, counter):
-    """Add 1 to a number that threads share, the first of an array, and return what it was."""
+    """Atomically add 1 to the first element of an array, and return its value before."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = context.make_array(counter)(context, builder, args[0]).data
@@ -180,7 +187,7 @@ def _read(context, barrier, index):
 
 
 @intrinsic
-def _step_aside(context):
+def _yield_processor(context):
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if sys.platform != "win32":
             kind = ir.FunctionType(ir.IntType(32), [])
@@ -192,19 +199,19 @@ def _step_aside(context):
 
 
 SPINS = 2000
-"""Looks at the others' progress, a few us, before a waiting thread lets another process run."""
+"""Iterations of the spinning wait, a few us, after which a thread yields to other processes."""
 
 
 @njit(nogil=True)
 def _wait(barrier, goal):
     count_up(barrier)
     spins = 0
-    while _read(barrier, _MEETINGS) < goal:
+    while _read(barrier, _ARRIVED) < goal:
         if _read(barrier, _ABANDONED):
             return False
         spins += 1
         if spins % SPINS == 0:
-            _step_aside()
+            _yield_processor()
     return True
 
 
@@ -213,4 +220,8 @@ def _no_wait(barrier, goal):
 
 
 barrier_wait = _no_wait if config.DISABLE_JIT else _wait
-"""Wait until all threads of a team have met ``goal / parts`` times; false if one gave up."""
+"""Wait until all threads have arrived at a barrier; return False if one gave up.
+
+``barrier_wait(barrier, goal)``: at the ``k``-th wait since the barrier was made, `goal` is ``k``
+times the number of threads.
+"""

@@ -22,7 +22,6 @@ from kernels._gemm import (
     BACKWARD,
     DENSE,
     FORWARD,
-    MICROKERNEL,
     NO_TRANSPOSE,
     TRANSPOSE,
     gemm,
@@ -197,11 +196,6 @@ def _code_for(kinds: _Kinds) -> tuple[int, ...]:
         return _code.setdefault(kinds, get_product_addresses(*kinds[:2], DENSE))
 
 
-def get_microkernel_address(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
-    """Return the address of the micro-kernel for two element types."""
-    return get_product_addresses(a, c, MICROKERNEL)[3]
-
-
 @register_jitable
 def _fit_forward(x, W, b):
     return x.shape[1] == W.shape[0] and W.shape[1] == b.shape[0]
@@ -217,7 +211,7 @@ def _backward(mixed, plain, dout, x, W, dx, dW, db):
     """Fill ``dW`` and ``db``, and ``dx`` where it has elements; return what `gemm` does."""
     db[:] = 0
     missing = gemm(mixed, x, TRANSPOSE, dout, NO_TRANSPOSE, db, dW)  # while db still holds zeros
-    _column_sums(dout, db)
+    column_sums(dout, db)
     n, d = dx.shape
     if not dx.size:
         return missing
@@ -239,14 +233,15 @@ def _backward(mixed, plain, dout, x, W, dx, dW, db):
 
 
 @inner
-def _column_sums(a, sums):
+def column_sums(a, sums):
+    """Add the rows of `a` to `sums`, in their order."""
     for i in range(a.shape[0]):
         for j in range(a.shape[1]):
             sums[j] += a[i, j]
 
 
 @overload(affine_forward)
-def _compiled_affine_forward(x, W, b):
+def _jit_affine_forward(x, W, b):
     require_arrays("affine_forward", 2, x=x, W=W)
     require_arrays("affine_forward", 1, b=b)
 
@@ -265,29 +260,29 @@ def _compiled_affine_forward(x, W, b):
 
 
 @overload(affine_backward)
-def _compiled_affine_backward(dout, x, W):
+def _jit_affine_backward(dout, x, W):
     require_arrays("affine_backward", 2, dout=dout, x=x, W=W)
 
     def backward(dout, x, W):
         dx = np.empty(x.shape, jit_as_kernel_array(W, W).dtype)
-        dW, db = _compiled_backward(dout, x, W, dx)
+        dW, db = _jit_backward(dout, x, W, dx)
         return dx, dW, db
 
     return backward
 
 
 @overload(affine_backward_params)
-def _compiled_affine_backward_params(dout, x, W):
+def _jit_affine_backward_params(dout, x, W):
     require_arrays("affine_backward_params", 2, dout=dout, x=x, W=W)
 
     def gradient(dout, x, W):
-        return _compiled_backward(dout, x, W, np.empty((0, 0), jit_as_kernel_array(W, W).dtype))
+        return _jit_backward(dout, x, W, np.empty((0, 0), jit_as_kernel_array(W, W).dtype))
 
     return gradient
 
 
 @register_jitable
-def _compiled_backward(dout, x, W, dx):
+def _jit_backward(dout, x, W, dx):
     if not _fit_backward(dout, x, W):
         raise ValueError("expected dout (N, M), x (N, D) and W (D, M), got others")
     weights = jit_as_kernel_array(W, W)

@@ -21,6 +21,7 @@ from kernels._arrays import (
 )
 from kernels._convolution import IDENTITY, Geometry, jit_run_forward, run_forward
 from kernels._convolution_backward import jit_run_backward, run_backward
+from kernels._gemm import get_microkernel_address
 from kernels._images import (
     as_images,
     check_size,
@@ -31,7 +32,6 @@ from kernels._images import (
     window_count,
 )
 from kernels._microkernel import microkernel_address
-from kernels.affine import get_microkernel_address
 
 NO_INDICES = np.empty(0, np.uint8)
 """Where there is no pooling."""
@@ -88,7 +88,7 @@ def convolution_forward(
     bias = as_bias(b, W)
     out: Array
     out, memory = empty_images(g.images, g.filters, g.out_height, g.out_width, W.dtype)
-    address = get_microkernel_address(W.dtype, W.dtype)
+    address = get_microkernel_address(W.dtype)
     run_forward(address, x, channels_last, W, bias, g, IDENTITY, memory, True, NO_INDICES)
     return out
 
@@ -142,9 +142,9 @@ def convolution_backward(
            [2., 3.]]), array([[2., 4.]]), array([2.]))
     """
     x, channels_last, W, g = convolution_operands("convolution_backward", x, W, stride, pad)
-    dout, dout_last = as_gradient("convolution_backward", dout, x, W, g)
+    dout, dout_last = as_gradient("convolution_backward", dout, W, g)
     dx, memory = empty_images(g.images, g.channels, g.height, g.width, W.dtype)
-    address, none = get_microkernel_address(W.dtype, W.dtype), np.empty(0, W.dtype)
+    address, none = get_microkernel_address(W.dtype), np.empty(0, W.dtype)
     return dx, *run_backward(address, dout, dout_last, IDENTITY, none, NO_INDICES,
         x, channels_last, W, g, True, memory)  # fmt: skip
 
@@ -189,8 +189,8 @@ def convolution_backward_params(
     """
     name = "convolution_backward_params"
     x, channels_last, W, g = convolution_operands(name, x, W, stride, pad)
-    dout, dout_last = as_gradient(name, dout, x, W, g)
-    address, none = get_microkernel_address(W.dtype, W.dtype), np.empty(0, W.dtype)
+    dout, dout_last = as_gradient(name, dout, W, g)
+    address, none = get_microkernel_address(W.dtype), np.empty(0, W.dtype)
     dW, db = run_backward(address, dout, dout_last, IDENTITY, none, NO_INDICES,
         x, channels_last, W, g, False, none)  # fmt: skip
     return dW, db
@@ -245,7 +245,7 @@ def as_bias(b: ArrayLike, W: Array) -> Array:
     return bias
 
 
-def as_gradient(name: str, dout: ArrayLike, x: Array, W: Array, g: Geometry) -> tuple[Array, bool]:
+def as_gradient(name: str, dout: ArrayLike, W: Array, g: Geometry) -> tuple[Array, bool]:
     """Return a gradient in the shape of the output, as from `as_images`, or raise."""
     dout = as_kernel_array(dout, W.dtype, "dout") if type(dout) is not np.ndarray else dout
     expected = g.images, g.filters, g.out_height, g.out_width
@@ -260,7 +260,7 @@ def as_gradient(name: str, dout: ArrayLike, x: Array, W: Array, g: Geometry) -> 
 
 # ------------------------------------------------------------------------- from compiled code
 @overload(convolution_forward)
-def _compiled_convolution_forward(x, W, b, stride=1, pad=0):
+def _jit_convolution_forward(x, W, b, stride=1, pad=0):
     require_arrays("convolution_forward", 4, x=x, W=W)
     require_sizes("convolution_forward", stride=stride, pad=pad)
     if not isinstance(b, types.Integer | types.Float):
@@ -282,7 +282,7 @@ def _compiled_convolution_forward(x, W, b, stride=1, pad=0):
 
 
 @overload(convolution_backward)
-def _compiled_convolution_backward(dout, x, W, stride=1, pad=0):
+def _jit_convolution_backward(dout, x, W, stride=1, pad=0):
     require_arrays("convolution_backward", 4, dout=dout, x=x, W=W)
     require_sizes("convolution_backward", stride=stride, pad=pad)
 
@@ -297,7 +297,7 @@ def _compiled_convolution_backward(dout, x, W, stride=1, pad=0):
 
 
 @overload(convolution_backward_params)
-def _compiled_convolution_backward_params(dout, x, W, stride=1, pad=0):
+def _jit_convolution_backward_params(dout, x, W, stride=1, pad=0):
     require_arrays("convolution_backward_params", 4, dout=dout, x=x, W=W)
     require_sizes("convolution_backward_params", stride=stride, pad=pad)
 
@@ -346,7 +346,7 @@ def _jit_bias(b, weights):
 
 
 @overload(_jit_bias)
-def _compiled_jit_bias(b, weights):
+def _jit_bias_overload(b, weights):
     if not isinstance(b, types.Array):
         return lambda b, weights: np.full(weights.shape[0], b, weights.dtype)
 

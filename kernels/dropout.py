@@ -1,8 +1,6 @@
 """Dropout: ``out = x * mask``, with a mask that the caller draws."""
 
 import numpy as np
-from numba import types
-from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
@@ -12,7 +10,7 @@ from kernels._arrays import (
     as_mask,
     format_shapes,
     jit_as_kernel_array,
-    require_arrays,
+    require_mask,
 )
 from kernels._cache import njit
 from kernels._operation import parallel
@@ -126,23 +124,13 @@ def _jit_masked(x, mask):
     return out
 
 
-def _require_mask(function, mask, **arrays):
-    require_arrays(function, **arrays)
-    (name, a), *_ = arrays.items()
-    booleans = isinstance(mask, types.Array) and isinstance(mask.dtype, types.Boolean)
-    if not (booleans and mask.ndim == a.ndim):
-        raise TypingError(
-            f"{function}: expected mask as booleans in the shape of {name}, {a}, got {mask}"
-        )
-
-
 @overload(dropout_forward)
 def _jit_dropout_forward(x, mask):
-    _require_mask("dropout_forward", mask, x=x)
+    require_mask("dropout_forward", mask, x=x)
     return lambda x, mask: _jit_masked(x, mask)
 
 
 @overload(dropout_backward)
 def _jit_dropout_backward(dout, mask):
-    _require_mask("dropout_backward", mask, dout=dout)
+    require_mask("dropout_backward", mask, dout=dout)
     return lambda dout, mask: _jit_masked(dout, mask)

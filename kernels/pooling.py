@@ -352,7 +352,7 @@ def _jit_pool_sizes(shape, pool_h, pool_w, stride, pad):
 
 
 @overload(max_pool_forward)
-def _compiled_max_pool_forward(x, pool_h, pool_w, stride, pad=0):
+def _jit_max_pool_forward(x, pool_h, pool_w, stride, pad=0):
     require_arrays("max_pool_forward", 4, x=x)
     require_sizes("max_pool_forward", pool_h=pool_h, pool_w=pool_w, stride=stride, pad=pad)
 
@@ -369,7 +369,7 @@ def _compiled_max_pool_forward(x, pool_h, pool_w, stride, pad=0):
 
 
 @overload(max_pool_backward)
-def _compiled_max_pool_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad=0):
+def _jit_max_pool_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad=0):
     require_arrays("max_pool_backward", 4, dout=dout, arg_max=arg_max)
     require_sizes("max_pool_backward", pool_h=pool_h, pool_w=pool_w, stride=stride, pad=pad)
     if not isinstance(arg_max.dtype, types.Integer):

@@ -1,8 +1,6 @@
 """ReLU: ``out = max(x, 0)``."""
 
 import numpy as np
-from numba import types
-from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,6 +11,7 @@ from kernels._arrays import (
     format_shapes,
     jit_as_kernel_array,
     require_arrays,
+    require_mask,
 )
 from kernels._cache import njit
 from kernels._operation import parallel
@@ -115,7 +114,7 @@ _backward = parallel(_backward_part)
 
 
 @overload(relu_forward)
-def _compiled_relu_forward(x):
+def _jit_relu_forward(x):
     require_arrays("relu_forward", x=x)
 
     def forward(x):
@@ -128,13 +127,8 @@ def _compiled_relu_forward(x):
 
 
 @overload(relu_backward)
-def _compiled_relu_backward(dout, mask):
-    require_arrays("relu_backward", dout=dout)
-    booleans = isinstance(mask, types.Array) and isinstance(mask.dtype, types.Boolean)
-    if not (booleans and mask.ndim == dout.ndim):
-        raise TypingError(
-            f"relu_backward: expected mask as booleans in the shape of dout, {dout}, got {mask}"
-        )
+def _jit_relu_backward(dout, mask):
+    require_mask("relu_backward", mask, dout=dout)
 
     def backward(dout, mask):
         if dout.shape != mask.shape:

@@ -134,7 +134,7 @@ def cross_entropy_part(x, y, targets, labels, losses):
 
 
 @overload(sigmoid_forward)
-def _compiled_sigmoid_forward(x):
+def _jit_sigmoid_forward(x):
     require_arrays("sigmoid_forward", x=x)
 
     def forward(x):
@@ -147,7 +147,7 @@ def _compiled_sigmoid_forward(x):
 
 
 @overload(sigmoid_backward)
-def _compiled_sigmoid_backward(dout, out):
+def _jit_sigmoid_backward(dout, out):
     require_arrays("sigmoid_backward", dout=dout, out=out)
     if dout.ndim != out.ndim:
         raise TypingError(f"sigmoid_backward: expected equal shapes, got dout {dout}, out {out}")

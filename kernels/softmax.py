@@ -295,7 +295,7 @@ def _backward(y, targets, labels, dout, dx):
 
 
 @overload(softmax)
-def _compiled_softmax(x):
+def _jit_softmax(x):
     require_arrays("softmax", x=x)
     if x.ndim == 0:
         raise TypingError(f"softmax: expected x (..., C) with C at least 1, got {x}")
@@ -315,7 +315,7 @@ def _compiled_softmax(x):
 
 
 @overload(softmax_cross_entropy_forward)
-def _compiled_forward(x, t):
+def _jit_forward(x, t):
     require_arrays("softmax_cross_entropy_forward", 2, x=x)
 
     def forward(x, t):
@@ -330,7 +330,7 @@ def _compiled_forward(x, t):
 
 
 @overload(softmax_cross_entropy_backward)
-def _compiled_backward(y, t, dout=1.0):
+def _jit_backward(y, t, dout=1.0):
     require_arrays("softmax_cross_entropy_backward", 2, y=y)
     if not isinstance(dout, float | types.Omitted | types.Float | types.Integer | types.Boolean):
         raise TypingError(f"dout: expected a single number, got {dout}")

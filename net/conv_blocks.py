@@ -16,7 +16,7 @@ from kernels._convolution_block import (
 from kernels.pooling import max_pool_forward
 from net.layers import Affine, Convolution, Pooling, Relu
 from net.layers._base import Later
-from net.layers._plain import is_plain
+from net.layers._plain import supports_fast_path
 
 
 class ConvBlock:
@@ -87,14 +87,15 @@ def join_layers(layers: Iterable[Any]) -> list[Any]:
             type(conv) is Convolution
             and i + 1 < len(rest)
             and type(rest[i + 1]) is Relu
-            and is_plain(conv)
-            and is_plain(rest[i + 1])
+            and supports_fast_path(conv)
+            and supports_fast_path(rest[i + 1])
         ):
             joined.append(conv)
             i += 1
             continue
         relu, after = rest[i + 1], rest[i + 2] if i + 2 < len(rest) else None
-        pool = after if type(after) is Pooling and is_plain(after) and _is_2x2(after) else None
+        pools = type(after) is Pooling and supports_fast_path(after) and _is_2x2(after)
+        pool = after if pools else None
         i += 2 if pool is None else 3
         joined.append(ConvBlock(conv, relu, pool, i < len(rest) and isinstance(rest[i], Affine)))
     return joined

@@ -31,7 +31,7 @@ from net.distributed import Examples
 from net.gradient import STEP
 from net.iterations import draw_rows
 from net.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
-from net.layers._plain import is_plain
+from net.layers._plain import supports_fast_path
 from net.optimizer import Optimizer
 from net.thread_tuner import ThreadTuner
 
@@ -72,7 +72,7 @@ class Stack:
         if len(layers) != len(self._layers) or not all(map(is_, layers, self._layers)):
             return False
         arrays = [a for layer in self.affines for a in (layer.W, layer.b)]
-        return self.compiled.matches(arrays) and all(map(is_plain, layers))
+        return self.compiled.matches(arrays) and all(map(supports_fast_path, layers))
 
     def keep(self, x: ArrayLike, t: ArrayLike, forward: Forward) -> None:
         """Give the layers the attributes that a forward pass leaves."""
@@ -114,13 +114,13 @@ def find_stack(network: Any, known: Stack | None, methods: Mapping[str, Any]) ->
     before: Any = None
     for layer in layers:
         kind = type(layer)
-        if not is_plain(layer) or not (
+        if not supports_fast_path(layer) or not (
             kind is Affine or (kind in _ACTIVATIONS and type(before) is Affine)
         ):
             return None
         before = layer
     if type(before) is not Affine or not (
-        type(last_layer) is SoftmaxWithLoss and is_plain(last_layer)
+        type(last_layer) is SoftmaxWithLoss and supports_fast_path(last_layer)
     ):
         return None
     try:

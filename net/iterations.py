@@ -8,7 +8,6 @@ import numba
 import numpy as np
 
 from net.distributed import Examples, SingleProcess
-from net.layers import Affine, Relu, Sigmoid
 from net.thread_tuner import ThreadTuner
 
 ITERATIONS_PER_CALL = 100
@@ -16,9 +15,6 @@ ITERATIONS_PER_CALL = 100
 
 MAX_ITERATIONS_PER_CALL = 1000
 """The same for small batches, beside whose iterations a look takes long."""
-
-_DETERMINISTIC = {Affine, Relu, Sigmoid}
-"""Layers that draw no random numbers, so that batches may be drawn ahead of them."""
 
 
 class Iterations(Protocol):
@@ -79,8 +75,7 @@ def draws_random_numbers(network: Any) -> bool:
         True for layers that are not known, too.
     """
     return any(
-        type(layer) not in _DETERMINISTIC
-        and not (type(layer).__module__.startswith("net.") and not hasattr(layer, "dropout_ratio"))
+        not type(layer).__module__.startswith("net.") or hasattr(layer, "dropout_ratio")
         for layer in network.layers.values()
     )
 

@@ -16,7 +16,7 @@ from net.gradient import numerical_gradient
 from net.layer_list import Layers, has_train_flg, name_layers, takes_train_flg
 from net.layers import Layer, SoftmaxWithLoss
 from net.parameters import LayerArrays
-from net.validation import check_finite, check_int
+from net.validation import check_int, check_not_negative
 
 Array = NDArray[Any]
 
@@ -97,9 +97,7 @@ class Network:
                 "last_layer: expected an object with forward(x, t) and backward(dout), got "
                 f"{last_layer!r}"
             )
-        self.weight_decay = check_finite(weight_decay, "weight_decay")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay: expected a number from 0, got {self.weight_decay}")
+        self.weight_decay = check_not_negative(weight_decay, "weight_decay")
         self._params = LayerArrays(self.layers)
         self._buffers = LayerArrays(self.layers, "buffers")
         self._units: list[Any] = []

@@ -1,21 +1,10 @@
 """The optimizers of the course. Their arithmetic is in :mod:`kernels.optimizers`."""
 
-from typing import Any
-
 from kernels import _update_rules as rules
 from net.optimizer import Array, Optimizer
-from net.validation import check_finite
+from net.validation import check_share
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "Optimizer", "RMSprop"]
-
-
-def _share(value: Any, name: str, *, below_one: bool = False) -> float:
-    """Return an option between 0 and 1, or raise."""
-    number = check_finite(value, name)
-    if not 0 <= number <= 1 or (below_one and number == 1):
-        upper = "less than 1" if below_one else "1"
-        raise ValueError(f"{name}: expected a number from 0 to {upper}, got {number}")
-    return number
 
 
 class SGD(Optimizer):
@@ -68,7 +57,7 @@ class Momentum(Optimizer):
     v: dict[str, Array] | None
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9):
-        super().__init__(lr=lr, momentum=_share(momentum, "momentum"))
+        super().__init__(lr=lr, momentum=check_share(momentum, "momentum"))
 
 
 class Nesterov(Optimizer):
@@ -95,7 +84,7 @@ class Nesterov(Optimizer):
     v: dict[str, Array] | None
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9):
-        super().__init__(lr=lr, momentum=_share(momentum, "momentum"))
+        super().__init__(lr=lr, momentum=check_share(momentum, "momentum"))
 
 
 class AdaGrad(Optimizer):
@@ -148,7 +137,7 @@ class RMSprop(Optimizer):
     h: dict[str, Array] | None
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99):
-        super().__init__(lr=lr, decay_rate=_share(decay_rate, "decay_rate"))
+        super().__init__(lr=lr, decay_rate=check_share(decay_rate, "decay_rate"))
 
 
 class Adam(Optimizer):
@@ -191,6 +180,12 @@ class Adam(Optimizer):
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999):
         super().__init__(
             lr=lr,
-            beta1=_share(beta1, "beta1", below_one=True),
-            beta2=_share(beta2, "beta2", below_one=True),
+            beta1=check_share(beta1, "beta1", below_one=True),
+            beta2=check_share(beta2, "beta2", below_one=True),
         )
+
+
+OPTIMIZERS = {
+    kind.__name__.lower(): kind for kind in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam)
+}
+"""The optimizers by their names in lower case, as the course's `Trainer` takes them."""

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,6 +22,7 @@ import numpy as np
 from mpi4py import MPI
 from mpi4py.run import set_abort_status
 
+import net
 from net.distributed import Array, Examples, Exchange, SingleProcess, is_raised_on_all_ranks
 
 T = TypeVar("T")
@@ -235,7 +235,7 @@ class ProcessGroup(SingleProcess):
         """
         names = ["train", "test"][: len(sets)]
         common: dict[str, Any] = {
-            "njitnet": _version(),
+            "njitnet": net.__version__,
             "NumPy": np.__version__,  # whose releases may draw other numbers from the same state
             "sets": names,
             **fields,
@@ -310,13 +310,6 @@ def _mark(error: BaseException) -> BaseException:
     """Mark an error that every rank raises now."""
     error.on_all_ranks = True  # type: ignore[attr-defined]  # see `is_raised_on_all_ranks`
     return error
-
-
-def _version() -> str:
-    try:
-        return version("njitnet")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _ranks(numbers: list[int]) -> str:

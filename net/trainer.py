@@ -7,17 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._threads import Team
-from net import optimizers
 from net.distributed import SingleProcess
 from net.history import History
 from net.network import Network
+from net.optimizers import OPTIMIZERS
 from net.training_checks import check_examples, check_network
 from net.training_run import TrainingRun, next_stop
 from net.validation import check_int
-
-_OPTIMIZERS = {
-    name.lower(): getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"
-}
 
 
 class Trainer:
@@ -175,15 +171,15 @@ class Trainer:
 def _make_optimizer(optimizer: Any, params: Mapping[str, Any]) -> Any:
     """Return the optimizer that the arguments name."""
     if isinstance(optimizer, str):
-        if optimizer.lower() not in _OPTIMIZERS:
-            names = ", ".join(kind.__name__ for kind in _OPTIMIZERS.values())
+        if optimizer.lower() not in OPTIMIZERS:
+            names = ", ".join(kind.__name__ for kind in OPTIMIZERS.values())
             raise ValueError(f"optimizer: expected one of {names}, got {optimizer!r}")
         if not isinstance(params, Mapping):
             raise TypeError(f"optimizer_param: expected a dict of arguments, got {params!r}")
         try:
-            return _OPTIMIZERS[optimizer.lower()](**params)
+            return OPTIMIZERS[optimizer.lower()](**params)
         except TypeError as error:
-            kind = _OPTIMIZERS[optimizer.lower()].__name__
+            kind = OPTIMIZERS[optimizer.lower()].__name__
             raise TypeError(
                 f"optimizer_param: expected arguments of {kind}, got {params!r} ({error})"
             ) from None

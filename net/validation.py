@@ -104,6 +104,35 @@ def check_not_negative(value: Any, name: str) -> float:
     return number
 
 
+def check_share(value: Any, name: str, *, below_one: bool = False) -> float:
+    """Return a number from 0 to 1, or raise.
+
+    Parameters
+    ----------
+    value : float
+    name : str
+        The argument, for messages.
+    below_one : bool, default False
+        Whether 1 is excluded.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If `value` is no real number.
+    ValueError
+        If `value` is out of range, NaN or infinite.
+    """
+    number = check_finite(value, name)
+    if not 0 <= number <= 1 or (below_one and number == 1):
+        upper = "less than 1" if below_one else "1"
+        raise ValueError(f"{name}: expected a number from 0 to {upper}, got {number}")
+    return number
+
+
 def check_path(value: Any, name: str) -> Path:
     """Return the name of a file or folder as a path, or say what is wrong with it.
 

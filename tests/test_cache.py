@@ -47,7 +47,7 @@ def public(x, i):
     return probe(x, i)
 
 @overload(public)
-def _compiled_public(x, i):
+def _jit_public(x, i):
     return lambda x, i: probe(x, i)
 """
 

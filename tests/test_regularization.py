@@ -1,4 +1,4 @@
-"""Dropout and batch normalisation: the layers of the course that know whether they are in training."""
+"""Dropout and batch normalisation: the layers that depend on ``train_flg``."""
 
 import naive
 import numpy as np

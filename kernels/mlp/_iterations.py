@@ -18,17 +18,17 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._addresses import address_of
-from kernels._arrays import Array
+from kernels._arrays import Array, all_finite
 from kernels._bitmap import WORD, lowest_bit, row_bitmap_at, transposed_bitmap
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
 from kernels._cache import inner, njit
-from kernels._cache_lines import CACHE_LINE
+from kernels._cache_lines import CACHE_LINE_BYTES
 from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import borrow
 from kernels._microkernel import microkernel
-from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
 from kernels._update_rules import NUM_COEFFICIENTS, SGD, rule_coefficients, update_block
+from kernels.affine import column_sums
 from kernels.mlp._losses import fill_losses
 from kernels.mlp._stack import (
     BIAS,
@@ -44,7 +44,6 @@ from kernels.mlp._stack import (
     WEIGHT,
     activate_rows,
     backward_rows,
-    column_sums,
     forward_rows,
     rows_of,
 )
@@ -87,7 +86,7 @@ def _emit_prefetch(writes):
         # What is written goes to the first cache, what is read to the second.
         options = [ir.Constant(word, v) for v in (writes, 3 if writes else 2, 1)]
         place = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
-        line = ir.Constant(args[2].type, CACHE_LINE * 8 // array.dtype.bitwidth)
+        line = ir.Constant(args[2].type, CACHE_LINE_BYTES * 8 // array.dtype.bitwidth)
         last = ir.Constant(line.type, line.constant - 1)
         with cgutils.for_range(builder, builder.sdiv(builder.add(args[2], last), line)) as loop:
             at = builder.gep(place, [builder.mul(loop.index, line)])
@@ -201,7 +200,7 @@ def _update(update, state, at, count, gradient, decay, coefficients, infinite):
                 g[i] += scale * p[i]
             restore_denormals(mode)
         update_block(update, p, g, state[min(1, last), i0:i1], state[last, i0:i1], coefficients)
-        if infinite.size and not _all_finite(p):
+        if infinite.size and not all_finite(p):
             infinite[0] = 1
         if decay != 0:
             sum_squares += _sum_of_squares(p)
@@ -249,9 +248,7 @@ def _update_weights(
                     if num_threads > 1:
                         prefetch_to_write(parameters, at, (j1 - j0) * m)
                     if by_bits:
-                        _gradient_by_bits(
-                            net, zeros, batch, j, j0, j1, transposed, gradient
-                        )
+                        _gradient_by_bits(net, zeros, batch, j, j0, j1, transposed, gradient)
                     else:
                         _dense_gradient(net, layer, a, zeros, n, j0, j1, gradient)
                     sum_squares += _update(update, state, at, (j1 - j0) * m, gradient, decay,
@@ -324,7 +321,7 @@ def train_iterations(
         if i == count:
             break
         backward_rows(net, zeros, n, r0, r1)
-        if sparse and not _all_finite(dout.reshape(-1)):
+        if sparse and not all_finite(dout.reshape(-1)):
             infinite[0] = 1
         if i + 1 < count:
             for r in range(r0, r1):

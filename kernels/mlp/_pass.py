@@ -3,11 +3,12 @@
 import numpy as np
 
 from kernels._addresses import address_of, matrix_at
+from kernels._arrays import all_finite
 from kernels._bitmap import skips_zeros
 from kernels._cache import inner, njit
 from kernels._gemm import gemm_block_at
-from kernels._targets import _all_finite
 from kernels._threads import barrier_wait, chunk_bounds
+from kernels.affine import column_sums
 from kernels.mlp._losses import fill_losses
 from kernels.mlp._stack import (
     BY_BITS,
@@ -23,7 +24,6 @@ from kernels.mlp._stack import (
     TRANSPOSED_BLOCK,
     VALUES,
     backward_rows,
-    column_sums,
     forward_rows,
     is_largest,
     largest_of,
@@ -42,7 +42,7 @@ def narrow_targets(t, out):
     flat = out.reshape(-1)
     for i in range(t.size):
         flat[i] = t[i]
-    return _all_finite(flat)
+    return all_finite(flat)
 
 
 @njit(nogil=True)
@@ -156,7 +156,7 @@ def count_correct(network, zeros, x, skip, labels, targets, outputs, thread, num
                 correct += is_largest(logits[r], labels[start + r])
             else:
                 row = targets[start + r]
-                if not _all_finite(row):
+                if not all_finite(row):
                     return np.int64(-1)
                 correct += is_largest(logits[r], largest_of(row))
     return correct

@@ -115,14 +115,6 @@ def backward_rows(net, zeros, n, r0, r1):
 
 
 @inner
-def column_sums(a, sums):
-    """Sum the rows of `a`, in their order, into a row of zeros."""
-    for i in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            sums[j] += a[i, j]
-
-
-@inner
 def largest_of(row):
     """Return what NumPy's argmax does: the first of the largest, or the first NaN."""
     best = 0

@@ -12,7 +12,7 @@ from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenabl
 from kernels._bitmap import skips_zeros
 from kernels._gemm import BOTH, DENSE, SKIP_BOTH, SKIP_ROWS, get_product_addresses
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
-from kernels._threads import Team
+from kernels._threads import Team, new_barrier
 from kernels.mlp._losses import get_losses_address
 from kernels.mlp._pass import EVALUATED, count_correct, fill_logits, narrow_targets, run_part
 from kernels.mlp._stack import (
@@ -33,7 +33,7 @@ from kernels.mlp._stack import (
 PARALLEL_PRODUCTS = 100_000_000
 """Multiplications in a batch from which a team of threads pays."""
 
-_ONE_THREAD = np.zeros(16, np.int64)  # a barrier that nobody waits at
+_ONE_THREAD = new_barrier()  # never waited at
 
 
 class Forward(NamedTuple):

@@ -58,15 +58,16 @@ def two_layer_numerical_gradient(
         targets[np.arange(labels.size), labels] = 1
     # The bias is the weight of an input that is always 1. Non-zero inputs, example by example:
     inputs = np.hstack((x, np.ones((x.shape[0], 1))))
-    starts = np.concatenate(([0], np.cumsum(np.count_nonzero(inputs, axis=1))))
-    places, values = np.nonzero(inputs)[1], inputs[inputs != 0]
+    indptr = np.concatenate(([0], np.cumsum(np.count_nonzero(inputs, axis=1))))
+    indices, data = np.nonzero(inputs)[1], inputs[inputs != 0]
     first, second = (
         np.zeros((W1.shape[1], W1.shape[0] + 1)),
         np.empty((W2.shape[0] + 1, W2.shape[1])),
     )
-    _first_layer(starts, places, values, before, W2, logits, softmax(logits), targets, step, first)
+    y = softmax(logits)
+    _first_layer(indptr, indices, data, before, W2, logits, y, targets, step, first)
     units = np.hstack((hidden, np.ones((x.shape[0], 1))))
-    _second_layer(units, logits, softmax(logits), targets, step, second)
+    _second_layer(units, logits, y, targets, step, second)
     return first.T[:-1].copy(), first.T[-1].copy(), second[:-1], second[-1]
 
 
@@ -105,17 +106,16 @@ def _loss(logits, shift, direction, targets):
 
 
 @njit(parallel=True, nogil=True)
-def _first_layer(starts, places, values, before, W2, logits, y, targets, step, out):
+def _first_layer(indptr, indices, data, before, W2, logits, y, targets, step, out):
     n, classes = logits.shape
-    longest = np.max(starts[1:] - starts[:-1])
+    longest = np.max(indptr[1:] - indptr[:-1])
     for u in prange(W2.shape[0]):
         above, below = np.empty(longest), np.empty(longest)
         up, down = np.empty(longest), np.empty(longest)
         direction = W2[u]
         for r in range(n):
-            count = _activation_deltas(
-                values[starts[r] : starts[r + 1]], before[r, u], step, above, below
-            )
+            count = indptr[r + 1] - indptr[r]
+            _activation_deltas(data[indptr[r] : indptr[r + 1]], before[r, u], step, above, below)
             dot, weight, reach = 0.0, 0.0, 0.0
             for c in range(classes):
                 dot += targets[r, c] * direction[c] if targets[r, c] != 0 else 0.0
@@ -142,7 +142,7 @@ def _first_layer(starts, places, values, before, W2, logits, y, targets, step, o
                     up[k] = _loss(logits[r], above[k], direction, targets[r])
                     up[k] -= _loss(logits[r], below[k], direction, targets[r])
             for k in range(count):
-                out[u, places[starts[r] + k]] += up[k] / (2 * step * n)
+                out[u, indices[indptr[r] + k]] += up[k] / (2 * step * n)
 
 
 @inner
@@ -153,7 +153,6 @@ def _activation_deltas(values, z, step, above, below):
         move = step * values[k]
         above[k] = (z + move if z + move > 0 else 0.0) - now
         below[k] = (z - move if z - move > 0 else 0.0) - now
-    return values.size
 
 
 @njit(parallel=True, nogil=True)
@@ -166,9 +165,8 @@ def _second_layer(units, logits, y, targets, step, out):
             difference = 0.0
             for r in range(n):
                 shift = step * units[r, u]
-                if (
-                    abs(shift) > 1
-                ):  # exp of it may overflow, and the ratio of losses lose all digits
+                # exp(shift) may overflow, and the ratio of the losses lose all digits.
+                if abs(shift) > 1:
                     difference += _loss(logits[r], shift, direction, targets[r])
                     difference -= _loss(logits[r], -shift, direction, targets[r])
                     continue

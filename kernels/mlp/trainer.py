@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT64, INT64, UINT8, Array, as_kernel_array, as_widenable
 from kernels._bitmap import WORD, get_row_bitmap_address, skips_zeros
-from kernels._cache_lines import CACHE_LINE
+from kernels._cache_lines import CACHE_LINE_BYTES
 from kernels._gemm import BITMAP, DENSE, SKIP_ROWS, get_product_addresses
 from kernels._threads import Team
 from kernels._update_rules import get_rule_address
@@ -140,7 +140,7 @@ class MLPTrainer:
             lanes = vector // dtype.itemsize
             sizes[i] = -(-units[i] // lanes) * lanes
         self._units, self._sizes = units, sizes
-        line, at = CACHE_LINE // dtype.itemsize, 0
+        line, at = CACHE_LINE_BYTES // dtype.itemsize, 0
         self._offsets: list[int] = []  # where each parameter begins in the workspace
         for d, m in pairwise(sizes):
             for size in (d * m, m):
@@ -338,6 +338,6 @@ class MLPTrainer:
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return zeros that begin with a cache line, so that no vector straddles two of them."""
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(size + CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % CACHE_LINE
+    memory = np.zeros(size + CACHE_LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE_BYTES
     return memory[start : start + size].view(dtype).reshape(shape)

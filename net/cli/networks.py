@@ -94,11 +94,10 @@ def make_optimizer(options: argparse.Namespace) -> Any:
     -------
     Optimizer
     """
-    from net import optimizers
+    from net.optimizers import OPTIMIZERS
 
-    kinds = {name.lower(): getattr(optimizers, name) for name in optimizers.__all__}
     rate = options.learning_rate
     if rate is None and options.optimizer == "sgd":
         rate = 0.1  # the lecture's
-    kind = kinds[options.optimizer]
+    kind = OPTIMIZERS[options.optimizer]
     return kind() if rate is None else kind(lr=rate)

@@ -159,12 +159,9 @@ def predict_parser() -> Parser:
 
 class _Version(argparse.Action):
     def __call__(self, *_: Any) -> NoReturn:
-        from importlib.metadata import PackageNotFoundError, version
+        import net
 
-        try:
-            print("njitnet", version("njitnet"))
-        except PackageNotFoundError:
-            print("njitnet, not installed")
+        print("njitnet", net.__version__)
         sys.exit()
 
 

@@ -13,7 +13,7 @@ _METHODS = {
 }
 
 
-def is_plain(layer: Any) -> bool:
+def supports_fast_path(layer: Any) -> bool:
     """Tell whether a layer is one of `net`, with the methods that it was defined with.
 
     Parameters

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 import kernels
 from kernels._arrays import as_float
 from net.layers._base import Array, Layer, as_parameter, require_forward
-from net.validation import check_finite
+from net.validation import check_share
 
 
 class BatchNormalization(Layer):
@@ -77,9 +77,7 @@ class BatchNormalization(Layer):
             if array.shape != size:
                 raise ValueError(f"{name}: expected shape {size}, as gamma, got {array.shape}")
             setattr(self, name, array)
-        self.momentum = check_finite(momentum, "momentum")
-        if not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum: expected a number from 0 to 1, got {momentum}")
+        self.momentum = check_share(momentum, "momentum")
         self.dgamma: Array | None = None
         self.dbeta: Array | None = None
         self._x: Array | None = None

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 import kernels
 from kernels._arrays import as_real
-from kernels._images import check_size
 from net.layers._base import Array, Layer, MaybeLater, as_parameter, require_forward
+from net.validation import check_int
 
 
 class Convolution(Layer):
@@ -73,7 +73,7 @@ class Convolution(Layer):
             raise ValueError(
                 f"b: expected shape {self.W.shape[:1]} beside W {self.W.shape}, got {self.b.shape}"
             )
-        self.stride, self.pad = check_size(stride, "stride", 1), check_size(pad, "pad", 0)
+        self.stride, self.pad = check_int(stride, "stride", 1), check_int(pad, "pad", 0)
         self.input_gradient = input_gradient
         self.x: Array | None = None
         self.dW: Array | None = None
@@ -171,8 +171,8 @@ class Pooling(Layer):
     arg_max = MaybeLater()
 
     def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0):
-        self.pool_h, self.pool_w = check_size(pool_h, "pool_h", 1), check_size(pool_w, "pool_w", 1)
-        self.stride, self.pad = check_size(stride, "stride", 1), check_size(pad, "pad", 0)
+        self.pool_h, self.pool_w = check_int(pool_h, "pool_h", 1), check_int(pool_w, "pool_w", 1)
+        self.stride, self.pad = check_int(stride, "stride", 1), check_int(pad, "pad", 0)
         self.x = self.arg_max = None
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 import kernels
 from kernels._arrays import as_float
 from net.layers._base import Array, Layer, require_forward
-from net.validation import check_finite
+from net.validation import check_share
 
 
 class Dropout(Layer):
@@ -53,9 +53,7 @@ class Dropout(Layer):
     options: ClassVar[tuple[str, ...]] = ("dropout_ratio",)
 
     def __init__(self, dropout_ratio: float = 0.5):
-        self.dropout_ratio = check_finite(dropout_ratio, "dropout_ratio")
-        if not 0 <= self.dropout_ratio <= 1:
-            raise ValueError(f"dropout_ratio: expected a number from 0 to 1, got {dropout_ratio}")
+        self.dropout_ratio = check_share(dropout_ratio, "dropout_ratio")
         self.mask: NDArray[np.bool_] | None = None
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:

@@ -23,10 +23,9 @@ from kernels import (
 from kernels._convolution import IDENTITY, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
 from kernels._convolution_block import convolution_relu_pool_backward
-from kernels._gemm import gemm, gemm_block, get_product_addresses
+from kernels._gemm import gemm, gemm_block, get_microkernel_address, get_product_addresses
 from kernels._images import as_images
 from kernels._threads import Team
-from kernels.affine import get_microkernel_address
 from kernels.convolution import convolution_operands
 from kernels.mlp import RELU, CompiledNetwork, MLPTrainer
 from kernels.mlp._stack import BIAS, WEIGHT
@@ -144,7 +143,7 @@ def check_convolution(rng):
         (n, c, h, w, filters, fh, fw), options = shape[:7], shape[7:]
         stride, pad = options
         out_shape = n, filters, (h + 2 * pad - fh) // stride + 1, (w + 2 * pad - fw) // stride + 1
-        address = get_microkernel_address(np.dtype(kind), np.dtype(kind))
+        address = get_microkernel_address(np.dtype(kind))
         for at_end, last in itertools.product(ENDS, ENDS):
             x = guarded_images(rng, (n, c, h, w), kind, last, at_end)
             W = guarded(rng.integers(-9, 9, (filters, c, fh, fw)).astype(kind), at_end)
@@ -179,7 +178,7 @@ def check_block(rng, x, W, b, g, kind, last, at_end):
     y = np.maximum(naive_convolution.convolution_forward(x, W, b, g.stride, g.pad), 0)
     expected, arg_max = naive_convolution.max_pool_forward(y, 2, 2, 2)
     images, is_last, W, g = convolution_operands("", x, W, g.stride, g.pad)
-    address = get_microkernel_address(np.dtype(kind), np.dtype(kind))
+    address = get_microkernel_address(np.dtype(kind))
     shape = (g.images, height, width, g.filters)
     out = guarded(np.empty(shape if last else [shape[i] for i in (0, 3, 1, 2)], kind), at_end)
     columns = padded_filters(g.filters, W.itemsize)
