@@ -1,4 +1,4 @@
-"""Addresses of the elements of arrays, and arrays at an address: what works on memory itself."""
+"""Conversion between arrays and memory addresses."""
 
 from llvmlite import ir
 from numba import carray, config, types
@@ -9,7 +9,7 @@ from kernels._plain_code import plain_array
 
 
 def element_type(kind: types.Number) -> ir.Type:
-    """Return LLVM's type for an element type of Numba's."""
+    """Return the LLVM type of a Numba element type."""
     if isinstance(kind, types.Float):
         return ir.FloatType() if kind.bitwidth == 32 else ir.DoubleType()
     return ir.IntType(kind.bitwidth)
@@ -29,9 +29,10 @@ def _plain_address_of(array, offset):
 
 
 address_of = _plain_address_of if config.DISABLE_JIT else _address_of
-"""The address of an element: ``address_of(array, offset)``, the offset in elements of the array.
+"""Return the address of an element: ``address_of(array, offset)``, with the offset in elements.
 
-It does not keep the array alive. Whoever takes it must have the array from a caller.
+The address does not keep the array alive. A caller must hold a reference to the array while the
+address is in use.
 """
 
 
@@ -53,4 +54,7 @@ def _plain_matrix_at(address, n, m, like):
 
 
 matrix_at = _plain_matrix_at if config.DISABLE_JIT else _matrix_at
-"""An array of shape ``(n, m)`` and the dtype of `like` at an address, which must stay valid."""
+"""Return the array at an address: ``matrix_at(address, n, m, like)``.
+
+The array has the shape ``(n, m)`` and the dtype of `like`. The address must stay valid.
+"""

@@ -1,7 +1,7 @@
-"""What batch normalisation by channel does with images whose channels come last in memory.
+"""Batch normalisation per channel, for images whose channels come last in memory.
 
-There the elements of a channel lie C apart. So a pass over memory makes a sum of every column of
-the matrix (N, H W C), and the columns of each channel are added up when all of them are done.
+The elements of a channel have stride C there. So a pass over memory sums every column of the matrix
+(N, H W C). The sums of the columns of each channel are added afterwards.
 """
 
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from kernels._function_pointers import get_function_address, run_chunks
 from kernels._threads import MIN_PARALLEL_SIZE
 
 CHUNK = 512
-"""Columns that are passed over together."""
+"""Columns per chunk."""
 
 
 def as_batch(a: ArrayLike, name: str, gamma: Array) -> tuple[Array, bool]:
-    """Return a batch in the dtype of gamma, and whether it is of images in another order.
+    """Convert a batch to the dtype of `gamma`; return whether its channels come last in memory.
 
-    Images whose channels come last in memory keep that order where they are normalised by channel.
+    Images whose channels come last in memory keep that order if they are normalised per channel.
     """
     a = as_real(a, name)
     if a.ndim > 2 and gamma.shape == a.shape[1:2] and not a.flags.c_contiguous:
@@ -38,7 +38,7 @@ def pixels_of(a: Array) -> Array:
 
 
 def images_of(memory: Array, shape: tuple[int, ...]) -> Array:
-    """Return images (N, C, ...) of memory in which channels come last."""
+    """Return images (N, C, ...) as a view of memory in which the channels come last."""
     return np.moveaxis(memory.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
 
 
@@ -46,7 +46,7 @@ class _Pass(NamedTuple):
     x: Array  # (N, M), M is H W C
     dout: Array  # (N, M), or empty
     out: Array  # (N, M), or empty
-    vectors: Array  # float64 (k, M): what is known of each column, and sums
+    vectors: Array  # float64 (k, M): k values for each column, such as means and sums
 
 
 @njit(nogil=True)
@@ -80,7 +80,10 @@ def _gradient(args, start, stop):
 
 
 def _run(kernel: Any, x: Array, dout: Array, out: Array, channels: list[Array]) -> Array:
-    """Call a kernel for all columns, and return the vectors, of which it may have changed some."""
+    """Call a kernel for all columns, and return its vectors (k, H W, C).
+
+    The vectors are initialised from `channels`; the kernel adds its sums to some of them.
+    """
     columns = x.shape[1]
     vectors = np.empty((len(channels), columns))
     by_pixel = vectors.reshape(len(channels), -1, channels[0].size)
@@ -95,7 +98,7 @@ def _run(kernel: Any, x: Array, dout: Array, out: Array, channels: list[Array]) 
 def forward_images(
     x: Array, gamma: Array, beta: Array, mean: Array, var: Array, given: bool, epsilon: float
 ) -> Array:
-    """Return the output, and fill `mean` and `var` unless they are given."""
+    """Return the output, and fill `mean` and `var` unless `given` is true."""
     none, out, zeros = np.empty((0, 0), x.dtype), np.empty_like(x), np.zeros(gamma.size)
     count = x.size / gamma.size
     with np.errstate(all="ignore"):

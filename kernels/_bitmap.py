@@ -1,10 +1,10 @@
-"""Bitmaps of the non-zero elements of arrays, and whether products skip zeros by them.
+"""Bitmaps of the non-zero elements of arrays, for products that skip zeros.
 
-Bit ``k % 64`` of word ``k // 64`` of a row tells whether element ``k`` differs from zero; NaN does.
-:mod:`kernels._bitmap_gemm` multiplies by them.
+Bit ``k % 64`` of word ``k // 64`` of a row is set if element ``k`` differs from zero, as NaN does.
+:mod:`kernels._bitmap_gemm` computes products with these bitmaps.
 
-The transposed product ``x^T dout`` takes the bitmap transposed, 64 x 64 bits at a time: H. Warren,
-"Hacker's Delight", 2nd edition (2012), section 7-3.
+The product ``x^T dout`` needs the transposed bitmap, which is computed in blocks of 64 x 64 bits:
+H. Warren, "Hacker's Delight", 2nd edition (2012), section 7-3.
 """
 
 from functools import lru_cache
@@ -24,12 +24,12 @@ from kernels._plain_code import plain_code, plain_code_address
 from kernels._vectors import VECTOR_BYTES
 
 WORD = 64
-"""Bits of a word of the bitmap."""
+"""Bits per word of a bitmap."""
 
 
 @intrinsic
 def _compare_word(context, x, offset, value):
-    """Tell which of `WORD` adjacent elements differ from a number."""
+    """Return a word with bit ``i`` set if ``x[offset + i]`` differs from a number."""
 
     def emit(context, builder, signature, args):
         data = context.make_array(x)(context, builder, args[0]).data
@@ -37,7 +37,7 @@ def _compare_word(context, x, offset, value):
         lanes = VECTOR_BYTES // size
         vector = ir.VectorType(element_type(x.dtype), lanes)
         other, word = splat(builder, args[2], lanes), constant(0)
-        for first in range(0, WORD, lanes):  # a whole register at a time: one mask of its lanes
+        for first in range(0, WORD, lanes):  # one vector register at a time, compared into a mask
             at = builder.gep(data, [builder.add(args[1], constant(first))])
             found = builder.load(builder.bitcast(at, vector.as_pointer()), align=size)
             if isinstance(x.dtype, types.Float):
@@ -72,18 +72,18 @@ def _plain_lowest_bit(word):
 
 
 lowest_bit = _plain_lowest_bit if config.DISABLE_JIT else _lowest_bit
-"""The place of a word's lowest set bit, or `WORD` if there is none."""
+"""Return the index of the lowest set bit of a word, or `WORD` if the word is 0."""
 
 
 @njit(nogil=True)
 def row_bitmap(x, offset, size, words, at):
-    """Write the bitmap of ``x[offset : offset + size]``, of a flat array, to ``words[at:]``."""
+    """Write the bitmap of ``x[offset : offset + size]`` to ``words[at:]``; `x` is flat."""
     whole, rest, zero = size // WORD, size % WORD, x.dtype.type(0)
     for w in range(whole):
         words[at + w] = compare_word(x, offset + w * WORD, zero)
     if rest:
         end = offset + size
-        if end >= WORD:  # the last 64 elements: of this row, or of those before it
+        if end >= WORD:  # load the last 64 elements, which may begin in earlier rows
             words[at + whole] = compare_word(x, end - WORD, zero) >> np.uint64(WORD - rest)
         else:
             word = np.uint64(0)
@@ -123,7 +123,7 @@ def _row_bitmap_address(x):
 
 @lru_cache
 def get_row_bitmap_address(dtype: np.dtype[Any]) -> int:
-    """Return the address for `row_bitmap_at`, for elements of a dtype."""
+    """Return the address that `row_bitmap_at` takes for elements of a dtype."""
     address: int = _row_bitmap_address(np.empty(0, dtype))
     return address
 
@@ -135,8 +135,11 @@ def _plain_row_bitmap_at(address, x, offset, size, words):
 
 
 row_bitmap_at = _plain_row_bitmap_at if config.DISABLE_JIT else call_address
-"""`row_bitmap` by addresses, of the first element of `x` and of the first word to write:
-``row_bitmap_at(address, x, offset, size, words)``."""
+"""Write a row's bitmap: ``row_bitmap_at(address, x, offset, size, words)``.
+
+This is `row_bitmap` on memory: `x` is the address of the first element of the array, `words` that
+of the first word to write, and `address` is from `get_row_bitmap_address`.
+"""
 
 
 SAMPLED_ROWS, SAMPLED_COLUMNS = 8, 1024
@@ -144,7 +147,7 @@ SAMPLED_ROWS, SAMPLED_COLUMNS = 8, 1024
 
 @njit(nogil=True)
 def density(x):
-    """Estimate the share of non-zeros of a 2-D array from a few rows."""
+    """Estimate the fraction of non-zero elements of a 2-D array from a sample of its rows."""
     n, d = x.shape
     rows, columns, count = min(n, SAMPLED_ROWS), min(d, SAMPLED_COLUMNS), 0
     for i in range(rows):
@@ -156,7 +159,7 @@ def density(x):
 
 @intrinsic
 def _transpose_square(context, square):
-    """Transpose 64 x 64 bits, in eight registers of eight rows."""
+    """Transpose 64 x 64 bits in place, in eight registers of eight rows each."""
 
     def emit(context, builder, signature, args):
         data = context.make_array(square)(context, builder, args[0]).data
@@ -173,7 +176,7 @@ def _transpose_square(context, square):
         rows = [builder.load(place, align=8) for place in places]
         everything = (1 << WORD) - 1
         for width in (32, 16, 8, 4, 2, 1):
-            # Exchange the off-diagonal squares of this width, of row k and row k + width.
+            # Exchange the off-diagonal blocks of this width, of rows k and k + width.
             mask = everything // ((1 << width) + 1)  # the lower half of every 2 * width bits
             if width >= count:
                 distance, low = width // count, vector([mask] * count)
@@ -217,22 +220,23 @@ def transposed_bitmap(words, words_row, n, out, out_row):
     Parameters
     ----------
     words : ndarray of uint64
-        The column is every `words_row`-th of them.
+        The bitmap, from the first word of the column on.
     words_row : int
+        Words per row of the bitmap.
     n : int
-        Rows of the bitmap.
-    out : ndarray of uint64, of at least ``64 * out_row``
-        Its row ``j`` of `out_row` words becomes the bitmap of the column's element ``j``.
+        Number of rows of the bitmap.
+    out : ndarray of uint64, of size ``64 * out_row`` or more
+        Row ``j``, of `out_row` words, becomes column ``j`` of the bits of `words`.
     out_row : int
-        At least ``(n + 63) // 64``.
+        Words per row of `out`, ``(n + 63) // 64`` or more.
     """
-    if n == 1 and out_row == 1:  # by whole vectors: training by single examples needs no square
+    if n == 1 and out_row == 1:  # a single row, as in training on single examples
         word, bits = words[0], out[:WORD]
         for j in range(WORD):
             bits[j] = word >> np.uint64(j) & np.uint64(1)
         return
     square = np.empty(WORD, np.uint64)
-    # Unsigned, for Numba asks of an index that is not whether it counts from the end.
+    # Unsigned: Numba checks whether a signed index is negative.
     step, out_step = np.uint64(words_row), np.uint64(out_row)
     for v in range((n + WORD - 1) // WORD):
         first, count = np.uint64(v * WORD), min(WORD, n - v * WORD)
@@ -246,7 +250,7 @@ def transposed_bitmap(words, words_row, n, out, out_row):
 
 
 MIN_SKIP_SIZE = 4096
-"""Below this many elements of `a`, to look for zeros costs more than it spares."""
+"""Below this many elements of `a`, looking for zeros takes longer than skipping them saves."""
 
 
 @njit(nogil=True)
@@ -260,9 +264,10 @@ def skip_threshold(m, itemsize):
 
 @njit(nogil=True)
 def skips_zeros(a, b, m):
-    """Tell whether a product ``op(a) b`` with `m` columns skips zeros, and the share it computes.
+    """Return whether a product ``op(a) b`` with `m` columns skips the zeros of `a`.
 
-    Where `b` is not finite, zeros are multiplied as NumPy does: 0 times infinity is NaN.
+    The second result is the fraction of the multiply-adds that are computed. If an element of `b`
+    is not finite, zeros are not skipped: 0 times infinity is NaN, as in NumPy.
     """
     limit = skip_threshold(m, b.itemsize)
     if limit == 0 or a.size < MIN_SKIP_SIZE:

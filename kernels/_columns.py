@@ -1,8 +1,10 @@
-"""Passes along the columns of a matrix, in float64; sums are in the order of the rows.
+"""Reductions and element-wise operations on the columns of a matrix, computed in float64.
 
-Columns are those from `first` on, as many as the sums that they are added to.  The loops run along
-a row, with one sum for each column: this fills the vectors without changing the order of a sum.
-Adjacent columns form groups of equal size, such as the positions of a channel.
+Each function takes a block of adjacent columns: column `first` and the next ones, one for each
+element of its vectors. The inner loops run along a row, with one sum per column. So the loops are
+vectorised, and each sum is over the rows in a fixed order.
+The columns of a feature are adjacent, and every feature has the same number of columns, such as the
+positions of a channel.
 """
 
 import numpy as np
@@ -12,9 +14,9 @@ from kernels._cache import inner
 
 @inner
 def sum_columns(x, first, sums):
-    """Add up each column from the first on."""
+    """Add the sum of each column to `sums`."""
     n, last = x.shape[0], first + sums.size
-    for i in range(0, n // 4 * 4, 4):  # four at a time: the sums are loaded and stored less often
+    for i in range(0, n // 4 * 4, 4):  # four rows at a time: fewer loads and stores of the sums
         a, b = x[i, first:last], x[i + 1, first:last]
         c, d = x[i + 2, first:last], x[i + 3, first:last]
         for j in range(sums.size):
@@ -28,7 +30,7 @@ def sum_columns(x, first, sums):
 
 @inner
 def sum_squares(x, first, means, sums):
-    """Add up the squared distances of each column from its mean."""
+    """Add the sum of the squared deviations of each column from its mean to `sums`."""
     n, last = x.shape[0], first + sums.size
     for i in range(0, n // 2 * 2, 2):
         a, b = x[i, first:last], x[i + 1, first:last]
@@ -44,7 +46,10 @@ def sum_squares(x, first, means, sums):
 
 @inner
 def sum_products(dout, x, first, means, sums, products):
-    """Add up each column of dout, and of its product with the distances of x from the mean."""
+    """Add the sums of the columns of `dout` and of ``dout * (x - mean)``.
+
+    The former are added to `sums`, the latter to `products`.
+    """
     n, last = x.shape[0], first + sums.size
     for i in range(0, n // 2 * 2, 2):
         da, db = dout[i, first:last], dout[i + 1, first:last]
@@ -62,7 +67,7 @@ def sum_products(dout, x, first, means, sums, products):
 
 @inner
 def normalise(x, first, means, scales, shifts, out):
-    """``out = (x - mean) scale + shift``, with a mean, scale and shift for each column."""
+    """Compute ``out = (x - mean) scale + shift``, with a mean, scale and shift per column."""
     for i in range(x.shape[0]):
         a, b = x[i, first : first + means.size], out[i, first : first + means.size]
         for j in range(b.size):
@@ -71,7 +76,10 @@ def normalise(x, first, means, scales, shifts, out):
 
 @inner
 def gradient(dout, x, first, means, scales, shifts, slopes, dx):
-    """``dx = scale (dout - shift - (x - mean) slope)``, with one of each for each column."""
+    """Compute ``dx = scale (dout - shift - (x - mean) slope)``.
+
+    The mean, scale, shift and slope are those of the column.
+    """
     last = first + means.size
     for i in range(x.shape[0]):
         d, a, b = dout[i, first:last], x[i, first:last], dx[i, first:last]
@@ -82,7 +90,7 @@ def gradient(dout, x, first, means, scales, shifts, slopes, dx):
 
 @inner
 def sum_groups(columns, out):
-    """Add up the columns of each feature."""
+    """Fill `out` with the sum of the columns of each feature."""
     span = columns.size // out.size
     for f in range(out.size):
         total = 0.0
@@ -93,7 +101,7 @@ def sum_groups(columns, out):
 
 @inner
 def repeat_groups(values, columns):
-    """Return each feature's value once for each of its columns."""
+    """Return an array of `columns` values: that of each feature, repeated for its columns."""
     out, span = np.empty(columns), columns // values.size
     for f in range(values.size):
         for j in range(f * span, (f + 1) * span):

@@ -1,8 +1,9 @@
-"""Taking denormal numbers for zero, where a processor would compute with them many times slower.
+"""Flushing of denormal numbers to zero, on processors that compute with them many times slower.
 
-An optimizer's means of a parameter whose gradient stays 0 shrink by a factor with each update: in
-float32 and with Adam's 0.9 they fall below the smallest normal number after some 800 of them, and
-hover there. Each operation with such a number costs x86 processors more than a hundred cycles.
+An optimizer's moving averages for a parameter whose gradient stays 0 shrink by a constant factor
+with each update. In float32, with Adam's factor 0.9, they become denormal after some 800 updates
+and stay denormal. Each operation with a denormal number takes x86 processors more than a hundred
+cycles.
 """
 
 import platform
@@ -14,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _IS_X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
-_FLUSH = 0x8040  # MXCSR: results that are denormal become 0, and operands are taken for it
+_FLUSH = 0x8040  # MXCSR: flush denormal results to 0, and treat denormal operands as 0
 
 
 def _access(builder: ir.IRBuilder, name: str, place: ir.Value) -> None:
@@ -27,7 +28,7 @@ def _access(builder: ir.IRBuilder, name: str, place: ir.Value) -> None:
 @intrinsic
 def _flush_denormals(context):
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if not _IS_X86:  # others compute with them at full speed
+        if not _IS_X86:  # other processors compute with denormals at full speed
             return ir.Constant(ir.IntType(32), 0)
         place = cgutils.alloca_once(builder, ir.IntType(32))
         _access(builder, "stmxcsr", place)
@@ -60,7 +61,7 @@ def _plain_restore_denormals(mode: int) -> None:
 
 
 flush_denormals = _plain_flush_denormals if config.DISABLE_JIT else _flush_denormals
-"""Take denormal numbers for 0 from here on, in this thread, and return the mode before."""
+"""Flush denormal numbers to 0 in the current thread from now on; return the previous mode."""
 
 restore_denormals = _plain_restore_denormals if config.DISABLE_JIT else _restore_denormals
-"""Go back to the mode that `flush_denormals` returned."""
+"""Restore the mode that `flush_denormals` returned."""

@@ -1,13 +1,13 @@
 """The exponential function in a form that LLVM vectorises.
 
-A call of the C library's ``exp`` keeps a loop scalar.  This one is straight-line arithmetic:
-``x = n log 2 + r`` with a whole ``n`` and ``|r| <= log(2) / 2``, and ``exp x = 2**n exp r``, with
-``exp r = 1 + r + r**2 q(r)`` and ``q`` a polynomial.  The error stays below 1 ulp; infinities, NaN
-and results below the smallest normal number come out as they should.
+LLVM does not vectorise a loop that calls the C library's ``exp``. This function is straight-line
+arithmetic: ``x = n log 2 + r`` with an integer ``n`` and ``|r| <= log(2) / 2``, and
+``exp x = 2**n exp r``, with ``exp r = 1 + r + r**2 q(r)`` and ``q`` a polynomial. The error is
+below 1 ulp. Infinities, NaN and denormal results are handled correctly.
 
-The coefficients are a Chebyshev fit of ``(exp r - 1 - r) / r**2`` on that interval, whose error is
-1.3e-17 (float64) and 7.8e-9 (float32) of the result.  The method is W. Cody and W. Waite's,
-"Software Manual for the Elementary Functions" (1980).
+The coefficients are a Chebyshev fit of ``(exp r - 1 - r) / r**2`` on that interval. The error of
+the fit is 1.3e-17 (float64) and 7.8e-9 (float32), relative to the result. The method is that of
+W. Cody and W. Waite, "Software Manual for the Elementary Functions" (1980).
 """
 
 from typing import Any
@@ -18,11 +18,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 
-# Adding and subtracting 1.5 * 2**(bits of the fraction) rounds to a whole number, and leaves that
-# number in the low bits.
+# Adding 1.5 * 2**(bits of the fraction) rounds to an integer, which is then in the low bits;
+# subtracting the constant again gives the integer as a float.
 _SHIFT32, _SHIFT64 = np.float32(1.5 * 2.0**23), 1.5 * 2.0**52
 _LOG2E32, _LOG2E64 = np.float32(1.442695040888963407), 1.442695040888963407
-# log 2 in two parts, the first with so few bits that n times it is exact.
+# log 2 in two parts, the first with few enough bits that its product with n is exact.
 _HIGH32, _LOW32 = np.float32(0.693359375), np.float32(-2.12194440054690583e-4)
 _HIGH64, _LOW64 = 6.93147180369123816490e-1, 1.90821492927058770002e-10
 # Beyond these the result is 0 or infinity.
@@ -54,7 +54,7 @@ _Q64 = (
 
 @intrinsic
 def _multiply_add(context, a, b, c):
-    # a * b + c, in one rounding where the processor can.
+    # a * b + c, with one rounding if the processor has fused multiply-add.
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = args[0].type
         name = f"llvm.fmuladd.f{a.bitwidth}"
@@ -68,8 +68,8 @@ def _multiply_add(context, a, b, c):
 
 @intrinsic
 def _times_power(context, p, shifted):
-    # p * 2**n, the whole n read from the low bits of n + shift. In two steps, for 2**n itself may
-    # be out of range where the result is not.
+    # p * 2**n, with the integer n read from the low bits of n + shift. Two factors, because 2**n
+    # alone may be out of range when the result is not.
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = p.bitwidth
         fraction = 23 if bits == 32 else 52
@@ -126,7 +126,7 @@ def _exp64(x):
 
 
 def exp(x: Any) -> Any:
-    """``e**x`` of one float32 or float64, for loops in compiled code."""
+    """Return ``e**x`` of a float32 or float64 scalar, for loops in compiled code."""
     with np.errstate(over="ignore", under="ignore"):
         return np.exp(x)
 

@@ -1,4 +1,4 @@
-"""Check arrays that a kernel changes in place, and bring them to the form that it computes on."""
+"""Validate and convert arrays that a kernel changes in place."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ from kernels._arrays import (
 
 
 def is_ready(a: Any) -> bool:
-    """Tell whether a kernel can change `a` in place as it is."""
-    # By identity: to compare dtypes by value takes longer than a small update.
+    """Return whether a kernel can change `a` in place without a copy."""
+    # By identity: comparing dtypes by value takes longer than a small update.
     return type(a) is np.ndarray and (a.dtype is FLOAT32 or a.dtype is FLOAT64) and a.flags.carray
 
 
 def as_in_place(a: Array, name: str) -> Array:
-    """Return `a`, or a copy of it that a kernel can work on, or raise."""
+    """Return `a`, or a copy if a kernel cannot change `a` directly; raise if `a` is not valid."""
     if is_ready(a):
         return a
     if not isinstance(a, np.ndarray) or isinstance(a, np.ma.MaskedArray):
@@ -50,23 +50,23 @@ def check_in_place(g: ArrayLike, **arrays: Array) -> tuple[Array, list[Array]]:
     Parameters
     ----------
     g : array_like
-        What is only read.
+        The gradient, which is only read.
     **arrays : ndarray
-        Those to be changed, the parameters first.
+        The arrays to be changed, the parameters first.
 
     Returns
     -------
     g : ndarray
-        In the dtype of the others.
+        The gradient in the dtype of `arrays`.
     ready : list of ndarray
-        The arrays themselves where a kernel can work on them, copies otherwise. Whether those that
-        were not copied share memory remains to be checked, by `overlap`.
+        For each of `arrays`, the array itself if a kernel can change it directly, else a copy. The
+        caller must check by `overlap` that the arrays that were not copied do not share memory.
 
     Raises
     ------
     TypeError, ValueError
-        If one of `arrays` cannot be changed in place, the shapes or dtypes differ, arrays that had
-        to be copied share memory, or `g` is not real.
+        If one of `arrays` cannot be changed in place, the shapes or dtypes differ, an array that
+        was copied shares memory with another, or `g` is not real.
     """
     ready = [as_in_place(a, name) for name, a in arrays.items()]
     shape, dtype = ready[0].shape, ready[0].dtype
@@ -86,7 +86,7 @@ def check_in_place(g: ArrayLike, **arrays: Array) -> tuple[Array, list[Array]]:
 
 
 def overlap(a: Array, b: Array) -> bool:
-    """Whether two flat contiguous arrays share memory."""
+    """Return whether two flat contiguous arrays share memory."""
     return np.shares_memory(a, b)
 
 
@@ -101,26 +101,27 @@ def _jit_overlap(a, b):
 
 
 def as_scalars(**numbers: float) -> Array:
-    """Return the scalar arguments of an update as an array of float64, or raise."""
+    """Return the scalar arguments of an update as a float64 array; raise if one is not valid."""
     return np.array([as_scalar(value, name) for name, value in numbers.items()])
 
 
 def as_iteration(t: Any) -> int:
-    """Return the number of an update, which counts from 1, or raise."""
+    """Return the number of an update, from 1, as an int; raise if it is not valid."""
     if not isinstance(t, int | np.integer) or isinstance(t, bool):
         raise TypeError(f"t: expected an integer from 1, got {t!r}")
-    if not 1 <= t <= 2**53:  # which a float64 can hold
+    if not 1 <= t <= 2**53:  # float64 represents these integers exactly
         raise ValueError(f"t: expected an integer from 1 to 2**53, got {t}")
     return int(t)
 
 
 # ---------------------------------------------------------------- in compiled code
 def require_in_place(function: str, g: Any, numbers: dict[str, Any], **arrays: Any) -> None:
-    """Refuse to compile a call of an update with arguments of other types than it takes.
+    """Raise a typing error unless the arguments of an update have valid types.
 
     Parameters
     ----------
     function : str
+        Name of the update, for an error.
     g : Numba type
         The array that is only read.
     numbers : dict
@@ -144,12 +145,12 @@ def require_in_place(function: str, g: Any, numbers: dict[str, Any], **arrays: A
 
 
 def jit_flat(a, p):
-    """Return `a` (None for none) flat and contiguous: a view where possible, else a copy."""
+    """Return `a` flat and contiguous: a view if possible, else a copy; empty if `a` is None."""
     raise AssertionError("for compiled code only")
 
 
 def jit_write_back(a, flat):
-    """Copy the result of `jit_flat` to `a`, where it is not a view of it."""
+    """Copy `flat`, the result of `jit_flat`, to `a` unless `flat` is a view of `a`."""
     raise AssertionError("for compiled code only")
 
 
