@@ -230,7 +230,7 @@ def transposed_bitmap(words, words_row, n, out, out_row):
     out_row : int
         Words per row of `out`, ``(n + 63) // 64`` or more.
     """
-    if n == 1 and out_row == 1:  # a single row, as in training on single examples
+    if n == 1 and out_row == 1:  # one row, as with single examples: vectorised, without a square
         word, bits = words[0], out[:WORD]
         for j in range(WORD):
             bits[j] = word >> np.uint64(j) & np.uint64(1)

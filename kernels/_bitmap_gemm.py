@@ -1,11 +1,12 @@
-"""Products by bitmaps, which skip zeros: an element of the result takes in set bit after set bit.
+"""Matrix products that skip the zeros of the left operand, given as a bitmap.
 
-`bitmap_gemm` multiplies as the micro-kernel of :mod:`kernels._microkernel` does, for each element
-of the result one chain of multiply-adds over ascending ``k``, but goes from set bit to set bit.
-What it leaves out are multiply-adds of ``0 * b``, which change nothing as long as ``b`` is finite:
-the bits of the result are those of the dense product. (A sum of -0, which only underflow makes,
-becomes +0, as ``-0 + 0 * b`` is: which rows went together does not show.) The values are read where
-they are; nothing is compacted, and nothing is kept between calls.
+`bitmap_gemm` computes each element of the result as the micro-kernel of
+:mod:`kernels._microkernel` does, by one chain of multiply-adds over ascending ``k``, but visits
+only the set bits of the bitmap. The skipped multiply-adds of ``0 * b`` change nothing if ``b`` is
+finite, so the result has the same bits as the dense product. (A sum of -0, which arises only by
+underflow, becomes +0, the value of ``-0 + 0 * b``. So the result does not depend on which rows are
+paired.) The values of ``a`` are read in place: no compressed copy is made, and no state is kept
+between calls.
 """
 
 from collections.abc import Iterator
@@ -30,39 +31,39 @@ from kernels._plain_code import plain_array, plain_code, plain_code_address
 from kernels._vectors import LOADED_BYTES, VECTOR_BYTES
 
 FIRST_CACHE_BYTES = 1 << 15
-"""Of `b` that all rows meet before the next ones."""
+"""Bytes of `b` that are multiplied with all rows of `a` before the next rows of `b` are read."""
 
 STRIP_VECTORS = tuple(
     count for count in (1, 4, 7, 8, 13) if WORD * count * LOADED_BYTES <= FIRST_CACHE_BYTES
 )
-"""Vectors of sums in registers, by variant: 13, one broadcast and one load fill 16 registers. What
-a word of ``a`` meets of `b` has to fit the first cache."""
+"""Vectors of sums in registers, by variant: 13, one broadcast and one load fit 16 registers. The
+`WORD` rows of a strip of ``b`` that belong to a word of the bitmap have to fit the L1 cache."""
 
 SINGLE, PAIRED = np.int64(0), np.int64(1)
-"""Whether two adjacent rows of ``a`` go together over the set bits of both: less is loaded where
-they are alike, as the columns of images are."""
+"""Whether rows of ``a`` are computed one by one, or two adjacent rows together, over the union of
+their set bits. Pairs need fewer loads if the rows are similar, as adjacent pixels of images are."""
 
 PAIRED_VECTORS = (
     tuple(v for v in STRIP_VECTORS if v * LOADED_BYTES >= 224) if VECTOR_BYTES == 64 else (4,)
 )
-"""Vectors of sums where that pays, and two rows of them fit the registers."""
+"""Vectors of sums of the variants with pairs, where pairs are faster and the sums fit registers."""
 
 MIN_PACKED_ROWS = 16
-"""Rows of ``a`` from which it pays to copy what they meet of `b` to where vectors are aligned."""
+"""Below this many rows of ``a``, copying rows of `b` to aligned memory is not worthwhile."""
 
 _INT = ir.IntType(64)
 _BITMAP_GEMM_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 19)
 
 
 class _BitmapEmitter(_Emitter):
-    """Writes the product by set bits: ``a`` of one element type, ``b`` and ``c`` of another."""
+    """Emitter of `bitmap_gemm`, for ``a`` of one element type, and ``b`` and ``c`` of another."""
 
     def __init__(self, *args: Any):
         super().__init__(*args)
         self.lanes = LOADED_BYTES // self.size
 
     def bitmap_gemm(self) -> ir.Function:
-        """Cut the columns into strips, and pick the variant for each."""
+        """Emit the entry function: split the columns into strips, and select a variant for each."""
         name = f"njitnet_bitmap_gemm_{self.a_type}_{self.c_type}"
         fn = ir.Function(self.module, _BITMAP_GEMM_TYPE, name)
         self._private(fn)
@@ -72,7 +73,7 @@ class _BitmapEmitter(_Emitter):
         lanes, most = constant(self.lanes), constant(STRIP_VECTORS[-1])
         vectors = _ceil_div(b, columns, lanes)
         strips = _ceil_div(b, vectors, most)
-        # Strips of equal width, but for the last one.
+        # All strips but the last have the same width.
         width = b.mul(_ceil_div(b, vectors, b.select(b.icmp_signed(">", strips, constant(0)),
             strips, constant(1))), lanes)  # fmt: skip
         with cgutils.for_range(b, strips) as loop:
@@ -82,7 +83,7 @@ class _BitmapEmitter(_Emitter):
             moved = [*head, b.gep(bs, [j]), b_row, packed, b.gep(kept, [j]), b.gep(init, [j]),
                 init_row, b.gep(c, [j]), c_row, rows, wide]  # fmt: skip
             done = b.append_basic_block("done")
-            pairs = STRIP_VECTORS[-1] + 1  # where the cases of pairs begin
+            pairs = STRIP_VECTORS[-1] + 1  # the first case with pairs
             case = b.select(b.icmp_signed("!=", paired, constant(0)), constant(pairs), constant(0))
             switch = b.switch(b.add(_ceil_div(b, wide, lanes), case), done)
             fewer = 0
@@ -102,10 +103,11 @@ class _BitmapEmitter(_Emitter):
         return fn
 
     def _bitmap_strip(self, count: int, fewer: int, height: int) -> ir.Function:
-        """All rows, `height` together, of a strip of more than `fewer` vectors and up to `count`.
+        """Emit the function for a strip of more than `fewer` and at most `count` vectors.
 
-        One vector is masked. Of several, those that do not fit overlap their neighbours, and what
-        they share is computed twice: few variants serve all widths.
+        The function computes all rows, `height` at a time. A single vector is masked. Otherwise
+        the vectors that extend past the strip are moved back to its end, and the columns in which
+        they overlap others are computed twice. So few variants serve all widths.
         """
         c = self.element.as_pointer()
         args = [*[_INT] * 8, c, _INT, _INT, c, c, _INT, c, _INT, _INT, _INT]
@@ -144,7 +146,7 @@ class _BitmapEmitter(_Emitter):
                 self._pack(b, b_at, b_step, places, packed, now, b_row, vectors, mask)
             with cgutils.for_range(b, _ceil_div(b, rows, constant(height))) as loop:
                 row = [b.mul(loop.index, constant(height))]
-                if height == 2:  # the last row of an odd number is computed twice
+                if height == 2:  # if the number of rows is odd, the last one is computed twice
                     last, after = b.sub(rows, constant(1)), b.add(row[0], constant(1))
                     row.append(b.select(b.icmp_signed("<", after, last), after, last))
                 kept_at = [b.gep(kept, [b.mul(r, c_row)]) for r in row]
@@ -191,14 +193,14 @@ class _BitmapEmitter(_Emitter):
                                 y = self._load(b, i_at, v, self.lanes, mask)
                                 positive = b.fadd(b.load(s), ir.Constant(kind, None))
                                 results.append((b.fadd(y, positive), r, v))
-                        for y, r, v in results:  # c may be init
+                        for y, r, v in results:  # stored after all loads: c may be init
                             c_at = b.gep(c, [b.mul(r, c_row)])
                             self._store(b, y, c_at, v, self.lanes, mask)
         b.ret_void()
         return fn
 
     def _element(self, b: ir.IRBuilder, at: ir.Value, values: ir.Value) -> ir.Value:
-        """Load an element of ``a`` into all lanes of a vector."""
+        """Broadcast an element of ``a`` to all lanes of a vector."""
         x = b.load(at)
         if isinstance(self.a_type, types.Float):
             x = self._widen(b, x)
@@ -208,7 +210,7 @@ class _BitmapEmitter(_Emitter):
 
     @contextmanager
     def _set_bits(self, b: ir.IRBuilder, word: ir.Value) -> Iterator[ir.Value]:
-        """Loop over the places of a word's set bits, the lowest first."""
+        """Loop over the indices of a word's set bits, the lowest first."""
         rest = cgutils.alloca_once(b, _INT)
         b.store(word, rest)
         head, body, after = (b.append_basic_block() for _ in range(3))
@@ -234,9 +236,9 @@ class _BitmapEmitter(_Emitter):
         vectors: list[ir.Value],
         mask: Any,
     ) -> None:
-        """Copy rows of `b` to where vectors are aligned, and let `b_at` and the others tell so.
+        """Copy rows of `b` to aligned memory, and set `b_at`, `b_step` and `places` accordingly.
 
-        Where rows are no multiple of a vector long, each read of one straddles two cache lines.
+        If the length of the rows is not a multiple of a vector, loads straddle two cache lines.
         """
         source, to = b.load(b_at), b.inttoptr(packed, self.element.as_pointer())
         width = len(vectors) * self.lanes
@@ -252,7 +254,7 @@ class _BitmapEmitter(_Emitter):
             b.store(constant(i * self.lanes), place)
 
     def _prefetch(self, b: ir.IRBuilder, at: ir.Value, ahead: ir.Value) -> None:
-        """Begin to read what as many bytes on will be a word's elements."""
+        """Prefetch the elements of a word, `ahead` bytes after the address `at`."""
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         prefetch = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
@@ -273,7 +275,7 @@ def _address(context, a, c):
 
 @njit
 def bitmap_gemm_address(a, c):
-    """Address of `bitmap_gemm` for the element types of ``a`` and ``c``."""
+    """Return the address of `bitmap_gemm` for the element types of ``a`` and ``c``."""
     return _address(a, c)
 
 
@@ -307,29 +309,31 @@ def _plain_bitmap_gemm(
 
 
 bitmap_gemm = _plain_bitmap_gemm if config.DISABLE_JIT else call_address
-"""``c = init + a @ b`` over the set bits of a bitmap.
+"""Compute ``c = init + a @ b`` over the set bits of a bitmap of ``a``.
 
-Rows are taken `SINGLE` or `PAIRED`: ``bitmap_gemm(address, paired, words, ...)``. Element
-``(r, k)`` of ``a`` is at ``a + r * a_row + k * a_k``, as to the micro-kernel, and ``b``, ``init``
-and ``c`` are given as there. ``a`` is `depth` wide, and the rows of its bitmap `words_row` apart.
-Unless `ahead` is 0, what lies as many bytes after a word's elements is prefetched meanwhile.
-Elements of one byte are codes: they stand for the 256 numbers at `values`, of which the first is 0.
-Rows of `b` that fit into the first cache together meet all rows of ``a`` before the next ones.
-Unless it is 0, `packed` is a cache line from which `FIRST_CACHE_BYTES` may be written, for copies
-of them. Sums are kept meanwhile at `kept`, in rows as those of ``c``: ``c``, unless that is
-``init``.
+The arguments are those of `_plain_bitmap_gemm`, of which `address` is from `bitmap_gemm_address`
+and `paired` is `SINGLE` or `PAIRED`. Element ``(r, k)`` of ``a`` is at ``a + r * a_row + k * a_k``;
+``a``, ``b``, ``init`` and ``c`` are described as for the micro-kernel. ``a`` has `depth` columns,
+and the rows of its bitmap are `words_row` words apart. Elements of one byte are codes for the 256
+numbers at `values`, the first of which is 0. Unless `ahead` is 0, the elements `ahead` bytes after
+those of each word are prefetched.
+
+``b`` is processed in blocks of rows that fit the L1 cache. Each block is multiplied with all rows
+of ``a`` before the next block. Unless `packed` is 0, blocks are copied to the `FIRST_CACHE_BYTES`
+from this address on, which must be aligned to a cache line. Between blocks the sums are stored at
+`kept`, in rows with the stride of ``c``. `kept` may be ``c``, unless ``c`` is ``init``.
 """
 
 
 @inner
 def packing_space(like):
-    """Return memory for `bitmap_gemm` to pack into."""
+    """Return memory into which `bitmap_gemm` can pack blocks of ``b``."""
     return skip_to_line(np.empty(FIRST_CACHE_BYTES // like.itemsize + LINE_ELEMENTS, like.dtype))
 
 
 @inner
 def line_to_pack(packed, rows, b, b_row):
-    """Return the address of memory from `packing_space`, or 0 if packing `b` does not pay."""
+    """Return the address of `packed`, from `packing_space`, or 0 if packing is not worthwhile."""
     if rows < MIN_PACKED_ROWS or (b | b_row * packed.itemsize) % LOADED_BYTES == 0:
         return np.int64(0)
     return address_of(packed, 0)

@@ -1,22 +1,22 @@
-"""Where compiled kernels are kept on disk, and when what is kept counts as stale.
+"""On-disk cache of compiled kernels, invalidated by a hash of the package's sources.
 
-Numba keeps a compiled function under the content of the one file that defines it. Code inlined
-from another file is not part of that key, so after an edit in a helper, or a new version installed
-over an old one, plain ``@numba.njit(cache=True)`` goes on running the old code. Here the key is the
-content of all of this package's sources:
+Numba's cache key of a function is the content of the file that defines the function. It does not
+cover code inlined from other files. After an edit in a helper, or after an upgrade,
+``@numba.njit(cache=True)`` would continue to run the old code. Here the key is the content of all
+sources of this package:
 
-* `njit`, the decorator of every kernel, keeps compiled code together with `STAMP` and compiles
-  anew when the stamp differs. Trouble with the disk costs time and one warning, never a result.
-* `_Stamped` adds `STAMP` to the key of a user's own cached functions that call these kernels,
-  since they hold a copy of the kernels' code. Other cached functions are left alone.
+* `njit`, the decorator of every kernel, stores `SOURCE_HASH` with the compiled code, and compiles
+  again if the hash differs. A disk error causes a compilation and one warning, never a failure.
+* `_SourceHashLocator` adds `SOURCE_HASH` to the key of a user's cached functions that call these
+  kernels, because they contain the kernels' code. Other cached functions are not affected.
 
-Kernels are kept in ``NUMBA_CACHE_DIR``, else in ``njitnet`` below ``XDG_CACHE_HOME`` or the
-platform's folder for a user's caches, so that nothing of theirs stays in ``site-packages`` when the
-package is uninstalled; where that is not writable, Numba's own order holds: ``__pycache__`` beside
-the source, then Numba's folder below the user's caches. A user's own functions are kept where Numba
-keeps them.
+Kernels are cached in ``NUMBA_CACHE_DIR``, else in ``njitnet`` below ``XDG_CACHE_HOME`` or the
+platform's user cache folder, so that uninstalling the package leaves no cache files in
+``site-packages``. If that folder is not writable, Numba's own order applies: ``__pycache__`` beside
+the source, then Numba's folder below the user cache folder. A user's own functions are cached where
+Numba caches them.
 
-On a terminal and in a notebook, the first compilation says what is going on: it takes seconds.
+The first compilation takes seconds, and prints a message on a terminal or in a notebook.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
@@ -51,9 +51,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 config: Any = numba.config
 _PACKAGE = __name__.rpartition(".")[0]
 
-# Settings that change the machine code and that Numba leaves out of its key. They go into ours, so
-# that a run under NUMBA_BOUNDSCHECK=1 neither uses nor spoils what an ordinary run has kept. (The
-# processor's name and features are in Numba's key.)
+# Settings that change the machine code but are not part of Numba's key. This module's key includes
+# them, so a run under NUMBA_BOUNDSCHECK=1 neither uses nor overwrites the code of a normal run.
+# (The processor's name and features are part of Numba's key.)
 _SETTINGS = (
     "BOUNDSCHECK",
     "DEBUGINFO_DEFAULT",
@@ -68,7 +68,7 @@ _announced = False
 
 
 def _hash_sources(folder: Path) -> str:
-    """Return one digest of the names and contents of all Python files below a folder."""
+    """Return a digest of the names and contents of all Python files below a folder."""
     digest = hashlib.sha256()
     archive = next((path for path in folder.parents if path.is_file()), None)
     if archive is not None:  # imported from a zip file
@@ -79,12 +79,12 @@ def _hash_sources(folder: Path) -> str:
     return digest.hexdigest()
 
 
-# Taken once, before the other modules are imported: it has to tell what this process runs.
+# Computed once, before the other modules are imported, to describe the code that is running.
 SOURCE_HASH = _hash_sources(Path(__file__).parent)
 
 
 def _warn_once(problem: str) -> None:
-    """Say once in a process that compiled kernels are not kept, and what to do about it."""
+    """Warn once per process that compiled kernels are not cached, and how to fix the problem."""
     global _warned
     if not _warned:
         _warned = True
@@ -98,7 +98,7 @@ def _warn_once(problem: str) -> None:
 
 
 def _announce_once(folder: str) -> None:
-    """Tell the user in front of a terminal or a notebook, once, why the first call takes long."""
+    """Print once, on a terminal or in a notebook, that the first call compiles kernels."""
     global _announced
     if _announced:
         return
@@ -112,11 +112,11 @@ def _announce_once(folder: str) -> None:
 
 
 class _HashedResult(CompileResultCacheImpl):
-    """Compiled code on disk, with the stamp of the sources it was made from, and a checksum.
+    """Compiled code on disk, with the hash of the sources and a checksum.
 
-    The stamp is in the data file, not only in the index: Numba writes the index first, so for a
-    moment, or for ever when the process is killed in between, a new index names old data. The
-    checksum is there because machine code with a wrong bit would be run.
+    The hash is in the data file, not only in the index. Numba writes the index first, so a new
+    index may name an old data file until the data is written, or permanently if the process is
+    killed in between. The checksum prevents damaged machine code from being run.
     """
 
     def reduce(self, cres: Any) -> Any:
@@ -126,22 +126,22 @@ class _HashedResult(CompileResultCacheImpl):
     def rebuild(self, target_context: Any, data: Any) -> Any:
         stamp, checksum, code = data
         if stamp != SOURCE_HASH:
-            return None  # as if it were not there
+            return None  # a cache miss
         if hashlib.sha256(code).digest() != checksum:
             raise ValueError("a wrong checksum")
         loaded = super().rebuild(target_context, pickle.loads(code))
-        # Whoever calls a function with a parallel region has, when it comes from the cache itself,
-        # to start the threads first. Numba tells the caller so through the callee's library, but
-        # forgets it where the callee was loaded: the caller would then jump to address 0.
+        # A caller of a function with a parallel region must start the threads when the caller is
+        # loaded from the cache. Numba records this in the callee's library, but not if the callee
+        # was loaded from the cache as well: the caller would then jump to address 0.
         loaded.library._reload_init.update(loaded.reload_init)
         return loaded
 
 
 class _KeyedFiles(IndexDataCacheFile):
-    """Numba's files, with its key for the code beside the code.
+    """Numba's cache files, with the index key stored in the data file as well.
 
-    Two processes that at the same moment keep what they compiled for two dtypes may give both files
-    one name: the index then has the one dtype, and its file the other's code.
+    Two processes that save code for two dtypes at the same time may choose the same file name. The
+    index then lists one dtype, and the file has the code for the other dtype.
     """
 
     def save(self, key: Any, data: Any) -> None:
@@ -153,7 +153,7 @@ class _KeyedFiles(IndexDataCacheFile):
 
 
 class _KernelCache(FunctionCache):
-    """Numba's cache of one function, with our stamp, in which no trouble on disk is fatal."""
+    """Numba's cache of one function, with `SOURCE_HASH` in the key; no disk error is fatal."""
 
     _impl_class = _HashedResult
 
@@ -170,32 +170,32 @@ class _KernelCache(FunctionCache):
         loaded = None
         try:
             loaded = super().load_overload(sig, target_context)
-        except (AttributeError, ImportError):  # kept by a version with other classes
+        except (AttributeError, ImportError):  # saved by a version with other classes
             with suppress(Exception):
                 self.flush()
         except Exception as error:  # unpickling a damaged file may raise anything
             _warn_once(f"The compiled kernels in {self.cache_path} cannot be read ({error!r})")
             with suppress(Exception):
-                self.flush()  # a fresh index, so that the next process finds good files
-        if loaded is None:  # Numba compiles it next
+                self.flush()  # a new index, so that the next process finds valid files
+        if loaded is None:  # Numba compiles the function next
             _announce_once(os.path.dirname(self.cache_path))
         return loaded
 
     def has(self, sig: Any, codegen: Any) -> bool:
-        """Tell whether code is kept for a signature, without reading it."""
-        with suppress(Exception):  # of an index that cannot be read
+        """Return whether the index lists code for a signature; the code is not read."""
+        with suppress(Exception):  # the index cannot be read
             return self._index_key(sig, codegen) in self._cache_file._load_index()
         return False
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
-        except Exception as error:  # a full disk, a folder that went away, a damaged index
+        except Exception as error:  # a full disk, a deleted folder, a damaged index
             _warn_once(f"Compiled kernels cannot be kept in {self.cache_path} ({error!r})")
 
 
 def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Compile a kernel: `numba.njit`, with what it compiles kept on disk under our stamp.
+    """Compile a kernel: `numba.njit` with a disk cache that `SOURCE_HASH` invalidates.
 
     Parameters
     ----------
@@ -210,14 +210,14 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         Numba's dispatcher, or a decorator that makes one.
     """
     cache = options.pop("cache", True)
-    options.setdefault("no_cfunc_wrapper", True)  # nobody takes kernels as C functions
+    options.setdefault("no_cfunc_wrapper", True)  # kernels are never called as C functions
 
     def decorate(py_func: F) -> F:
         kernel: Any = numba.njit(**options)(py_func)
         if cache and not config.DISABLE_JIT:
             try:
                 kernel._cache = _KernelCache(py_func)
-            except RuntimeError as error:  # no folder is writable: Numba alone would stop here
+            except RuntimeError as error:  # no folder is writable
                 _warn_once(f"Compiled kernels cannot be kept ({error})")
         compiled: F = kernel
         return compiled
@@ -226,9 +226,9 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Compile what compiled code alone calls, without an entry for calls from Python.
+    """Compile a function that only compiled code calls, without a wrapper for calls from Python.
 
-    The entry would take up to a sixth of the compilation. A call from Python raises a TypeError.
+    The wrapper would take up to a sixth of the compilation. A call from Python raises a TypeError.
 
     Parameters
     ----------
@@ -244,7 +244,8 @@ def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     def decorate(py_func: F) -> F:
         kernel: Any = njit(nogil=True, no_cpython_wrapper=True, **options)(py_func)
         if not config.DISABLE_JIT:
-            # Numba would jump to address 0: it does not learn of what was compiled, and asks here.
+            # Without the wrapper, the entry point for calls from Python is address 0. So overloads
+            # are recorded in `overloads` alone, and a call from Python reaches _refuse_call.
             kernel.add_overload = partial(_keep_overload, kernel.overloads)
             kernel._compile_for_args = partial(_refuse_call, py_func.__qualname__)
         compiled: F = kernel
@@ -258,7 +259,7 @@ def _keep_overload(overloads: dict[Any, Any], cres: Any) -> None:
 
 
 def has_to_compile(kernel: Any, sig: tuple[Any, ...]) -> bool:
-    """Tell whether a kernel will be compiled for a signature, and then be kept on disk."""
+    """Return whether a kernel is cached on disk, but not yet for this signature."""
     cache = getattr(kernel, "_cache", None)
     return isinstance(cache, _KernelCache) and not cache.has(sig, kernel.targetctx.codegen())
 
@@ -272,7 +273,7 @@ def _is_ours(module: str | None) -> bool:
 
 
 def _uses_package(py_func: FunctionType) -> bool:
-    """Tell whether a function is ours, or its module has one of our modules or functions."""
+    """Return whether a function is in this package, or its module imports from this package."""
     names = [py_func.__module__]
     for value in list(py_func.__globals__.values()):
         if isinstance(value, ModuleType):
@@ -283,12 +284,12 @@ def _uses_package(py_func: FunctionType) -> bool:
 
 
 class _UserCacheLocator(UserWideCacheLocator):
-    """A cache locator for kernels: our folder below the user's caches, not Numba's."""
+    """Cache locator for kernels: the folder ``njitnet`` below the user cache folder."""
 
     def __init__(self, py_func: FunctionType, py_file: str):
         super().__init__(py_func, py_file)
         base = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(base):  # the specification has others ignored
+        if not os.path.isabs(base):  # the specification says to ignore relative paths
             base = "" if sys.platform in ("win32", "darwin") else os.path.expanduser("~/.cache")
         folder = os.path.join(base, "njitnet") if base else AppDirs("njitnet", False).user_cache_dir
         self._cache_path = os.path.join(folder, self.get_suitable_cache_subpath(py_file))
@@ -299,7 +300,7 @@ class _UserCacheLocator(UserWideCacheLocator):
 
 
 class _SourceHashLocator:
-    """A cache locator for functions that use the package: others' folders, with our stamp added."""
+    """Cache locator for functions that use this package; adds `SOURCE_HASH` to another locator."""
 
     others: tuple[Any, ...] = (
         UserProvidedCacheLocator,
@@ -309,7 +310,7 @@ class _SourceHashLocator:
 
     @classmethod
     def from_function(cls, py_func: FunctionType, py_file: str) -> Any:
-        """Return where a function is kept, or None if it is no concern of ours."""
+        """Return the locator of a function, or None if the function does not use this package."""
         if not _uses_package(py_func):
             return None
         for other in cls.others:

@@ -1,15 +1,15 @@
 """Loops of the convolution around the micro-kernel of :mod:`kernels._microkernel`.
 
-Channels come last in memory. The windows of one output row are then rows of a matrix that need not
-be written down: for a filter row, the inputs of each window are ``FW C`` adjacent elements, and the
-windows lie ``stride C`` apart. The sum of a window goes over its rows, parts that lie an image's
-row apart: so a strip of an output row takes one call of the micro-kernel, and nothing is unrolled
-into columns (im2col).
+Channels come last in memory. The windows of one output row are then the rows of a matrix that is
+never formed: for one filter row, the inputs of each window are ``FW C`` adjacent elements, and the
+windows have stride ``stride C``. A window's sum runs over its rows, which are one image row apart.
+So one call of the micro-kernel computes a strip of an output row, without im2col.
 
-The gradient of the input is itself a convolution, of the padded gradient of the output with the
-filters turned round; with strides or few channels, it is the sum of the windows' shares. That of
-the filters is a product of the windows, transposed by strides, and the gradient of the output; each
-chunk of images has a sum of its own, and these are added in order.
+The gradient of the input is also a convolution, of the padded gradient of the output with the
+flipped filters. With a stride above 1 or few channels, it is instead the sum of the contributions
+of the windows (col2im). The gradient of the filters is a product of the windows, transposed by
+strides, and the gradient of the output. Each chunk of images has its own sum, and the sums are
+added in order.
 """
 
 from typing import NamedTuple
@@ -29,20 +29,20 @@ from kernels._transpose import transpose_at
 from kernels._vectors import TILE_VECTORS, VECTOR_BYTES
 
 POOLED_BYTES = 1 << 14
-"""Of outputs that are pooled together, while they are in the first cache."""
+"""Bytes of outputs that are pooled together, while they are in the L1 cache."""
 
 MAX_FILTER_BYTES = 1 << 16
-"""Of filters that are read once for each output row, in strips as wide as a tile. More of them are
-taken part by part, each for all rows: it stays in the first cache."""
+"""Up to this size, filters are read once for each output row, in strips as wide as a tile. Larger
+filters are split into their rows. Each is used for all output rows, and stays in the L1 cache."""
 
 PART_VECTORS = 2
-"""Vectors across a strip that is taken part by part: wider ones leave room for shorter parts."""
+"""Vectors across a strip of split filters: the wider the strip, the fewer taps fit the L1 cache."""
 
 FORWARD_CHUNKS = 24
-"""About how many chunks the images of a batch are put into, each with scratch memory of its own."""
+"""Maximum number of chunks of a batch; each chunk has its own scratch memory."""
 
 IDENTITY, RELU, RELU_POOL = np.int64(0), np.int64(1), np.int64(2)
-"""What follows the convolution in the same pass: nothing, ReLU, ReLU and 2 x 2 maximum pooling."""
+"""Operations fused with the convolution: none, ReLU, or ReLU and 2 x 2 max pooling."""
 
 
 class Geometry(NamedTuple):
@@ -63,7 +63,7 @@ class Geometry(NamedTuple):
 
 @register_jitable
 def padded_filters(filters, itemsize):
-    """Return the number of filters, rounded up to whole vectors."""
+    """Return the number of filters rounded up to whole vectors."""
     lanes = VECTOR_BYTES // itemsize
     return (filters + lanes - 1) // lanes * lanes
 
@@ -93,17 +93,17 @@ def _packed_strides(channels, width, columns):
 
 @register_jitable
 def _are_taken_whole(taps, columns, itemsize):
-    """Tell whether filters are read once for each output row, not part by part.
+    """Return whether filters are read once for each output row, instead of being split.
 
-    The columns count in whole vectors: with a pooling, that pads them, or not, sums have the same
-    bits.
+    The size is that of whole vectors of columns, so that the sums have the same bits with pooling,
+    which pads the columns, and without.
     """
     return taps * padded_filters(columns, itemsize) * itemsize <= MAX_FILTER_BYTES
 
 
 @register_jitable
 def _empty_strips(taps, columns, like):
-    """Return zeros (strips, taps, width) for a matrix (taps, columns): each strip is read alone."""
+    """Return zeros (strips, taps, width) for a matrix (taps, columns), split by column."""
     vectors = TILE_VECTORS if _are_taken_whole(taps, columns, like.itemsize) else PART_VECTORS
     width = max(1, min(columns, vectors * (VECTOR_BYTES // like.itemsize)))
     return np.zeros(((columns + width - 1) // width, taps, width), like.dtype)
@@ -111,7 +111,7 @@ def _empty_strips(taps, columns, like):
 
 @register_jitable
 def pack_filters(W, columns):
-    """Return filters (F, C, FH, FW) as strips (strips, taps, width), zeros in columns beyond F."""
+    """Return filters (F, C, FH, FW) as strips (strips, taps, width), with zeros beyond column F."""
     filters, channels, height, width = W.shape
     strips = _empty_strips(channels * height * width, columns, W)
     source, strip = _filter_strides(W.shape), strips.shape[2]
@@ -124,9 +124,9 @@ def pack_filters(W, columns):
 
 @register_jitable
 def pack_turned_filters(W, depth):
-    """Return filters turned round, F and C exchanged, as strips (strips, FH FW depth, width).
+    """Return flipped filters, with F and C exchanged, as strips (strips, FH FW depth, width).
 
-    ``depth``, F or more, is what one pixel of the gradient takes in memory.
+    ``depth``, F or more, is the number of elements of one pixel of the gradient in memory.
     """
     filters, channels, height, width = W.shape
     strips = _empty_strips(depth * height * width, channels, W)
@@ -142,7 +142,7 @@ def pack_turned_filters(W, depth):
 
 @register_jitable
 def spread_filters(W, depth):
-    """Return filters (F, C, FH, FW) as a matrix (depth, FH FW C), zeros in the rows beyond F."""
+    """Return filters (F, C, FH, FW) as a matrix (depth, FH FW C), with zeros beyond row F."""
     _, channels, height, width = W.shape
     taps = height * width * channels
     matrix = np.zeros((depth, taps), W.dtype)
@@ -155,9 +155,10 @@ def spread_filters(W, depth):
 
 @register_jitable
 def unpack_filters(matrix, filter_step, tap_step, woven, W):
-    """Return filters shaped as ``W`` from a matrix whose filters and taps are some steps apart.
+    """Return filters in the shape of ``W`` from a matrix.
 
-    The taps are in the order of `pack_filters`, or in that of woven rows.
+    Filters have the stride ``filter_step`` in the matrix, and taps ``tap_step``. The taps are in
+    the order of `pack_filters`, or in that of `weave_rows` if ``woven``.
     """
     _, channels, height, width = W.shape
     filters = np.empty(W.shape, W.dtype)
@@ -175,9 +176,9 @@ def convolve_rows(
     address, image, origin, row, channels, stride, height, width, strips, bias, out, at, rows,
     count, columns
 ):  # fmt: skip
-    """Write rows of ``count`` outputs at ``out[at:]``, of ``columns`` each.
+    """Compute ``rows`` output rows of ``count`` positions and ``columns`` filters at ``out[at:]``.
 
-    The first window begins at ``image[origin]``, and its rows are ``row`` elements apart.
+    The first window begins at ``image[origin]``. The rows of the image are ``row`` elements apart.
     """
     (_, taps, strip), run = strips.shape, width * channels
     whole = _are_taken_whole(taps, columns, strips.itemsize)
@@ -203,7 +204,7 @@ def _rectify(a):
 
 @inner
 def _store_maxima(maxima, columns, filters, pixels, out, channels_last):
-    """Write (pixels, columns) as (pixels, filters) or (filters, pixels)."""
+    """Copy maxima (pixels, columns) to (pixels, filters) or (filters, pixels)."""
     if channels_last:
         for p in range(pixels):
             source, target = maxima[p * columns :], out[p * filters : (p + 1) * filters]
@@ -215,24 +216,24 @@ def _store_maxima(maxima, columns, filters, pixels, out, channels_last):
 
 
 class ForwardArgs(NamedTuple):
-    """Arguments of `forward_images`; all memory is flat."""
+    """Arguments of `forward_images`; ``x``, ``out`` and ``arg`` are flattened."""
 
     address: int  # of the micro-kernel
     x: Array  # (N, C, H, W) or (N, H, W, C)
     channels_last: bool
-    direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
+    direct: bool  # x is read without a copy: channels last, no pad, the weights' dtype
     strips: Array  # (strips, K, width), from `pack_filters`
     bias: Array  # (columns,)
     g: Geometry
     mode: int
-    out: Array  # (N, OH, OW, columns), or if pooled (N, PH, PW, F) or (N, F, PH, PW)
+    out: Array  # (N, OH, OW, columns); if pooled, (N, PH, PW, F) or (N, F, PH, PW)
     out_channels_last: bool
     arg: Array  # (N, PH, PW, columns) if pooled
 
 
 @inner
 def forward_images(args, n0, n1):
-    """Fill some images' output, and the indices of maxima where there is pooling."""
+    """Compute the output of images ``n0`` to ``n1``, and with pooling the indices of the maxima."""
     address, x, strips, bias, g, out, arg = (
         args.address, args.x, args.strips, args.bias, args.g, args.out, args.arg
     )  # fmt: skip
@@ -242,7 +243,7 @@ def forward_images(args, n0, n1):
     padded_width = g.width + 2 * pad
     row = padded_width * channels
     size = 0 if direct else (g.height + 2 * pad) * row
-    padded = np.zeros(size, dtype)  # the border stays
+    padded = np.zeros(size, dtype)  # the border stays 0
     columns = bias.size
     pooling = args.mode == RELU_POOL
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
@@ -285,7 +286,7 @@ def forward_images(args, n0, n1):
 
 @register_jitable
 def pays_threads(g):
-    """Tell whether the work of a pass is worth the threads' meeting."""
+    """Return whether a pass is large enough for several threads."""
     window = g.channels * g.filter_height * g.filter_width
     outputs = g.images * g.out_height * g.out_width * g.filters
     return 2.0 * outputs * window >= MIN_PARALLEL_FLOPS
@@ -293,10 +294,10 @@ def pays_threads(g):
 
 @register_jitable
 def run_forward(address, x, channels_last, W, bias, g, mode, out, out_channels_last, arg):
-    """Fill ``out``, and ``arg`` where there is pooling."""
+    """Fill ``out``, and with pooling ``arg``."""
     columns = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
     biases = np.zeros(columns, W.dtype)
-    for f in range(g.filters):  # a slice's assignment compiles the texts of NumPy's errors
+    for f in range(g.filters):  # assigning a slice would also compile error messages
         biases[f] = bias[f]
     direct = channels_last and g.pad == 0 and x.dtype == W.dtype
     args = ForwardArgs(address, x.reshape(-1), channels_last, direct, pack_filters(W, columns),
@@ -307,4 +308,4 @@ def run_forward(address, x, channels_last, W, bias, g, mode, out, out_channels_l
 
 
 jit_run_forward = njit(nogil=True)(run_forward)
-"""For compiled callers, kept on disk."""
+"""`run_forward` for compiled callers, cached on disk."""

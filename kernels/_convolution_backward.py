@@ -1,4 +1,4 @@
-"""Gradients of the convolution, in the manner of :mod:`kernels._convolution`."""
+"""Gradients of the convolution, with the methods that :mod:`kernels._convolution` describes."""
 
 from typing import NamedTuple
 
@@ -27,20 +27,20 @@ from kernels._vectors import VECTOR_BYTES
 from kernels._weave import is_lowered, weave_rows
 
 IMAGES_PER_CHUNK, MAX_CHUNKS = 10, 32
-"""How images are put together, by their number alone, for sums over a batch."""
+"""Minimum size and maximum number of chunks of images. Chunks depend on the batch size alone."""
 
 PRODUCT_POSITIONS = 256
-"""Outputs, about, whose windows go into one product: they and their gradients stay in a cache."""
+"""Approximate number of output positions per product, whose windows and gradients fit a cache."""
 
 NO_DX, TURNED, SCATTERED = np.int64(0), np.int64(1), np.int64(2)
-"""How the gradient of the input is taken: not, as a convolution with turned filters, or by
-adding up each window's share, for strides above 1, filters that hold NaN or infinity, and channels
-so few that they would leave most of a vector empty."""
+"""How the gradient of the input is computed: not at all, as a convolution with flipped filters, or
+as the sum of the windows' contributions. The last is for strides above 1, filters with NaN or
+infinity, and so few channels that less than half a vector would be used."""
 
 
 @register_jitable
 def chunk_size(n):
-    """Return how many images have one sum."""
+    """Return the number of images per chunk."""
     return max(IMAGES_PER_CHUNK, (n + MAX_CHUNKS - 1) // MAX_CHUNKS)
 
 
@@ -57,7 +57,7 @@ def _rectify_gradient(out, start, height, n, d, origin, row):
 def _add_filter_gradient(
     address, image, origin, row, g, d, d_origin, d_row, depth, ones, woven, dW, db
 ):
-    """Add one image's share of the gradients of filters and bias."""
+    """Add one image's contribution to the gradients of filters and bias."""
     channels, stride, height, width = g.channels, g.stride, g.filter_height, g.filter_width
     count, columns = g.out_width, dW.shape[1]
     c, s, one = address_of(dW, 0), address_of(db, 0), address_of(ones, 0)
@@ -84,13 +84,13 @@ def _add_filter_gradient(
 
 @inner
 def rows_together(count):
-    """Return how many rows of ``count`` outputs go into one product for the filters' gradient."""
+    """Return the number of rows of ``count`` outputs per product for the filters' gradient."""
     return max(1, PRODUCT_POSITIONS // count)
 
 
 @inner
 def _scatter_row(address, d, at, depth, spread, zeros, shares, g, dx, origin, row):
-    """Add what one output row contributes to the gradient of the padded input."""
+    """Add the contribution of one output row to the gradient of the padded input."""
     k = spread.shape[2]
     microkernel(address, address_of(d, at), depth, 1, 0, address_of(spread, 0), k, 0, depth, 1,
         address_of(zeros, 0), 0, address_of(shares, 0), k, g.out_width, k)  # fmt: skip
@@ -104,16 +104,16 @@ def _scatter_row(address, d, at, depth, spread, zeros, shares, g, dx, origin, ro
 
 
 class BackwardArgs(NamedTuple):
-    """Arguments of `backward_images`; all memory is flat, but that of sums."""
+    """Arguments of `backward_images`; ``x dout out arg dx`` are flattened."""
 
     address: int  # of the micro-kernel
     x: Array  # (N, C, H, W) or (N, H, W, C)
     channels_last: bool
-    direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
-    dout: Array  # (N, F, OH, OW) or (N, OH, OW, F); if pooled, PH and PW
+    direct: bool  # x is read without a copy: channels last, no pad, the weights' dtype
+    dout: Array  # (N, F, OH, OW) or (N, OH, OW, F); with PH, PW if pooled
     dout_channels_last: bool
     mode: int
-    out: Array  # (N, OH, OW, F) if rectified, but not pooled
+    out: Array  # (N, OH, OW, F) with ReLU and without pooling
     arg: Array  # (N, PH, PW, depth) if pooled
     route: int
     filters: Array  # for dx: from `pack_turned_filters`, or one strip from `spread_filters`
@@ -125,7 +125,7 @@ class BackwardArgs(NamedTuple):
 
 @inner
 def backward_images(args, n0, n1):
-    """Fill a chunk's sums, and its part of the gradient of the input."""
+    """Compute a chunk's gradients of filters and bias, and its images' gradient of the input."""
     address, x, channels_last, direct = args.address, args.x, args.channels_last, args.direct
     dout, mode, out, arg, g = args.dout, args.mode, args.out, args.arg, args.g
     route, filters, dx = args.route, args.filters, args.dx
@@ -134,7 +134,7 @@ def backward_images(args, n0, n1):
     dtype, depth = dW.dtype, dW.shape[1]
     channels, stride, pad = g.channels, g.stride, g.pad
     height, width, out_height, out_width = g.height, g.width, g.out_height, g.out_width
-    # The input in a border of zeros, unless it is read where it is.
+    # The input with a border of zeros, unless it is read without a copy.
     row = (width + 2 * pad) * channels
     border = pad * (row + channels)
     padded = np.zeros(0 if direct else (height + 2 * pad) * row, dtype)
@@ -142,7 +142,7 @@ def backward_images(args, n0, n1):
     lowered = is_lowered(channels, g.filter_width)
     woven_size = rows_together(out_width) * across * g.filter_height * channels if lowered else 0
     woven = np.empty(woven_size, dtype)
-    # The gradient of the output, in the border that a convolution with turned filters wants.
+    # The gradient of the output, with the border for a convolution with flipped filters.
     down, right = g.filter_height - 1 - pad, g.filter_width - 1 - pad
     above, left = (max(down, 0), max(right, 0)) if route == TURNED else (0, 0)
     d_row = (out_width + 2 * left) * depth
@@ -153,7 +153,7 @@ def backward_images(args, n0, n1):
     db[:] = 0
     pool_height, pool_width = out_height // 2, out_width // 2
     pooled = np.zeros(pool_height * pool_width * depth if mode == RELU_POOL else 0, dtype)
-    # The gradient of the input, which is a row of outputs of a convolution or a sum of windows.
+    # The gradient of the input: a bias of zeros for the convolution, or the sum over windows.
     taps = g.filter_height * g.filter_width * channels
     zeros = np.zeros(max(taps, channels), dtype)
     shares = np.empty(out_width * taps if route == SCATTERED else 0, dtype)
@@ -201,7 +201,7 @@ def backward_images(args, n0, n1):
 
 @njit(nogil=True)
 def add_chunks(parts, out):
-    """Add what the chunks gave, in their order."""
+    """Fill `out` with the sum of the chunks' results, added in order."""
     out[:] = 0
     for p in range(parts.shape[0]):
         part = parts[p]
@@ -213,15 +213,15 @@ def add_chunks(parts, out):
 def run_backward(
     address, dout, dout_channels_last, mode, out, arg, x, channels_last, W, g, input_gradient, dx
 ):
-    """Fill ``dx``, if it is wanted, and return ``dW`` and ``db``.
+    """Fill ``dx`` if ``input_gradient``, and return ``dW`` and ``db``.
 
-    ``mode``, ``out`` and ``arg`` say what followed the convolution in the same pass.
+    ``mode``, ``out`` and ``arg`` describe the operations fused with the convolution.
     """
     direct = channels_last and g.pad == 0 and x.dtype == W.dtype
     depth = padded_filters(g.filters, W.itemsize) if mode == RELU_POOL else g.filters
     taps = g.channels * g.filter_height * g.filter_width
     route, filters = NO_DX, np.empty((0, 0, 0), W.dtype)
-    fills_half = 2 * g.channels * W.itemsize >= VECTOR_BYTES  # of a vector; fewer leave most empty
+    fills_half = 2 * g.channels * W.itemsize >= VECTOR_BYTES  # of a vector
     if input_gradient and g.stride == 1 and fills_half and np.isfinite(W).all():
         route, filters = TURNED, pack_turned_filters(W, depth)
     elif input_gradient:
@@ -242,4 +242,4 @@ def run_backward(
 
 
 jit_run_backward = njit(nogil=True)(run_backward)
-"""For compiled callers, kept on disk."""
+"""`run_backward` for compiled callers, cached on disk."""

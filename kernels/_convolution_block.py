@@ -1,8 +1,8 @@
-"""Convolution, ReLU and 2 x 2 maximum pooling as one kernel, for networks in which they follow.
+"""Convolution fused with ReLU, or with ReLU and 2 x 2 max pooling.
 
-Two rows of outputs are rectified and pooled while they are in the first cache, so that neither is
-written to memory; backward, they are made again from the pooled gradient and a byte for each
-maximum. The forward pass gives the bits of the separate kernels.
+With pooling, ReLU and pooling are applied to rows of outputs in the L1 cache, and only the maxima
+are written to memory. The backward pass recomputes the gradient of these rows from the pooled
+gradient and one byte per maximum. The forward pass gives the same bits as the separate kernels.
 """
 
 import numpy as np
@@ -52,7 +52,7 @@ def convolution_relu_backward(
     *,
     input_gradient: bool = True,
 ) -> tuple[Array | None, Array, Array]:
-    """Gradients of ``relu(convolution(x))``.
+    """Return the gradients of ``relu(convolution(x))``.
 
     Parameters
     ----------
@@ -99,11 +99,11 @@ def convolution_relu_pool_forward(
     Parameters
     ----------
     x, W, b, stride, pad
-        As for `kernels.convolution_forward`. The output of the convolution has 2 rows and 2
-        columns or more.
+        As for `kernels.convolution_forward`. The output of the convolution must have at least 2
+        rows and 2 columns.
     channels_last : bool, default True
-        Memory order of the output; without, it is that of the shape, which an affine layer reads
-        as rows.
+        Whether the channels of the output come last in memory. If False, the output is
+        C-contiguous, so that an affine layer can flatten it without a copy.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def convolution_relu_pool_backward(
     *,
     input_gradient: bool = True,
 ) -> tuple[Array | None, Array, Array]:
-    """Gradients of ``max_pool(relu(convolution(x)), 2, 2, stride=2)``.
+    """Return the gradients of ``max_pool(relu(convolution(x)), 2, 2, stride=2)``.
 
     Parameters
     ----------

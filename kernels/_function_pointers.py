@@ -1,8 +1,8 @@
 """Calls of compiled functions through their addresses.
 
-Where compiled code calls another compiled function by its name, the callee is optimised and
-translated once more with every caller, and in a parallel one with each of its regions. Through an
-address it is compiled once, and all kernels share one parallel function, which knows no types.
+If compiled code calls another compiled function by name, the callee is optimised and translated
+again with every caller, and with each region of a parallel caller. Through its address, a function
+is compiled once, and all kernels share one untyped parallel function.
 """
 
 from typing import Any
@@ -20,21 +20,21 @@ _addresses: dict[tuple[Any, ...], int] = {}
 
 
 def get_function_address(function, args, *key):
-    """Return the address of a kernel ``function(args, start, stop)``, compiling it at first use.
+    """Return the address of a kernel ``function(args, start, stop)``; compile it at the first use.
 
     Parameters
     ----------
     function : callable
-        Compiled by `kernels._cache.njit`.
+        Decorated with `kernels._cache.njit` or `kernels._cache.inner`.
     args : tuple
-        What `run_chunks` will pass to it.
+        First argument of the kernel, which `run_chunks` passes.
     *key : dtype
-        What the types in `args` depend on.
+        The dtypes that determine the types in `args`.
 
     Returns
     -------
     int
-        For `run_chunks`; the function itself where compilation is off.
+        The address for `run_chunks`; the function itself if compilation is disabled.
     """
     if config.DISABLE_JIT:
         return function
@@ -73,7 +73,7 @@ _INT = ir.IntType(64)
 
 @intrinsic
 def call_address(context, address, *args):
-    """Call a function of integers alone, as `emit_function` writes them, by its address."""
+    """Call a function through its address; its arguments are integers, as of `emit_function`."""
 
     def emit(context, builder, signature, values):
         integers = cgutils.unpack_tuple(builder, values[1])
@@ -93,9 +93,10 @@ def _empty_matrix(context, builder, kind):
 
 
 def emit_function(function, name, context, builder, dtypes, count):
-    """Write a function of integers alone around a Python function, and return its address.
+    """Emit a wrapper with integer arguments for a Python function, and return its address.
 
-    `function` takes an empty matrix of each dtype, for the dtype's sake, and `count` integers.
+    `function` takes an empty matrix of each dtype, which passes the dtype, and `count` integers.
+    The wrapper takes the integers.
     """
     kinds = [types.Array(dtype, 2, "C") for dtype in dtypes]
     name = "_".join(["njitnet", name, *map(str, dtypes)])
@@ -112,7 +113,7 @@ def emit_function(function, name, context, builder, dtypes, count):
 
 
 def emit_borrowed(context, builder, kind, value):
-    """Return an array, or a tuple of them, whose references are not counted."""
+    """Return an array, or a tuple of arrays, without reference counting."""
     if isinstance(kind, types.Array):
         view = context.make_array(kind)(context, builder, value)
         view.meminfo = cgutils.get_null_value(view.meminfo.type)
@@ -138,10 +139,11 @@ def _plain_borrow(array):
 
 
 borrow = _plain_borrow if config.DISABLE_JIT else _borrow
-"""The same array, or tuple of arrays, whose references are not counted.
+"""Return the same array, or tuple of arrays, without reference counting.
 
-Each slice of a counted array takes two atomic operations, and threads wait for each other there.
-Whoever borrows has the array from a caller, or calls `keep` with it afterwards.
+Each slice of a reference-counted array takes two atomic operations, for which threads contend. A
+function may borrow the arrays that its caller passes. For other arrays it must call `keep` after
+the last use of the borrowed array.
 """
 
 
@@ -155,7 +157,7 @@ def _plain_keep(arrays):
 
 
 keep = _plain_keep if config.DISABLE_JIT else _keep
-"""Do nothing but use arrays that were borrowed: memory is freed after its last use."""
+"""Use arrays that were borrowed, so that their memory is not freed before this call."""
 
 
 _CHUNK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 3)
@@ -163,9 +165,9 @@ _CHUNK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 3)
 
 @intrinsic
 def _erase(context, address, args, failed):
-    """Return two integers that `_run` takes: of a function of no types, and of its arguments.
+    """Return the addresses that `_run` takes: of an untyped wrapper, and of its arguments.
 
-    The arguments are borrowed: whoever calls `run_chunks` has them until it returns.
+    The arguments are borrowed: the caller of `run_chunks` holds them until `run_chunks` returns.
     """
 
     def emit(context, builder, signature, values):
@@ -203,7 +205,7 @@ def _run(function, args, n, size, parallel):
         for chunk in range(chunks):
             call_address(function, args, chunk * size, min(n, (chunk + 1) * size))
     else:
-        # Each thread takes the next chunk when it is ready: one that began late does less.
+        # Dynamic scheduling: a thread that starts late processes fewer chunks.
         taken = np.zeros(1, np.int64)
         for _ in prange(min(chunks, thread_count())):
             chunk = count_up(taken)
@@ -227,6 +229,10 @@ def _plain_run_chunks(function, args, n, size, parallel):
 
 
 run_chunks = _plain_run_chunks if config.DISABLE_JIT else _run_chunks
-"""Call ``function(args, start, stop)`` for chunks of ``size`` of ``n`` items, on threads if
-``parallel``; the chunks are the same without. ``function`` is from `get_function_address`, and
-fails only for want of memory."""
+"""Call a kernel for chunks of items: ``run_chunks(address, args, n, size, parallel)``.
+
+The kernel is called as ``function(args, start, stop)`` for chunks of ``size`` of the ``n`` items,
+on several threads if ``parallel``. The chunks do not depend on ``parallel``. The address is from
+`get_function_address`. Any error in the kernel is reported as a MemoryError, because a kernel fails
+only if it cannot allocate memory.
+"""

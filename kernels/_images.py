@@ -1,9 +1,9 @@
-"""Batches of images: their memory orders, their padding, and the sizes of windows on them.
+"""Batches of images: memory order, padding, and the number of windows.
 
-To a caller a batch has the shape (N, C, H, W). In memory its channels may come last, as they do in
-what the kernels return: the windows of a convolution are then long runs of adjacent elements, and a
-loop over channels fills vectors. Such an array looks like any other, and passes from one layer to
-the next without a copy.
+The shape of a batch is always (N, C, H, W). In memory the channels may come last, as in the results
+of the kernels. Then the windows of a convolution are long runs of adjacent elements, and a loop
+over channels is vectorised. Such an array is an ordinary view, and passes from one layer to the
+next without a copy.
 """
 
 from operator import index
@@ -19,37 +19,37 @@ from kernels._arrays import Array, as_float, as_kernel_array, as_real, as_widena
 from kernels._cache import inner, njit
 
 TRANSPOSE_BLOCK = 16
-"""Channels that are gathered at once: of each, one cache line stays in the first cache."""
+"""Channels copied together, so that one cache line of each pixel stays in the L1 cache."""
 
 
 def as_images(
     a: ArrayLike, name: str, dtype: np.dtype[Any] | None = None, widenable: bool = False
 ) -> tuple[Array, bool]:
-    """Return a batch ready for a kernel, in the memory order that it has.
+    """Convert a batch for a kernel, without a change of its memory order.
 
     Parameters
     ----------
     a : array_like, shape (N, C, H, W)
     name : str
-        The argument's name, for an error.
+        Name of the argument, for an error.
     dtype : dtype, optional
-        In which the kernel computes; by default that of `a`, or float64.
+        The dtype in which the kernel computes; by default that of `a`, or float64.
     widenable : bool, default False
-        Whether the kernel widens narrower elements.
+        Whether the kernel itself widens narrower elements.
 
     Returns
     -------
     a : ndarray, shape (N, H, W, C) or (N, C, H, W)
         C-contiguous.
     channels_last : bool
-        Which of the two.
+        Whether the shape of the result is (N, H, W, C).
 
     Raises
     ------
     TypeError
         If `a` does not hold real numbers, or is masked.
     ValueError
-        If `a` has not 4 dimensions.
+        If `a` does not have 4 dimensions.
     """
     a = as_real(a, name)
     if a.ndim != 4:
@@ -65,12 +65,13 @@ def as_images(
 
 
 def check_size(value: int, name: str, least: int) -> int:
-    """Return an integer that is large enough as a plain one, or raise.
+    """Return an integer as an int; raise if it is less than a minimum.
 
     Parameters
     ----------
     value : int
     name : str
+        Name of the argument, for an error.
     least : int
 
     Returns
@@ -96,12 +97,12 @@ def check_size(value: int, name: str, least: int) -> int:
 def check_windows(
     function: str, size: tuple[int, int], window: tuple[int, int], stride: int, pad: int
 ) -> tuple[int, int]:
-    """Return how many windows fit down and across an image, or raise.
+    """Return the number of windows along the height and the width of an image, or raise.
 
     Parameters
     ----------
     function : str
-        The kernel's name, for an error.
+        Name of the kernel, for an error.
     size : (H, W)
     window : (int, int)
         Height and width.
@@ -114,7 +115,7 @@ def check_windows(
     Raises
     ------
     ValueError
-        If none fits.
+        If the window is empty, or does not fit into the padded image.
     """
     if min(window) < 1:
         raise ValueError(f"{function}: expected a window of 1 x 1 or more, got {window}")
@@ -128,18 +129,18 @@ def check_windows(
 
 
 def format_window(size: tuple[int, int]) -> str:
-    """Name a height and a width for a message: ``5 x 3``."""
+    """Format a height and a width for a message: ``5 x 3``."""
     return f"{size[0]} x {size[1]}"
 
 
 @register_jitable
 def window_count(n, window, stride, pad):
-    """Return how many windows fit along an axis of `n`, which may be none."""
+    """Return the number of windows along an axis of length `n`, which may be 0."""
     return (n + 2 * pad - window) // stride + 1 if n + 2 * pad >= window else 0
 
 
 def require_sizes(function: str, **sizes: Any) -> None:
-    """Refuse to compile a call with anything but integers."""
+    """Raise a typing error unless all sizes are integers."""
     for name, kind in sizes.items():
         if not isinstance(kind, int | types.Integer | types.IntegerLiteral | types.Omitted):
             raise TypingError(f"{function}: expected {name} as an integer, got {kind}")
@@ -152,27 +153,29 @@ def empty_images(n, channels, height, width, dtype):
 
 
 jit_empty_images = njit(nogil=True)(empty_images)
-"""For compiled callers, kept on disk: Numba takes seconds over the axes."""
+"""`empty_images` for compiled callers, cached on disk: `transpose` takes seconds to compile."""
 
 
 @inner
 def copy_image(x, start, channels_last, channels, height, width, out, origin, row, pixel):
-    """Copy an image into another one, whose channels come last, and which may be larger.
+    """Copy an image into another image, whose channels come last and which may be larger.
 
     Parameters
     ----------
     x : ndarray, 1-D
-        Its memory, in any dtype.
+        Memory of the image, in any dtype.
     start : int
-        Where the image begins in it.
+        Index of the first element of the image in `x`.
     channels_last : bool
-        The memory order of the image.
+        Whether the channels of the image come last.
     channels, height, width : int
+        Sizes of the image.
     out : ndarray, 1-D
+        Memory of the other image.
     origin : int
-        Where the first pixel goes.
+        Index of the first pixel in `out`.
     row, pixel : int
-        Elements from a row of `out`, and from a pixel, to the next.
+        Strides of `out` along rows and pixels, in elements.
     """
     if channels_last:
         if pixel != channels:
@@ -201,7 +204,7 @@ def copy_image(x, start, channels_last, channels, height, width, out, origin, ro
 
 @inner
 def copy_inside(x, origin, row, height, width, out, start):
-    """Copy an image out of a larger one: rows of `width` elements, which are `row` apart there."""
+    """Copy an image out of a larger one, whose rows are `row` apart; `width` is in elements."""
     for y in range(height):
         source = x[origin + y * row : origin + y * row + width]
         target = out[start + y * width : start + (y + 1) * width]
@@ -210,12 +213,12 @@ def copy_inside(x, origin, row, height, width, out, start):
 
 
 def direct_or_copy(direct, x, copy):
-    """Return memory that is read as it is, or its copy."""
+    """Return `x` if `direct`, else `copy`."""
     return x if direct else copy
 
 
 @overload(direct_or_copy)
 def _direct_or_copy(direct, x, copy):
-    if x.dtype != copy.dtype:  # other elements are never read as they are
+    if x.dtype != copy.dtype:  # another dtype is always copied
         return lambda direct, x, copy: copy
     return lambda direct, x, copy: x if direct else copy
