@@ -1,7 +1,7 @@
 """Neural-network kernels compiled by Numba.
 
-Every function takes NumPy arrays, works when called from Python and from a user's own
-``@numba.njit`` code, and gives the same bits for any number of threads.
+Every function takes NumPy arrays, can be called from Python and from user-defined ``@numba.njit``
+functions, and returns bit-identical results for any number of threads.
 """
 
 from kernels.affine import affine_backward, affine_backward_params, affine_forward

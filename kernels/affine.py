@@ -1,4 +1,4 @@
-"""Affine: ``out = x W + b``."""
+"""Affine layer: ``out = x W + b``."""
 
 from typing import Any
 
@@ -33,15 +33,15 @@ from kernels._transpose import transpose_at
 
 
 def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
-    """Multiply a batch by a matrix and add a row: ``out = x W + b``.
+    """Multiply a batch by a weight matrix and add a bias: ``out = x W + b``.
 
     Parameters
     ----------
     x : array_like, shape (N, D)
-        Batch of N inputs. uint8 and float32 beside a wider `W` are widened as they are read.
+        Batch of N inputs. uint8 and float32 are widened to the dtype of `W` as they are read.
     W : array_like, shape (D, M)
-        Weights; their dtype, float32 or float64, is that of the result. Integers are converted to
-        float64.
+        Weights. Their dtype, float32 or float64, is the dtype of the result. Integers are
+        converted to float64.
     b : array_like, shape (M,)
         Bias.
 
@@ -54,11 +54,11 @@ def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
     TypeError
         If an argument does not hold real numbers, or is masked.
     ValueError
-        If the shapes do not fit together.
+        If the shapes are incompatible.
 
     Notes
     -----
-    A fully connected layer as in D. Rumelhart, G. Hinton and R. Williams, "Learning
+    The fully connected layer of D. Rumelhart, G. Hinton and R. Williams, "Learning
     representations by back-propagating errors", Nature 323 (1986).
 
     Examples
@@ -84,7 +84,9 @@ def affine_forward(x: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
 
 
 def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array, Array, Array]:
-    """Gradients of an affine layer: ``dx = dout W^T, dW = x^T dout, db = sum of dout's rows``.
+    """Compute the gradients of an affine layer.
+
+    ``dx = dout W^T, dW = x^T dout, db = sum of dout's rows``
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
     x : array_like, shape (N, D)
         Input of the forward pass.
     W : array_like, shape (D, M)
-        Weights of the forward pass; their dtype, float32 or float64, is that of the results.
+        Weights of the forward pass. Their dtype, float32 or float64, is the dtype of the results.
 
     Returns
     -------
@@ -106,11 +108,11 @@ def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
     TypeError
         If an argument does not hold real numbers, or is masked.
     ValueError
-        If the shapes do not fit together.
+        If the shapes are incompatible.
 
     See Also
     --------
-    affine_backward_params : the same without `dx`.
+    affine_backward_params : Compute `dW` and `db` only.
 
     Examples
     --------
@@ -126,9 +128,9 @@ def affine_backward(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array,
 
 
 def affine_backward_params(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple[Array, Array]:
-    """Gradients of an affine layer's parameters: `affine_backward` without ``dx``.
+    """Compute the gradients of an affine layer's parameters: `affine_backward` without ``dx``.
 
-    For the first layer of a network, whose input's gradient nobody reads.
+    The first layer of a network needs no gradient of its input.
 
     Parameters
     ----------
@@ -137,7 +139,7 @@ def affine_backward_params(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple
     x : array_like, shape (N, D)
         Input of the forward pass.
     W : array_like, shape (D, M)
-        Weights of the forward pass; their dtype, float32 or float64, is that of the results.
+        Weights of the forward pass. Their dtype, float32 or float64, is the dtype of the results.
 
     Returns
     -------
@@ -149,7 +151,7 @@ def affine_backward_params(dout: ArrayLike, x: ArrayLike, W: ArrayLike) -> tuple
     TypeError
         If an argument does not hold real numbers, or is masked.
     ValueError
-        If the shapes do not fit together.
+        If the shapes are incompatible.
 
     Examples
     --------
@@ -189,11 +191,19 @@ _code: dict[_Kinds, tuple[int, ...]] = {}
 
 
 def _code_for(kinds: _Kinds) -> tuple[int, ...]:
-    """Return a product's addresses; what skips zeros is compiled once there are many."""
+    """Return the addresses of a product's kernels.
+
+    The kernels that skip zeros are compiled at the first batch with many zeros.
+    """
     try:
         return _code[kinds]
     except KeyError:
         return _code.setdefault(kinds, get_product_addresses(*kinds[:2], DENSE))
+
+
+def get_microkernel_address(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
+    """Return the address of the micro-kernel for operands of dtype `a` and results of dtype `c`."""
+    return get_product_addresses(a, c, MICROKERNEL)[3]
 
 
 @register_jitable
@@ -208,14 +218,17 @@ def _fit_backward(dout, x, W):
 
 @njit(nogil=True)
 def _backward(mixed, plain, dout, x, W, dx, dW, db):
-    """Fill ``dW`` and ``db``, and ``dx`` where it has elements; return what `gemm` does."""
+    """Fill ``dW`` and ``db``, and ``dx`` unless it is empty.
+
+    Return the result of `gemm` for ``dW``.
+    """
     db[:] = 0
-    missing = gemm(mixed, x, TRANSPOSE, dout, NO_TRANSPOSE, db, dW)  # while db still holds zeros
-    column_sums(dout, db)
+    missing = gemm(mixed, x, TRANSPOSE, dout, NO_TRANSPOSE, db, dW)  # with `db` as a zero bias
+    _column_sums(dout, db)
     n, d = dx.shape
     if not dx.size:
         return missing
-    if n * (d + W.shape[1]) < W.size:  # cheaper to transpose `dout` and the result than `W`
+    if n * (d + W.shape[1]) < W.size:  # transposing `dout` and the result is cheaper than `W`
         transposed = np.empty((d, n), dx.dtype)
         gemm(
             plain,

@@ -1,10 +1,10 @@
 """Batch normalisation: ``out = gamma (x - mean) / sqrt(var + 1e-6) + beta``, feature by feature.
 
-In memory `x` is a matrix of N rows whose columns belong to features: one column each for (N, D),
-H W adjacent ones for the channels of (N, C, H, W).  Loops run along the columns of a block of
-features, with one sum for each column, and the columns of a feature are added up at the end: this
-fills the vectors whatever the shape, and fixes the order of every sum.  All sums, and what is
-computed from them, are in float64.
+A C-contiguous `x` is a matrix of N rows. A feature has one column if `x` is (N, D); a channel has
+H W adjacent columns if `x` is (N, C, H, W). Loops run along the columns of a block of features with
+one sum per column, and the sums of a feature's columns are added at the end. This fills vector
+registers for any shape and fixes the order of every sum. All sums, and the values computed from
+them, are float64. Channels-last images are handled by `kernels._batch_norm_images`.
 """
 
 import numpy as np
@@ -43,13 +43,13 @@ from kernels._function_pointers import get_function_address, run_chunks
 from kernels._threads import MIN_PARALLEL_SIZE
 
 EPSILON = 1e-6
-"""Added to the variance. (The book writes 10e-7.)"""
+"""Constant added to the variance; the book writes 10e-7."""
 
 
 def batch_norm_forward(
     x: ArrayLike, gamma: ArrayLike, beta: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    """Normalise a batch by its own mean and variance, in training.
+    """Normalise a batch by its own mean and variance, as in training.
 
     ``out = gamma (x - mean) / sqrt(var + 1e-6) + beta``
 
@@ -58,15 +58,15 @@ def batch_norm_forward(
     x : array_like, shape (N, D) or (N, C, ...)
         Batch, with at least one example.
     gamma : array_like, shape (D,), (C,), or the number of elements in an example
-        Scale. With C elements `x` is normalised by channel, over the batch and all positions; with
-        one for each element of an example, by element.
+        Scale. With C elements, `x` is normalised per channel, over the batch and all positions.
+        With one element for each element of an example, `x` is normalised per element.
     beta : array_like, shape of `gamma`
         Shift.
 
     Returns
     -------
     out : ndarray, shape of `x`
-        In the dtype of `gamma`.
+        Normalised batch, in the dtype of `gamma`.
     mean, var : ndarray of float64, shape of `gamma`
         Mean and biased variance of the batch, for `batch_norm_backward` and running averages.
 
@@ -75,7 +75,7 @@ def batch_norm_forward(
     TypeError
         If an argument does not hold real numbers, or is masked.
     ValueError
-        If the shapes do not fit together, or the batch is empty.
+        If the shapes are incompatible, or the batch is empty.
 
     Notes
     -----
@@ -107,13 +107,14 @@ def batch_norm_forward(
 def batch_norm_inference(
     x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, mean: ArrayLike, var: ArrayLike
 ) -> Array:
-    """Normalise by a given mean and variance.
+    """Normalise a batch by a given mean and variance, as in inference.
 
     ``out = gamma (x - mean) / sqrt(var + 1e-6) + beta``
 
     Parameters
     ----------
     x : array_like, shape (N, D) or (N, C, ...)
+        Batch, which may be empty.
     gamma, beta : array_like
         Scale and shift, as in `batch_norm_forward`.
     mean, var : array_like, shape of `gamma`
@@ -122,12 +123,12 @@ def batch_norm_inference(
     Returns
     -------
     out : ndarray, shape of `x`
-        In the dtype of `gamma`.
+        Normalised batch, in the dtype of `gamma`.
 
     Raises
     ------
     TypeError, ValueError
-        As `batch_norm_forward`, but for an empty batch.
+        As `batch_norm_forward`, except that an empty batch is allowed.
 
     Examples
     --------
@@ -149,10 +150,10 @@ def batch_norm_inference(
 def batch_norm_backward(
     dout: ArrayLike, x: ArrayLike, gamma: ArrayLike, mean: ArrayLike, var: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    """Gradients of `batch_norm_forward`.
+    """Compute the gradients of `batch_norm_forward`.
 
-    With ``xn = (x - mean) / std``, ``std = sqrt(var + 1e-6)`` and sums over all elements of a
-    feature, of which there are n:
+    With ``xn = (x - mean) / std``, ``std = sqrt(var + 1e-6)`` and sums over the n elements of a
+    feature:
     ``dbeta = sum dout; dgamma = sum dout xn; dx = gamma / std (dout - dbeta / n - xn dgamma / n)``.
 
     Parameters
@@ -164,13 +165,13 @@ def batch_norm_backward(
     gamma : array_like
         Scale, as in the forward pass.
     mean, var : array_like, shape of `gamma`
-        Mean and variance that the forward pass returned.
+        Mean and variance returned by the forward pass.
 
     Returns
     -------
     dx : ndarray, shape of `x`
     dgamma, dbeta : ndarray, shape of `gamma`
-        All in the dtype of `gamma`.
+        All results have the dtype of `gamma`.
 
     Raises
     ------
@@ -240,9 +241,9 @@ def _check_shapes(function: str, x: Array, **vectors: Array) -> None:
 
 @register_jitable
 def _features_at_once(x, features):
-    """Return how many features a kernel takes at a time, by the shape alone."""
-    # Their columns should be long enough for the loops, and stay in the second cache, 512 KB of
-    # float32, from one pass over them to the next.
+    """Return the number of features in a chunk, which depends on the shape alone."""
+    # A chunk has enough columns for long loops, and stays in the L2 cache (512 KB of float32)
+    # between passes.
     columns = min(max(131_072 // max(x.shape[0], 1), 64), 1024)
     blocks = min(max(x.shape[1] // columns, 1), features)
     return (features + blocks - 1) // blocks
@@ -250,7 +251,7 @@ def _features_at_once(x, features):
 
 @njit(nogil=True)
 def _statistics(x, first, span, mean, var):
-    """Mean and variance of adjacent features, the first of which begins at a column."""
+    """Compute mean and variance of adjacent features of `span` columns, from column `first` on."""
     count = x.shape[0] * span
     sums = np.zeros(mean.size * span)
     sum_columns(x, first, sums)
@@ -273,7 +274,7 @@ def _forward_features(args, f, g):
         _statistics(x, first, span, mean[f:g], var[f:g])
     means, shifts = repeat_groups(mean[f:g], last - first), repeat_groups(beta[f:g], last - first)
     scale = np.empty(g - f)
-    for c in range(g - f):  # loops: expressions of arrays take several times as long to compile
+    for c in range(g - f):  # loops: array expressions take several times as long to compile
         scale[c] = gamma[f + c] / np.sqrt(var[f + c] + EPSILON)
     normalise(x, first, means, repeat_groups(scale, last - first), shifts, out)
 
@@ -391,4 +392,4 @@ def _jit_batch_norm_backward(dout, x, gamma, mean, var):
     return backward
 
 
-_LIKE = np.empty(0)  # of the dtype of mean and var
+_LIKE = np.empty(0)  # has the dtype of mean and var

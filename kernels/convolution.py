@@ -1,7 +1,8 @@
 """Convolution: ``out[n, f, i, j] = sum of x[n, c, i s + u - p, j s + v - p] W[f, c, u, v] + b[f]``.
 
-``s`` is the stride, ``p`` the pad, the sum is over ``c, u, v``, and ``x`` is 0 outside of the
-image: a cross-correlation, as everywhere in this field. The loops stand in `kernels._convolution`.
+``s`` is the stride and ``p`` the padding. The sum is over ``c, u, v``, and ``x`` is 0 outside the
+image. As in other neural-network libraries, this is a cross-correlation. The loops are in
+`kernels._convolution` and `kernels._convolution_backward`.
 """
 
 import numpy as np
@@ -34,7 +35,7 @@ from kernels._images import (
 from kernels._microkernel import microkernel_address
 
 NO_INDICES = np.empty(0, np.uint8)
-"""Where there is no pooling."""
+"""Empty pooling indices, for convolutions without pooling."""
 
 
 def convolution_forward(
@@ -45,17 +46,17 @@ def convolution_forward(
     Parameters
     ----------
     x : array_like, shape (N, C, H, W)
-        Batch of N images of C channels. uint8 and float32 beside a wider `W` are widened as they
-        are read. Fastest where the channels come last in memory, as in what this function returns.
+        Batch of N images of C channels. uint8 and float32 are widened to the dtype of `W` as they
+        are read. Fastest if the channels come last in memory, as in the result of this function.
     W : array_like, shape (FN, C, FH, FW)
-        FN filters; their dtype, float32 or float64, is that of the result. Integers are converted
-        to float64.
+        FN filters. Their dtype, float32 or float64, is the dtype of the result. Integers are
+        converted to float64.
     b : array_like, shape (FN,), or a number
         Bias.
     stride : int, default 1
-        Distance between windows, down and across.
+        Distance between adjacent windows, vertically and horizontally.
     pad : int, default 0
-        Zeros around each image, on every side.
+        Width of the zero padding on each side of an image.
 
     Returns
     -------
@@ -66,9 +67,10 @@ def convolution_forward(
     Raises
     ------
     TypeError
-        If an argument does not hold real numbers, or is masked, or `stride` or `pad` is no integer.
+        If an argument does not hold real numbers or is masked, or `stride` or `pad` is not an
+        integer.
     ValueError
-        If the shapes do not fit together, or no window fits into the padded image.
+        If the shapes are incompatible, or no window fits into the padded image.
 
     Notes
     -----
@@ -96,11 +98,11 @@ def convolution_forward(
 def convolution_backward(
     dout: ArrayLike, x: ArrayLike, W: ArrayLike, stride: int = 1, pad: int = 0
 ) -> tuple[Array, Array, Array]:
-    """Gradients of a convolution.
+    """Compute the gradients of a convolution.
 
     ``dW[f, c, u, v]`` is the sum of ``dout[n, f, i, j] x[n, c, i s + u - p, j s + v - p]`` over
-    ``n, i, j``; ``dx`` at each input the sum of ``dout[n, f, i, j] W[f, c, u, v]`` over the windows
-    that read it; ``db[f]`` the sum of ``dout[:, f]``.
+    ``n, i, j``. ``dx`` of an input element is the sum of ``dout[n, f, i, j] W[f, c, u, v]`` over
+    the windows that contain the element. ``db[f]`` is the sum of ``dout[:, f]``.
 
     Parameters
     ----------
@@ -109,9 +111,9 @@ def convolution_backward(
     x : array_like, shape (N, C, H, W)
         Input of the forward pass.
     W : array_like, shape (FN, C, FH, FW)
-        Filters of the forward pass; their dtype, float32 or float64, is that of the results.
+        Filters of the forward pass. Their dtype, float32 or float64, is the dtype of the results.
     stride, pad : int
-        Of the forward pass.
+        Stride and padding of the forward pass.
 
     Returns
     -------
@@ -123,13 +125,14 @@ def convolution_backward(
     Raises
     ------
     TypeError
-        If an argument does not hold real numbers, or is masked, or `stride` or `pad` is no integer.
+        If an argument does not hold real numbers or is masked, or `stride` or `pad` is not an
+        integer.
     ValueError
-        If the shapes do not fit together, or no window fits into the padded image.
+        If the shapes are incompatible, or no window fits into the padded image.
 
     See Also
     --------
-    convolution_backward_params : the same without `dx`.
+    convolution_backward_params : Compute `dW` and `db` only.
 
     Examples
     --------
@@ -152,9 +155,9 @@ def convolution_backward(
 def convolution_backward_params(
     dout: ArrayLike, x: ArrayLike, W: ArrayLike, stride: int = 1, pad: int = 0
 ) -> tuple[Array, Array]:
-    """Gradients of a convolution's parameters: `convolution_backward` without ``dx``.
+    """Compute the gradients of a convolution's parameters: `convolution_backward` without ``dx``.
 
-    For the first layer of a network, whose input's gradient nobody reads.
+    The first layer of a network needs no gradient of its input.
 
     Parameters
     ----------
@@ -163,9 +166,9 @@ def convolution_backward_params(
     x : array_like, shape (N, C, H, W)
         Input of the forward pass.
     W : array_like, shape (FN, C, FH, FW)
-        Filters of the forward pass; their dtype, float32 or float64, is that of the results.
+        Filters of the forward pass. Their dtype, float32 or float64, is the dtype of the results.
     stride, pad : int
-        Of the forward pass.
+        Stride and padding of the forward pass.
 
     Returns
     -------
@@ -175,9 +178,10 @@ def convolution_backward_params(
     Raises
     ------
     TypeError
-        If an argument does not hold real numbers, or is masked, or `stride` or `pad` is no integer.
+        If an argument does not hold real numbers or is masked, or `stride` or `pad` is not an
+        integer.
     ValueError
-        If the shapes do not fit together, or no window fits into the padded image.
+        If the shapes are incompatible, or no window fits into the padded image.
 
     Examples
     --------
@@ -199,12 +203,12 @@ def convolution_backward_params(
 def convolution_operands(
     name: str, x: ArrayLike, W: ArrayLike, stride: int, pad: int
 ) -> tuple[Array, bool, Array, Geometry]:
-    """Check images and filters, and return them ready for a kernel, with their sizes.
+    """Check images and filters, convert them for a kernel, and return their sizes.
 
     Parameters
     ----------
     name : str
-        The public function, for an error.
+        Name of the public function, for error messages.
     x, W, stride, pad
         As for `convolution_forward`.
 
@@ -221,7 +225,7 @@ def convolution_operands(
     x = x if type(x) is np.ndarray else as_real(x, "x")
     shape = x.shape
     if len(shape) != 4 or W.ndim != 4 or shape[1] != W.shape[1]:
-        x = as_kernel_array(x, W.dtype, "x")  # what is no array of numbers has another error
+        x = as_kernel_array(x, W.dtype, "x")  # raises if `x` does not hold real numbers
         raise ValueError(
             f"{name}: expected x (N, C, H, W) and W (FN, C, FH, FW), got {format_shapes(x=x, W=W)}"
         )
@@ -234,7 +238,7 @@ def convolution_operands(
 
 
 def as_bias(b: ArrayLike, W: Array) -> Array:
-    """Return one bias for each filter, ready for a kernel, or raise."""
+    """Check a bias and convert it to an array of one element for each filter."""
     bias = as_kernel_array(b, W.dtype, "b")
     if bias.ndim == 0:
         return np.full(W.shape[0], bias)
@@ -245,8 +249,8 @@ def as_bias(b: ArrayLike, W: Array) -> Array:
     return bias
 
 
-def as_gradient(name: str, dout: ArrayLike, W: Array, g: Geometry) -> tuple[Array, bool]:
-    """Return a gradient in the shape of the output, as from `as_images`, or raise."""
+def as_gradient(name: str, dout: ArrayLike, x: Array, W: Array, g: Geometry) -> tuple[Array, bool]:
+    """Check that a gradient has the shape of the output, and convert it by `as_images`."""
     dout = as_kernel_array(dout, W.dtype, "dout") if type(dout) is not np.ndarray else dout
     expected = g.images, g.filters, g.out_height, g.out_width
     if dout.shape != expected:
@@ -258,7 +262,7 @@ def as_gradient(name: str, dout: ArrayLike, W: Array, g: Geometry) -> tuple[Arra
     return as_images(dout, "dout", W.dtype)
 
 
-# ------------------------------------------------------------------------- from compiled code
+# ------------------------------------------------------------- overloads for compiled code
 @overload(convolution_forward)
 def _jit_convolution_forward(x, W, b, stride=1, pad=0):
     require_arrays("convolution_forward", 4, x=x, W=W)
@@ -341,7 +345,7 @@ def _jit_geometry(shape, W_shape, stride, pad):
 
 
 def _jit_bias(b, weights):
-    """In compiled code: one bias for each filter."""
+    """Return one bias for each filter; callable from compiled code only."""
     raise AssertionError("for compiled code only")
 
 

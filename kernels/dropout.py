@@ -1,4 +1,4 @@
-"""Dropout: ``out = x * mask``, with a mask that the caller draws."""
+"""Dropout: ``out = x * mask``, with a mask drawn by the caller."""
 
 import numpy as np
 from numba.extending import overload, register_jitable
@@ -17,9 +17,9 @@ from kernels._operation import parallel
 
 
 def dropout_forward(x: ArrayLike, mask: ArrayLike) -> Array:
-    """Switch elements off: ``out = x * mask``.
+    """Apply a dropout mask: ``out = x * mask``.
 
-    What is kept is not scaled up: in inference, the output is ``x * (1 - dropout_ratio)`` instead.
+    Kept elements are not scaled up. In inference the output is ``x * (1 - dropout_ratio)`` instead.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def dropout_forward(x: ArrayLike, mask: ArrayLike) -> Array:
     Returns
     -------
     out : ndarray, shape of `x`
-        In the dtype of `x`. As in NumPy's product, NaN and infinity times False are NaN.
+        Product, in the dtype of `x`. As in NumPy, NaN and infinity times False are NaN.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def dropout_forward(x: ArrayLike, mask: ArrayLike) -> Array:
 
 
 def dropout_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
-    """Let the gradient through where the input was kept: ``dx = dout * mask``.
+    """Compute the gradient of dropout: ``dx = dout * mask``.
 
     Parameters
     ----------
     dout : array_like, any shape
         Gradient of the loss with respect to the output; not changed.
     mask : array_like of bool, shape of `dout`
-        The mask of the forward pass.
+        Mask of the forward pass.
 
     Returns
     -------

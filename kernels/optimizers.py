@@ -1,11 +1,9 @@
-"""Parameter updates of optimizers, in place, each in one pass over memory.
+"""In-place parameter updates of optimizers, each in one pass over memory.
 
-What is computed, and the only places that choose between rules, are in `kernels._update_rules`: the
-public updates here and compiled training loops call the same functions, and so compute the same
-bits.
+The update rules are in `kernels._update_rules`. The public updates in this module and the compiled
+training loops call the same rules, so their results are bit-identical.
 
-Numbers below the smallest normal one (1.2e-38 in float32) count as 0 in an update, on x86; see
-`kernels._denormals`.
+On x86, updates treat denormal numbers (below 1.2e-38 in float32) as 0; see `kernels._denormals`.
 """
 
 from typing import Any
@@ -47,14 +45,14 @@ from kernels._update_rules import (
     update_block,
 )
 
-BLOCK = 16_384  # elements that a thread updates at a time, whatever the number of threads
+BLOCK = 16_384  # elements that a thread updates at a time, for any number of threads
 
 MIN_PARALLEL_UPDATE = 131_072
-"""Below this size one thread is faster."""
+"""Number of elements below which one thread is faster."""
 
 
 def sgd_update(p: Array, g: ArrayLike, lr: float) -> None:
-    """Update by stochastic gradient descent, in place: ``p -= lr g``.
+    """Update parameters by stochastic gradient descent, in place: ``p -= lr g``.
 
     Parameters
     ----------
@@ -70,7 +68,7 @@ def sgd_update(p: Array, g: ArrayLike, lr: float) -> None:
     TypeError
         If `p` is not an array of float32 or float64, or `g` or `lr` is not real.
     ValueError
-        If `p` is read-only or the shapes differ. Nothing has been changed then.
+        If `p` is read-only or the shapes differ; no array is changed then.
 
     Notes
     -----
@@ -89,10 +87,10 @@ def sgd_update(p: Array, g: ArrayLike, lr: float) -> None:
 
 
 def momentum_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float) -> None:
-    """Update with momentum, in place: ``v = momentum v - lr g; p += v``.
+    """Update parameters with momentum, in place: ``v = momentum v - lr g; p += v``.
 
-    Parameters, errors and conversions are those of `sgd_update`; `v`, the velocity, is a second
-    array of the dtype and shape of `p`, zero at first, which must not share memory with `p`.
+    Parameters, errors and conversions are those of `sgd_update`. `v`, the velocity, is an array of
+    the dtype and shape of `p`, initially zero, which must not share memory with `p`.
 
     Notes
     -----
@@ -112,10 +110,10 @@ def momentum_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float
 
 
 def nesterov_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float) -> None:
-    """Update with Nesterov's momentum, in place.
+    """Update parameters with Nesterov's momentum, in place.
 
-    ``p += momentum^2 v - (1 + momentum) lr g; v = momentum v - lr g``, with the old `v` in both.
-    The arguments are those of `momentum_update`.
+    ``p += momentum^2 v - (1 + momentum) lr g; v = momentum v - lr g``, with the old `v` in both
+    formulas. The arguments are those of `momentum_update`.
 
     Notes
     -----
@@ -135,10 +133,10 @@ def nesterov_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float
 
 
 def adagrad_update(p: Array, g: ArrayLike, h: Array, lr: float, epsilon: float = 1e-7) -> None:
-    """Update by AdaGrad, in place: ``h += g^2; p -= lr g / (sqrt(h) + epsilon)``.
+    """Update parameters by AdaGrad, in place: ``h += g^2; p -= lr g / (sqrt(h) + epsilon)``.
 
-    Parameters, errors and conversions are those of `sgd_update`; `h`, the sum of squared gradients,
-    is a second array of the dtype and shape of `p`, zero at first.
+    Parameters, errors and conversions are those of `sgd_update`. `h`, the sum of squared gradients,
+    is an array of the dtype and shape of `p`, initially zero.
 
     Notes
     -----
@@ -160,10 +158,10 @@ def adagrad_update(p: Array, g: ArrayLike, h: Array, lr: float, epsilon: float =
 def rmsprop_update(
     p: Array, g: ArrayLike, h: Array, lr: float, decay_rate: float, epsilon: float = 1e-7
 ) -> None:
-    """Update by RMSprop, in place.
+    """Update parameters by RMSprop, in place.
 
-    ``h = decay_rate h + (1 - decay_rate) g^2; p -= lr g / (sqrt(h) + epsilon)``. The arguments
-    are those of `adagrad_update`, with the share `decay_rate` of `h` that is kept.
+    ``h = decay_rate h + (1 - decay_rate) g^2; p -= lr g / (sqrt(h) + epsilon)``. The arguments are
+    those of `adagrad_update`, and `decay_rate`. `h` is the moving average of squared gradients.
 
     Notes
     -----
@@ -193,19 +191,19 @@ def adam_update(
     beta2: float,
     epsilon: float = 1e-7,
 ) -> None:
-    """Update by Adam, in place.
+    """Update parameters by Adam, in place.
 
     ``m += (1 - beta1) (g - m); v += (1 - beta2) (g^2 - v); p -= lr_t m / (sqrt(v) + epsilon)``
     with ``lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)``.
 
-    Parameters, errors and conversions are those of `sgd_update`; `m` and `v`, the moments of the
-    gradient, are arrays of the dtype and shape of `p`, zero at first. `t`, the number of this
-    update, counts from 1.
+    Parameters, errors and conversions are those of `sgd_update`. `m` and `v`, the first and second
+    moments of the gradient, are arrays of the dtype and shape of `p`, initially zero. `t`, the
+    number of the update, counts from 1.
 
     Notes
     -----
-    D. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; in the form of
-    section 2 there, with ``lr_t`` in place of bias-corrected moments.
+    D. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. This is the
+    form given in section 2, with ``lr_t`` in place of bias-corrected moments.
 
     Examples
     --------
@@ -221,9 +219,10 @@ def adam_update(
 
 
 def update_arrays(rule: Any, t: int, options: Array, g: ArrayLike, **arrays: Array) -> None:
-    """Check parameters and states, by the names that messages use, and update them in place.
+    """Check parameters and optimizer states, and update them in place.
 
-    `options` and `t` are as for `rule_coefficients`.
+    The names of `arrays` appear in error messages. `options` and `t` are as for
+    `rule_coefficients`.
     """
     g, ready = check_in_place(g, **arrays)
     update_ready(rule, t, options, g, ready)
@@ -233,7 +232,7 @@ def update_arrays(rule: Any, t: int, options: Array, g: ArrayLike, **arrays: Arr
 
 
 def update_ready(rule: Any, t: int, options: Array, g: Array, arrays: list[Array]) -> None:
-    """Update arrays that `check_in_place` has returned."""
+    """Update arrays returned by `check_in_place`."""
     flat = [a.reshape(-1) for a in arrays]
     none = flat[0][:0]
     p, s0, s1, *_ = (*flat, none, none)
@@ -244,7 +243,7 @@ def update_ready(rule: Any, t: int, options: Array, g: Array, arrays: list[Array
 
 @njit(nogil=True)
 def _run(rule, update, p, g, s0, s1, options, t):
-    """Update flat arrays; return False, with nothing changed, if some of them overlap."""
+    """Update flat arrays; return False and change nothing if parameters or states overlap."""
     if overlap(p, s0) or overlap(p, s1) or overlap(s0, s1):
         return False
     if overlap(g, p) or overlap(g, s0) or overlap(g, s1):

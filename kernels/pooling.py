@@ -1,6 +1,7 @@
 """Maximum pooling: ``out[n, c, i, j] = max of x[n, c, i s + u - p, j s + v - p]``.
 
-``s`` is the stride, ``p`` the pad, and the maximum is over ``u, v`` in the window and in the image.
+``s`` is the stride and ``p`` the padding. The maximum is over the positions ``u, v`` of the window
+that lie in the image.
 """
 
 from typing import NamedTuple
@@ -37,7 +38,7 @@ from kernels._threads import MIN_PARALLEL_SIZE
 
 INT32 = np.dtype(np.int32)
 CHUNKS = 24
-"""About how many chunks the images of a batch are put into."""
+"""Approximate number of chunks into which a batch of images is divided."""
 
 
 def max_pool_forward(
@@ -48,30 +49,31 @@ def max_pool_forward(
     Parameters
     ----------
     x : array_like, shape (N, C, H, W)
-        float32 or float64; integers are converted to float64. Fastest where the channels come last
-        in memory, as in what a convolution returns.
+        float32 or float64; integers are converted to float64. Fastest if the channels come last
+        in memory, as in the result of `convolution_forward`.
     pool_h, pool_w : int
         Height and width of the windows.
     stride : int
-        Distance between windows, down and across.
+        Distance between adjacent windows, vertically and horizontally.
     pad : int, default 0
-        How far windows reach beyond the image, on every side; less than `pool_h` and `pool_w`.
-        What is there is never a maximum.
+        Width of the padding on each side of an image, less than `pool_h` and `pool_w`. Padding is
+        never a maximum.
 
     Returns
     -------
     out : ndarray, shape (N, C, PH, PW)
-        Maxima, in the dtype of `x`. NaN where a window holds one. The channels come last in memory.
+        Maxima, in the dtype of `x`; NaN if a window holds NaN. The channels come last in memory.
     arg_max : ndarray of int32, shape (N, C, PH, PW)
-        Which element of its window each maximum is, ``u pool_w + v``; of equal ones the first, and
-        the first NaN. For `max_pool_backward`.
+        Index ``u pool_w + v`` of each maximum in its window, for `max_pool_backward`: the first of
+        equal maxima, or the first NaN.
 
     Raises
     ------
     TypeError
-        If `x` does not hold real numbers, or is masked, or a size is no integer.
+        If `x` does not hold real numbers or is masked, or a size is not an integer.
     ValueError
-        If `x` has not 4 dimensions, no window fits into the padded image, or the pad is too large.
+        If `x` does not have 4 dimensions, no window fits into the padded image, or the padding is
+        too wide.
 
     Notes
     -----
@@ -106,31 +108,32 @@ def max_pool_backward(
     stride: int,
     pad: int = 0,
 ) -> Array:
-    """Give each gradient to the input that was the maximum of its window.
+    """Compute the gradient of maximum pooling: add each gradient to its window's maximum.
 
     Parameters
     ----------
     dout : array_like, shape (N, C, PH, PW)
         Gradient of the loss with respect to the output.
     arg_max : array_like of integers, shape (N, C, PH, PW)
-        From `max_pool_forward`.
-    x_shape : (N, C, H, W)
-        Shape of its input.
+        Indices from `max_pool_forward`.
+    x_shape : tuple of int, (N, C, H, W)
+        Shape of the input of the forward pass.
     pool_h, pool_w, stride, pad : int
-        Of the forward pass.
+        Arguments of the forward pass.
 
     Returns
     -------
     dx : ndarray, shape (N, C, H, W)
-        Gradient with respect to the input, in the dtype of `dout`. Where windows overlap, theirs
+        Gradient with respect to the input, in the dtype of `dout`. Gradients of overlapping windows
         are added in the order of the windows. The channels come last in memory.
 
     Raises
     ------
     TypeError
-        If `dout` does not hold real numbers, `arg_max` integers, or a size is no integer.
+        If `dout` does not hold real numbers, `arg_max` does not hold integers, or a size is not an
+        integer.
     ValueError
-        If the shapes do not fit together, or an index is in no window.
+        If the shapes are incompatible, or an index lies outside its window or the image.
 
     Examples
     --------
@@ -174,7 +177,7 @@ def max_pool_backward(
 def _pool_sizes(
     name: str, shape: tuple[int, ...], pool_h: int, pool_w: int, stride: int, pad: int
 ) -> tuple[int, ...]:
-    """Check the sizes of a pooling, and return all that `_PoolArgs` has."""
+    """Check the sizes of a pooling, and return the fields of `_PoolArgs` from `n` on."""
     pool_h, pool_w = check_size(pool_h, "pool_h", 1), check_size(pool_w, "pool_w", 1)
     stride, pad = check_size(stride, "stride", 1), check_size(pad, "pad", 0)
     if pad >= min(pool_h, pool_w):
@@ -186,13 +189,13 @@ def _pool_sizes(
 
 
 class _PoolArgs(NamedTuple):
-    """Arguments of the loops; all memory is flat."""
+    """Arguments of the loops; all arrays are flat."""
 
     images: Array  # forward (N, C, H, W) or (N, H, W, C); backward (N, H, W, C)
     channels_last: bool
     pooled: Array  # forward (N, PH, PW, C); backward (N, C, PH, PW) or (N, PH, PW, C)
     indices: Array  # (N, PH, PW, C)
-    wrong: Array  # of each image, how many indices lie outside of it
+    wrong: Array  # int64 (N,): indices of each image that lie outside it; empty forward
     n: int
     channels: int
     height: int
@@ -205,7 +208,7 @@ class _PoolArgs(NamedTuple):
     out_width: int
 
 
-# Images are (pixels, C) here: a pixel is one index, and a loop over channels fills vectors.
+# Images are (pixels, C) here: a pixel has one index, and the loop over channels is vectorized.
 
 
 @inner
@@ -219,7 +222,7 @@ def _first(x, pixel, k, out, arg, q):
 def _larger(x, pixel, k, out, arg, q):
     for i in range(x.shape[1]):
         value, best = x[pixel, i], out[q, i]
-        # The first NaN wins, as in NumPy: nothing is larger, and all else is not.
+        # The first NaN is the maximum, as in NumPy: NaN replaces a number, nothing replaces NaN.
         more = value > best or (value != value and best == best)
         arg[q, i] = k if more else arg[q, i]
         out[q, i] = value if more else best
@@ -262,7 +265,7 @@ def _forward_images(g, n0, n1):
 
 @inner
 def _add_where(dout, p, arg, q, k, dx, pixel):
-    """Add a window's gradients to one of its pixels, and return the number of maxima there."""
+    """Add a window's gradients to one pixel where the pixel is the maximum; return their number."""
     count = np.int32(0)
     for i in range(dx.shape[1]):
         here = arg[q, i] == k
@@ -279,7 +282,7 @@ def _backward_images(g, n0, n1):
     memory = direct_or_copy(g.channels_last, g.pooled, copy)
     dout = memory.reshape((g.n * out_pixels if g.channels_last else out_pixels, c))
     dx, arg = g.images.reshape((g.n * pixels, c)), g.indices.reshape((g.n * out_pixels, c))
-    # Windows of 2 x 2 that do not overlap; their indices were looked at before.
+    # Windows of 2 x 2 that do not overlap; `_in_window` has checked their indices.
     whole = g.pool_height == 2 and g.pool_width == 2 and g.stride > 1 and g.pad == 0
     filled = g.stride == 2 and 2 * g.out_height == g.height and 2 * g.out_width == width
     for n in range(n0, n1):
@@ -325,7 +328,7 @@ def _in_window(arg_max, size):
 
 @register_jitable
 def _run_backward(dout, dout_last, indices, dx, n, *sizes):
-    """Fill ``dx``, and return how many indices lie outside of the image."""
+    """Fill ``dx``, and return the number of indices that lie outside the images."""
     wrong = np.zeros(n, np.int64)
     args = _PoolArgs(dx.reshape(-1), dout_last, dout.reshape(-1), indices.reshape(-1),
         wrong, n, *sizes)  # fmt: skip
@@ -334,7 +337,7 @@ def _run_backward(dout, dout_last, indices, dx, n, *sizes):
     return wrong.sum()
 
 
-# ------------------------------------------------------------------------- from compiled code
+# ------------------------------------------------------------- overloads for compiled code
 _jit_run_forward = njit(nogil=True)(_run_forward)
 _jit_run_backward = njit(nogil=True)(_run_backward)
 

@@ -18,7 +18,7 @@ from kernels._operation import parallel
 
 
 def relu_forward(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
-    """Rectify: ``out = x where x > 0, else 0``.
+    """Compute the rectified linear unit: ``out = x where x > 0, else 0``.
 
     Parameters
     ----------
@@ -56,19 +56,19 @@ def relu_forward(x: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
-    """Let the gradient through where the input was positive: ``dx = 0 where mask, else dout``.
+    """Compute the gradient of ReLU: ``dx = 0 where mask, else dout``.
 
     Parameters
     ----------
     dout : array_like, any shape
         Gradient of the loss with respect to the output; not changed.
     mask : array_like of bool, shape of `dout`
-        From `relu_forward`: true where the input was 0 or less.
+        Mask from `relu_forward`, True where the input was 0 or less.
 
     Returns
     -------
     dx : ndarray, shape of `dout`
-        Gradient with respect to the input, in the dtype of `dout`. At an input of 0 it is 0.
+        Gradient with respect to the input, in the dtype of `dout`. The gradient at 0 is 0.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from kernels._operation import parallel
 
 
 def sigmoid_forward(x: ArrayLike) -> Array:
-    """Squash to between 0 and 1: ``out = 1 / (1 + exp(-x))``, without overflow.
+    """Compute the logistic sigmoid without overflow: ``out = 1 / (1 + exp(-x))``.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def sigmoid_forward(x: ArrayLike) -> Array:
     Returns
     -------
     out : ndarray, shape of `x`
-        In the dtype of `x`. NaN stays NaN.
+        Values from 0 to 1, in the dtype of `x`. NaN stays NaN.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def sigmoid_forward(x: ArrayLike) -> Array:
     Notes
     -----
     D. Rumelhart, G. Hinton and R. Williams, "Learning representations by back-propagating
-    errors", Nature 323 (1986). For negative `x` it is computed as ``exp(x) / (1 + exp(x))``.
+    errors", Nature 323 (1986). For negative `x` the formula is ``exp(x) / (1 + exp(x))``.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def sigmoid_forward(x: ArrayLike) -> Array:
 
 
 def sigmoid_backward(dout: ArrayLike, out: ArrayLike) -> Array:
-    """Gradient of the sigmoid from its output: ``dx = dout * out * (1 - out)``.
+    """Compute the gradient of the sigmoid from its output: ``dx = dout * out * (1 - out)``.
 
     Parameters
     ----------
@@ -117,11 +117,11 @@ _backward = parallel(_backward_part)
 
 @njit(nogil=True, error_model="numpy")
 def cross_entropy_part(x, y, targets, labels, losses):
-    """Sigmoid of logits, and each row's cross-entropy with targets of its own for each column.
+    """Compute the sigmoid of logits, and the binary cross-entropy summed over each row.
 
-    ``-t log(y) - (1 - t) log(1 - y) = max(x, 0) - t x + log(1 + exp(-|x|))``, which is right where
-    `y` rounds to 0 or 1, too. The gradient with respect to `x` is ``y - t``, as of softmax, whose
-    parameters these are; `labels` is empty.
+    ``-t log(y) - (1 - t) log(1 - y) = max(x, 0) - t x + log(1 + exp(-|x|))``: the right-hand side
+    is also accurate where `y` rounds to 0 or 1. The gradient with respect to `x` is ``y - t``, as
+    for softmax. The parameters are those of `kernels.softmax._softmax_part`; `labels` is empty.
     """
     one = y.dtype.type(1)
     for i in range(x.shape[0]):

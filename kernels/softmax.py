@@ -24,7 +24,7 @@ from kernels._threads import MIN_PARALLEL_SIZE, thread_count
 
 
 def softmax(x: ArrayLike) -> Array:
-    """Turn logits into probabilities: ``y = exp(x) / sum exp(x)`` over the last axis.
+    """Compute softmax over the last axis: ``y = exp(x) / sum exp(x)``.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def softmax(x: ArrayLike) -> Array:
     Returns
     -------
     y : ndarray, shape of `x`
-        Each row sums to 1. A row with NaN or plus infinity is NaN, as with NumPy.
+        Probabilities; each row sums to 1. A row with NaN or plus infinity is NaN, as in NumPy.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def softmax(x: ArrayLike) -> Array:
 
     Notes
     -----
-    The row's maximum is subtracted first, so that nothing overflows. J. Bridle, "Probabilistic
+    The maximum of a row is subtracted first, which prevents overflow. J. Bridle, "Probabilistic
     Interpretation of Feedforward Classification Network Outputs", Neurocomputing (1990).
 
     Examples
@@ -68,7 +68,7 @@ def softmax(x: ArrayLike) -> Array:
 
 
 def softmax_cross_entropy_forward(x: ArrayLike, t: ArrayLike) -> tuple[float, Array]:
-    """Mean cross-entropy of softmax: ``loss = mean over the batch of -sum t log softmax(x)``.
+    """Compute softmax and its cross-entropy: ``loss = batch mean of -sum t log softmax(x)``.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def softmax_cross_entropy_forward(x: ArrayLike, t: ArrayLike) -> tuple[float, Ar
     Returns
     -------
     loss : float
-        In nats. Summed in float64.
+        Loss in nats, summed in float64.
     y : ndarray, shape (N, C)
         ``softmax(x)``, in the dtype of `x`.
 
@@ -91,13 +91,14 @@ def softmax_cross_entropy_forward(x: ArrayLike, t: ArrayLike) -> tuple[float, Ar
         If an argument does not hold real numbers, or is masked, or if class indices are not
         integers.
     ValueError
-        If the shapes do not fit together, the batch is empty, a class index is out of range, or a
+        If the shapes are incompatible, the batch is empty, a class index is out of range, or a
         target is NaN or infinite.
 
     Notes
     -----
-    ``-log softmax(x)_k = log sum exp(x - m) - (x_k - m)`` with ``m`` the largest logit: exact where
-    the probability itself has become 0, with no epsilon. A target of 0 contributes nothing.
+    ``-log softmax(x)_k = log sum exp(x - m) - (x_k - m)`` with ``m`` the largest logit. This is
+    exact where the probability underflows to 0, and needs no epsilon. A target of 0 contributes
+    nothing.
 
     Examples
     --------
@@ -118,7 +119,7 @@ def softmax_cross_entropy_forward(x: ArrayLike, t: ArrayLike) -> tuple[float, Ar
 
 
 def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0) -> Array:
-    """Gradient of the mean cross-entropy: ``dx = dout * (y - t) / N``.
+    """Compute the gradient of the mean cross-entropy: ``dx = dout * (y - t) / N``.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
     t : array_like, shape (N,) or (N, C)
         Class indices or target distributions, as in the forward pass.
     dout : float, default 1.0
-        Gradient of what follows with respect to the loss.
+        Upstream gradient, with respect to the loss.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def softmax_cross_entropy_backward(y: ArrayLike, t: ArrayLike, dout: float = 1.0
         If an argument does not hold real numbers, or is masked, or if class indices are not
         integers.
     ValueError
-        If the shapes do not fit together, a class index is out of range, a target is NaN or
+        If the shapes are incompatible, a class index is out of range, a target is NaN or
         infinite, or `dout` is not a single number.
 
     Examples
@@ -174,8 +175,8 @@ def _largest(row):
 
 @njit(nogil=True)
 def total(row):
-    """Sum of a row in float64, in a fixed order."""
-    # Four sums side by side: one chain of additions would wait for each before the next.
+    """Return the sum of a row in float64, in a fixed order."""
+    # Four independent sums: with one, each addition would wait for the previous addition.
     a = b = c = d = 0.0
     whole = row.size // 4 * 4
     for j in range(0, whole, 4):
@@ -191,7 +192,7 @@ def total(row):
 @njit(nogil=True, error_model="numpy")
 def _softmax_part(x, y, targets, labels, losses):
     n, classes = x.shape
-    rows = max(1, 4096 // classes)  # whose y stays in the first cache over the three passes
+    rows = max(1, 4096 // classes)  # their y stays in the L1 cache during the three passes
     for first in range(0, n, rows):
         last = min(n, first + rows)
         for i in range(first, last):
@@ -205,7 +206,7 @@ def _softmax_part(x, y, targets, labels, losses):
                 for j in range(classes):
                     if targets[i, j] != 0:
                         losses[i] -= np.float64(targets[i, j]) * y[i, j]
-        # One long loop: rows of ten classes would leave the vectors half empty.
+        # One long loop: rows of ten classes would leave vector registers half empty.
         flat = y[first:last].reshape(-1)
         for k in range(flat.size):
             flat[k] = exp(flat[k])
@@ -241,7 +242,7 @@ def _softmax_chunk(args, a, b):
 
 @njit(nogil=True)
 def _softmax(x, y, targets, labels, losses):
-    """Fill ``y``, and ``losses`` where there are any, and return their mean."""
+    """Fill ``y``, and ``losses`` unless it is empty; return the mean of ``losses``."""
     n, args = x.shape[0], _SoftmaxArgs(x, y, targets, labels, losses)
     count = thread_count() if 8 * x.size >= MIN_PARALLEL_SIZE else 1
     function = get_function_address(_softmax_chunk, args, x.dtype, targets.dtype)
@@ -251,7 +252,7 @@ def _softmax(x, y, targets, labels, losses):
 
 @inner
 def _sum(a):
-    # In the order of the examples: Numba would cut `a.sum()` in a parallel function by threads.
+    # In the order of the examples: in a parallel function Numba splits `a.sum()` by threads.
     total = 0.0
     for i in range(a.size):
         total += a[i]
