@@ -1,5 +1,6 @@
-"""Whole networks of affine layers and activations, compiled: the only kernels that know an
-architecture.
+"""Compiled training and evaluation of stacks of affine layers and activations.
+
+These are the only kernels that know a network's architecture.
 """
 
 from kernels.mlp._stack import IDENTITY, RELU, SIGMOID

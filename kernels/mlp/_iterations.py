@@ -1,12 +1,13 @@
-"""Whole stretches of training in compiled code: what each thread does of each iteration.
+"""Sequences of training iterations in compiled code, as run by each thread.
 
-1. Each thread takes some examples through all layers: those of the last batch with the new
-   parameters, for its loss, then those of this batch, forward and back to the first layer's output.
-2. Barrier. Each thread takes blocks of 64 rows of the weight matrices: their gradient, and at once
-   the optimizer's update.
+1. Each thread runs its examples through all layers: the examples of the previous batch with the new
+   parameters, for the loss, then those of the current batch, forward, and backward to the first
+   layer's output.
+2. Barrier. Each thread takes blocks of 64 rows of the weight matrices, computes their gradient and
+   immediately applies the optimizer's update.
 3. Barrier.
 
-No sum depends on which thread computes it: the bits are the same for any number of threads.
+No sum depends on which thread computes it: results are bit-identical for any number of threads.
 """
 
 from typing import NamedTuple
@@ -50,28 +51,28 @@ from kernels.mlp._stack import (
 from kernels.softmax import _backward_part
 
 GRADIENT_WORDS = 4
-"""Words of examples whose part of a weight gradient is summed before that of the next ones."""
+"""Number of 64-bit words of examples over which a weight gradient is summed at a time."""
 
 GRADIENT_SIZE = 16_384
-"""Elements of a weight gradient that are computed before their update."""
+"""Number of elements of a weight gradient that are computed before their update."""
 
 UPDATE_SIZE = 2048
-"""Of them, those that stay in the first cache while all is done that an update takes."""
+"""Number of elements updated at a time, which stay in the L1 cache during all passes."""
 
 
 class Workspace(NamedTuple):
     """Parameters, the optimizer's state and the buffers of a batch of ``B`` examples."""
 
-    state: Array  # (1 to 3, ...): the parameters, each on a cache line, and the optimizer's states
-    words: Array  # uint64 (B * W,): their bitmaps; empty if zeros are not skipped
-    transposed: Array  # uint64 (threads, ...): bitmap of the inputs whose weights a thread updates
+    state: Array  # (1 to 3, ...): the parameters, aligned to cache lines, and the states
+    words: Array  # uint64 (B * W,): bitmaps of the examples; empty if zeros are not skipped
+    transposed: Array  # uint64 (threads, ...): transposed bitmap of the block of a thread
     batch: Array  # uint8 (B, D * bytes): copies of the examples
     y: Array  # (B, C)
     losses: Array  # float64 (B,)
-    gradients: Array  # (threads, ...): of the block that a thread updates, and sums meanwhile
+    gradients: Array  # (threads, ...): gradient of the block of a thread, and its partial sums
     squares: Array  # float64: sums of squared weights, block by block
-    infinite: Array  # int64 (1,): whether NaN or infinity has come, beside which no zero is
-    # skipped; empty if none is
+    infinite: Array  # int64 (1,): 1 once a value is NaN or infinite, after which no zero is
+    # skipped; empty if zeros are never skipped
 
 
 def _emit_prefetch(writes):
@@ -83,7 +84,7 @@ def _emit_prefetch(writes):
             ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
             "llvm.prefetch.p0",
         )
-        # What is written goes to the first cache, what is read to the second.
+        # Data to write is prefetched to the L1 cache, data to read to the L2 cache.
         options = [ir.Constant(word, v) for v in (writes, 3 if writes else 2, 1)]
         place = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
         line = ir.Constant(args[2].type, CACHE_LINE_BYTES * 8 // array.dtype.bitwidth)
@@ -111,15 +112,15 @@ def _plain_prefetch(array, start, count):
 
 
 prefetch = _plain_prefetch if config.DISABLE_JIT else _prefetch
-"""Begin to read elements that will be needed soon: random examples are in no cache."""
+"""Prefetch elements for reading: examples drawn at random are not in a cache."""
 
 prefetch_to_write = _plain_prefetch if config.DISABLE_JIT else _prefetch_to_write
-"""Begin to take elements that will be written from the other threads, which have read them."""
+"""Prefetch elements for writing, whose cache lines other threads have read."""
 
 
 @inner
 def _take_batch(net, data, examples, batch, words, infinite, r0, r1):
-    """Copy examples `r0` to `r1` of a batch, and make their bitmaps."""
+    """Copy examples `r0` to `r1` of a batch, and compute their bitmaps."""
     d, width, start = net[0, INPUTS], words.size // batch.shape[0], address_of(batch, 0)
     for r in range(r0, r1):
         source, target = data[examples[r]], batch[r]
@@ -133,7 +134,7 @@ def _take_batch(net, data, examples, batch, words, infinite, r0, r1):
 
 @inner
 def _fill_words(words, r0, r1, width, size):
-    """Set all bits of rows `r0` to `r1`, as if no element was zero."""
+    """Set all bits of rows `r0` to `r1`, as if no element were zero."""
     for r in range(r0, r1):
         for w in range(width):
             rest = size - w * WORD
@@ -143,7 +144,7 @@ def _fill_words(words, r0, r1, width, size):
 
 @inner
 def _first_by_bits(net, zeros, batch, words, r0, r1):
-    """Compute the first layer's output for examples `r0` to `r1` by the batch's bitmap."""
+    """Compute the first layer's output for examples `r0` to `r1` from the batch's bitmap."""
     d, m, width = net[0, INPUTS], net[0, OUTPUTS], words.size // batch.shape[0]
     out = net[0, OUTPUT] + zeros.itemsize * r0 * m
     bitmap_gemm(net[0, BY_BITS], SINGLE, address_of(words, r0 * width), width, d,
@@ -154,7 +155,7 @@ def _first_by_bits(net, zeros, batch, words, r0, r1):
 
 @inner
 def _gradient_by_bits(net, zeros, batch, first, j0, j1, transposed, out):
-    """Rows `j0` to `j1` of the first weights' gradient, by the batch's transposed bitmap."""
+    """Compute rows `j0` to `j1` of the first weights' gradient from the transposed bitmap."""
     n, d, m = batch.shape[0], net[0, INPUTS], net[0, OUTPUTS]
     width = (n + WORD - 1) // WORD
     for v in range(0, width, GRADIENT_WORDS):
@@ -169,7 +170,7 @@ def _gradient_by_bits(net, zeros, batch, first, j0, j1, transposed, out):
 
 @inner
 def _dense_gradient(net, layer, a, zeros, n, j0, j1, out):
-    """Rows `j0` to `j1` of the gradient of a layer's weights; `a` is where its input is."""
+    """Compute rows `j0` to `j1` of a layer's weight gradient; `a` is the address of its input."""
     d, m, size_a = net[layer, INPUTS], net[layer, OUTPUTS], net[layer, ITEMSIZE]
     for k in range(0, n, GRADIENT_WORDS * WORD):
         init, init_row = (address_of(out, 0), m) if k else (address_of(zeros, 0), 0)
@@ -189,7 +190,7 @@ def _sum_of_squares(p):
 
 @inner
 def _update(update, state, at, count, gradient, decay, coefficients, infinite):
-    """Update some adjacent parameters, and return the sum of their squares if weights decay."""
+    """Update adjacent parameters, and return their sum of squares, or 0 without decay."""
     last, sum_squares = state.shape[0] - 1, 0.0
     for start in range(0, count, UPDATE_SIZE):
         i0, i1 = at + start, at + min(count, start + UPDATE_SIZE)
@@ -209,7 +210,10 @@ def _update(update, state, at, count, gradient, decay, coefficients, infinite):
 
 @inner
 def _next_rows(some, first, j, stop, count):
-    """Return the next at most `count` adjacent rows whose bits are set; row `first` has bit 0."""
+    """Return the next range of at most `count` adjacent rows whose bits are set.
+
+    Bit 0 belongs to row `first`. Without such a row the range is empty: ``stop, stop``.
+    """
     j += lowest_bit(some >> np.uint64(j - first))
     if j >= stop:
         return stop, stop
@@ -221,7 +225,10 @@ def _update_weights(
     net, zeros, state, batch, words, transposed, gradient, squares, infinite, update, decay,
     coefficients, changes_all, thread, num_threads,
 ):  # fmt: skip
-    """Update one thread's blocks of all weights, or leave out those without a gradient."""
+    """Update one thread's blocks of all weights, and its biases.
+
+    Unless `changes_all`, skip the rows of the first weights whose gradient is 0.
+    """
     n, start = batch.shape[0], net[0, WEIGHT]
     width = (n + WORD - 1) // WORD
     block, some = np.int64(0), np.uint64(0)
@@ -233,7 +240,7 @@ def _update_weights(
             if block % num_threads == thread:
                 if by_bits:
                     transposed_bitmap(words[j // WORD :], words.size // n, n, transposed, width)
-                    some = np.uint64(0)  # of the block's columns, which hold a non-zero
+                    some = np.uint64(0)  # bits of the block's inputs that are non-zero
                     for r in range(n):
                         some |= words[r * (words.size // n) + j // WORD]
                     if infinite[0]:
@@ -275,12 +282,12 @@ def train_iterations(
     net, zeros, work, data, indices, labels, targets, weights, losses_address, before, rule, update,
     options, t, decays, losses, penalties, thread, num_threads, barrier,
 ):  # fmt: skip
-    """What one thread does in a stretch of iterations; see `kernels.mlp.MLPTrainer.train`.
+    """Run one thread's share of a sequence of iterations; see `kernels.mlp.MLPTrainer.train`.
 
-    `data` are the bytes of the training set, one row for each example: this code is the same for
-    all dtypes of them.
+    `data` holds the bytes of the training set, one row for each example, so that the same compiled
+    code serves all dtypes of the training set.
     """
-    # Borrowed: hundreds of slices are taken in an iteration.
+    # An iteration takes hundreds of slices: `borrow` avoids counting their references.
     net, zeros, data = borrow(net), borrow(zeros), borrow(data)
     indices, labels, targets = borrow(indices), borrow(labels), borrow(targets)
     weights, decays, losses = borrow(weights), borrow(decays), borrow(losses)
@@ -297,7 +304,7 @@ def train_iterations(
     dlogits = rows_of(net, zeros, last, DOUT, r0, r1)
     dout = rows_of(net, zeros, zero, DOUT, r0, r1)
     for i in range(count + 1):
-        for now in (False, True):  # the loss of the last batch, then this one
+        for now in (False, True):  # the loss of the previous batch, then the current batch
             if i + now == 0 or (now and i == count) or (before and not now):
                 continue
             if now:
@@ -329,7 +336,7 @@ def train_iterations(
         if not barrier_wait(barrier, (2 * i + 1) * num_threads):
             return
         rule_coefficients(rule, options, t + i + 1, coefficients)
-        # With a gradient of 0, plain SGD changes nothing: few rows are left of one example's.
+        # SGD without decay changes no weight whose gradient is 0: one example changes few rows.
         changes_all = rule != SGD or decays[i] != 0
         _update_weights(net, zeros, state, batch, words, transposed, gradient, squares, infinite,
             update, decays[i], coefficients, changes_all, thread, num_threads)  # fmt: skip

@@ -1,6 +1,6 @@
-"""What follows the last affine layer: outputs and losses of a batch, called by an address.
+"""Outputs and losses of a batch from its logits, by functions that are called by address.
 
-Compiled once, whatever calls it, and not at all where it is not used.
+Each function is compiled once for all its callers, and only if it is used.
 """
 
 from functools import lru_cache
@@ -61,7 +61,7 @@ def _logistic_address(y):
 
 @lru_cache
 def get_losses_address(dtype: np.dtype[Any], logistic: bool = False) -> int:
-    """Return the address for `fill_losses`: of softmax, or of independent sigmoids."""
+    """Return the address, for `fill_losses`, of softmax or of independent sigmoids."""
     address: int = (_logistic_address if logistic else _softmax_address)(np.empty(0, dtype))
     return address
 
@@ -78,8 +78,8 @@ def _plain_fill_losses(address, x, y, targets, labels, losses):
 
 
 fill_losses = _plain_fill_losses if config.DISABLE_JIT else _fill_losses
-"""Fill the outputs `y` and the losses of some examples from their logits `x`.
+"""Compute the outputs `y` and the losses of examples from their logits `x`.
 
-`address` is from `get_losses_address`. Of `targets`, shape (n, C), and `labels`, shape (n,), one is
-empty. All arrays are contiguous, and `losses` float64.
+`address` is from `get_losses_address`. Either `targets`, shape (n, C), or `labels`, shape (n,), is
+empty. All arrays are contiguous, and `losses` is float64.
 """

@@ -1,4 +1,4 @@
-"""One forward and backward pass of a batch, and evaluation: what each thread does."""
+"""Forward and backward pass of a batch, and evaluation, as run by each thread."""
 
 import numpy as np
 
@@ -33,12 +33,12 @@ from kernels.mlp._stack import (
 from kernels.softmax import _backward_part, _sum
 
 EVALUATED = 512
-"""Examples that are evaluated together."""
+"""Number of examples that are evaluated together."""
 
 
 @njit(nogil=True)
 def narrow_targets(t, out):
-    """Copy targets to another dtype and tell whether they are finite in it."""
+    """Copy targets to the dtype of `out`, and return whether all are finite in that dtype."""
     flat = out.reshape(-1)
     for i in range(t.size):
         flat[i] = t[i]
@@ -50,9 +50,9 @@ def run_part(
     network, zeros, losses_address, x, labels, targets, outputs, y, masks, douts, gradient, losses,
     thread, num_threads, barrier,
 ):  # fmt: skip
-    """What one thread does of a forward pass, and of a backward pass if there is a gradient.
+    """Run one thread's share of a forward pass, and of a backward pass if there is a gradient.
 
-    Returns the loss, and whether the network's table had all that this batch needs.
+    Return the loss, and whether the network's table holds all kernels that the batch needs.
     """
     n, layers, zero = x.shape[0], network.shape[0], np.int64(0)
     net, size, example, parameter = network.copy(), y.itemsize, np.int64(0), np.int64(0)
@@ -95,7 +95,7 @@ def _fill_mask(output, mask):
 
 @inner
 def _parameter_gradients(net, zeros, x, thread, num_threads):
-    """Fill one thread's part of the gradients of all parameters, and tell whether it could."""
+    """Fill one thread's share of all gradients; return False if the table lacks a kernel."""
     n, zero, a = x.shape[0], np.int64(0), address_of(x, 0)
     for layer in range(net.shape[0]):
         d, m = net[layer, INPUTS], net[layer, OUTPUTS]
@@ -119,7 +119,7 @@ def _parameter_gradients(net, zeros, x, thread, num_threads):
 
 @njit(nogil=True)
 def fill_logits(network, zeros, x, skip, logits, outputs, thread, num_threads, barrier):
-    """Compute the logits of one thread's examples, given as `count_correct` takes them."""
+    """Compute the logits of one thread's examples; `x` and `skip` are as for `count_correct`."""
     (n, row_bytes), last, zero = x.shape, network.shape[0] - 1, np.int64(0)
     net, at = network.copy(), thread * outputs.shape[1]
     for i in range(last):
@@ -135,9 +135,9 @@ def fill_logits(network, zeros, x, skip, logits, outputs, thread, num_threads, b
 
 @njit(nogil=True)
 def count_correct(network, zeros, x, skip, labels, targets, outputs, thread, num_threads, barrier):
-    """How many of one thread's examples are classified correctly, or -1 for targets not finite.
+    """Count one thread's correctly classified examples; return -1 if a target is not finite.
 
-    `x` are the bytes of the examples, whose zeros are skipped or not.
+    `x` holds the examples as bytes. `skip` says whether their zeros are skipped.
     """
     n, row_bytes = x.shape
     net, layers, at = network.copy(), network.shape[0], thread * outputs.shape[1]

@@ -1,8 +1,8 @@
 """Forward and backward pass of a stack of affine layers and activations, by ranges of examples.
 
-One compiled code serves all depths and sizes: a network is a table of numbers, its parameters,
-activations and gradients are found by their addresses. All layers go by the product, and by the
-formulas, of the layers' own kernels, so that the bits are theirs.
+The same compiled code serves all depths and sizes: a network is a table of integers that holds the
+sizes of its layers and the addresses of their parameters, activations and gradients. All layers use
+the matrix product and the formulas of the public kernels, so the results are bit-identical.
 """
 
 import numpy as np
@@ -13,31 +13,31 @@ from kernels._exp import exp
 from kernels._gemm import gemm_block_at
 
 IDENTITY, RELU, SIGMOID = (np.int64(code) for code in range(3))
-"""Activations: nothing between two affine layers, ReLU, sigmoid."""
+"""Activations: none, ReLU, sigmoid."""
 
-# Columns of a network's table, which has a row for each affine layer. (A tuple of arrays would be
-# taken apart at each call, which takes longer to compile than the rest.)
+# Columns of a network's table, which has a row for each affine layer. (Numba would unpack a tuple
+# of arrays at each call, and compiling that takes longer than compiling all other code.)
 INPUTS, OUTPUTS, UNITS, ACTIVATION = (np.int64(column) for column in range(4))
-"""Sizes: of the input, of the output, how much of the output is used (the rest stays 0). Then what
-follows the layer; `IDENTITY` after the last."""
+"""Number of inputs, of outputs with padding, and of outputs in use (the padding stays 0). Then the
+activation after the layer, `IDENTITY` after the last layer."""
 WEIGHT, BIAS, D_WEIGHT, D_BIAS = (np.int64(column) for column in range(4, 8))
 """Addresses of the parameters and of their gradients."""
 OUTPUT, DOUT = (np.int64(column) for column in range(8, 10))
-"""Addresses of the output after the activation, and of the gradient of the output before it."""
+"""Addresses of the output after the activation, and of the gradient before the activation."""
 DENSE_BLOCK, ROWS_BLOCK, TRANSPOSED_BLOCK, MULTIPLY, BY_BITS = (
     np.int64(column) for column in range(10, 15)
 )
-"""What `kernels._gemm.get_product_addresses` returns, for the dtype of the layer's input."""
+"""Addresses from `kernels._gemm.get_product_addresses`, for the dtype of the layer's input."""
 VALUES = np.int64(15)
-"""Address of the numbers that an input of one byte stands for; 0: for itself."""
+"""Address of the 256 values that codes of one byte stand for; 0 if the bytes are the values."""
 ITEMSIZE, ROW_BITMAP = np.int64(16), np.int64(17)
-"""Bytes of an element of the input, and what `kernels._bitmap.get_row_bitmap_address` returns."""
+"""Bytes of an input element, and the address from `kernels._bitmap.get_row_bitmap_address`."""
 NUM_COLUMNS = 18
 
 
 @inner
 def rows_of(net, zeros, layer, column, r0, r1):
-    """Return rows `r0` to `r1` of a layer's output or of its gradient."""
+    """Return rows `r0` to `r1` of a layer's `OUTPUT` or `DOUT`, as the column says."""
     m = net[layer, OUTPUTS]
     return matrix_at(net[layer, column] + zeros.itemsize * r0 * m, r1 - r0, m, zeros)
 
@@ -74,9 +74,9 @@ def _deactivate(code, dout, a):
 
 @inner
 def forward_rows(net, zeros, x, n, r0, r1, start, skip):
-    """Compute the outputs of layers from `start` on for examples `r0` to `r1` of `n`.
+    """Compute the outputs of the layers from `start` on, for examples `r0` to `r1` of `n`.
 
-    `x` is the address of the batch, whose zeros are skipped or not.
+    `x` is the address of the batch. `skip` says whether zeros of the batch are skipped.
     """
     a = x
     for layer in range(net.shape[0]):
@@ -103,7 +103,7 @@ def activate_rows(net, zeros, layer, r0, r1):
 
 @inner
 def backward_rows(net, zeros, n, r0, r1):
-    """Go from the gradient of the logits to those of all layers' outputs."""
+    """Compute the gradients of all layers' outputs from the gradient of the logits."""
     for layer in range(net.shape[0] - 1, 0, -1):
         d, m, below = net[layer, INPUTS], net[layer, OUTPUTS], layer - 1
         gemm_block_at(net[layer, DENSE_BLOCK], net[layer, MULTIPLY], 0, net[layer, DOUT], 0,
@@ -115,8 +115,16 @@ def backward_rows(net, zeros, n, r0, r1):
 
 
 @inner
+def column_sums(a, sums):
+    """Add the rows of `a`, in order, to `sums`."""
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            sums[j] += a[i, j]
+
+
+@inner
 def largest_of(row):
-    """Return what NumPy's argmax does: the first of the largest, or the first NaN."""
+    """Return the index of the first maximum, or of the first NaN, as `numpy.argmax` does."""
     best = 0
     for j in range(1, row.size):
         if row[best] == row[best] and not row[j] <= row[best]:
@@ -126,7 +134,7 @@ def largest_of(row):
 
 @inner
 def is_largest(row, k):
-    """Tell whether `largest_of` returns `k`; by whole vectors, where that branches."""
+    """Return whether ``largest_of(row) == k``, by a loop without branches, which vectorizes."""
     if not 0 <= k < row.size:
         return False
     value, others = row[k], 0

@@ -1,8 +1,8 @@
-"""Compile what training needs, on two cores.
+"""Compilation of the training kernels in two processes.
 
-Compilation takes one thread, whatever the machine has. The loop of :mod:`kernels.mlp._iterations`
-is about half of it, and calls the rest by addresses alone: another process compiles the loop while
-this one compiles the rest, and leaves it in the cache on disk.
+Numba compiles on one thread. The loop of :mod:`kernels.mlp._iterations` takes about half of the
+compile time, and calls all other kernels by address. So a second process compiles the loop into the
+cache on disk while this process compiles the other kernels.
 """
 
 import subprocess
@@ -29,23 +29,23 @@ from kernels.mlp.trainer import MLPTrainer
 def compile_training(
     dtype: np.dtype[Any], rule: int, data: Array, units: int, encodes: bool
 ) -> None:
-    """Compile what training of a network with softmax needs, or load it.
+    """Compile the kernels that train a network with softmax, or load them from the cache.
 
-    With two threads or more another process helps, unless the loop is in the cache already. What it
-    cannot do is left to the first training.
+    With two threads or more, a second process compiles the training loop, unless the loop is in the
+    cache. If the second process fails, the first training compiles the loop.
 
     Parameters
     ----------
     dtype : dtype
-        Of the parameters.
+        Dtype of the parameters.
     rule : int
-        The optimizer: `kernels.optimizers.SGD` and so on.
+        Optimizer: `kernels.optimizers.SGD` and so on.
     data : ndarray, shape (N, D)
         Examples like those of the training set.
     units : int
-        Outputs of the first layer.
+        Number of outputs of the first layer.
     encodes : bool
-        Whether the training set will be brought into codes; see `encode`.
+        Whether the training set will be encoded; see `encode`.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def compile_training(
 
 
 def loop_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """Return the types of `train_iterations`' arguments."""
+    """Return the Numba types of the arguments of `train_iterations`."""
     vector, matrix, cube = (np.empty((0,) * ndim, dtype) for ndim in (1, 2, 3))
     f1, f2 = (np.empty((0,) * ndim, FLOAT64) for ndim in (1, 2))
     i1, i2 = (np.empty((0,) * ndim, INT64) for ndim in (1, 2))
@@ -83,7 +83,7 @@ def loop_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
 
 def evaluation_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """Return the types of `count_correct`'s arguments."""
+    """Return the Numba types of the arguments of `count_correct`."""
     i1, i2, one = np.empty(0, INT64), np.empty((0, 0), INT64), np.int64(1)
     f2, u2, outputs = (np.empty((0, 0), kind) for kind in (FLOAT64, UINT8, dtype))
     arguments = (i2, np.empty(0, dtype), u2, one, i1, f2, outputs, one, one, i1)
@@ -91,26 +91,30 @@ def evaluation_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
 
 def compile_loop(dtype: np.dtype[Any]) -> None:
-    """Compile the loop and the evaluation, for other processes: it is kept on disk."""
+    """Compile the training loop and the evaluation into the cache on disk."""
     train_iterations.compile(loop_types(dtype))
     count_correct.compile(evaluation_types(dtype))
 
 
 @contextmanager
 def another_process(code: str, kernel: Any, types: tuple[Any, ...]) -> Iterator[None]:
-    """Have another process compile something meanwhile, where that helps.
+    """Run code that compiles kernels in another process, while the block runs in this process.
+
+    The process is started only if Numba may use several threads and `kernel` has to be compiled.
 
     Parameters
     ----------
     code : str
-        What it runs.
+        Python code that the other process runs.
     kernel : dispatcher
+        A kernel that one of the two processes compiles. If the cache on disk holds `kernel`, the
+        other kernels are taken to be there too.
     types : tuple
-        Of arguments: with them the kernel is compiled now or meanwhile, unless all has been before.
+        Numba types of the arguments of `kernel`.
     """
     process, helps = None, bool(sys.executable) and numba.get_num_threads() > 1
     if helps and has_to_compile(kernel, types):
-        with suppress(OSError):  # there may be no more processes
+        with suppress(OSError):  # the system may refuse to start a process
             process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.DEVNULL,

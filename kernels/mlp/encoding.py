@@ -1,4 +1,4 @@
-"""Data sets of few numbers, as images are, in the form in which training reads them fastest."""
+"""Data sets with few distinct values, such as images, encoded in one byte per element."""
 
 from mmap import PAGESIZE
 from typing import Any, NamedTuple
@@ -11,49 +11,55 @@ from kernels._cache import njit
 from kernels._threads import Team, chunk_bounds
 
 MIN_SIZE = 4_000_000
-"""Elements from which codes pay: fewer stay in a cache as they are."""
+"""Minimum number of elements of an encoded data set; smaller data sets fit into a cache."""
 
 MIN_PASSES = 10
-"""Passes over a set from which it pays to encode it first."""
+"""Number of passes over a data set from which encoding makes training faster."""
 
 SAMPLED_ROWS = 1000
 
 
 class EncodedData(NamedTuple):
-    """A data set of at most 256 numbers, a byte each: a quarter or an eighth of it is read.
+    """A data set of at most 256 distinct values, with one byte per element.
 
-    Nothing is rounded: ``values[codes]`` is the data set.
+    Training reads a quarter or an eighth of the bytes. The encoding is lossless: ``values[codes]``
+    equals the data set.
     """
 
-    source: Array  # (N, D): as it was given
+    source: Array  # (N, D): the original data set
     codes: Array  # uint8 (N, D)
-    values: Array  # (256,): the numbers that the codes stand for; the first is 0
+    values: Array  # (256,): the values that the codes stand for; the first is 0
 
 
 def has_many_zeros(x: Array, dtype: np.dtype[Any], units: int) -> bool:
-    """Tell whether a first layer of so many units is trained faster by the non-zeros of `x`."""
+    """Return whether a first layer of `units` outputs trains faster by skipping zeros of `x`."""
     limit = skip_threshold(np.int64(units), np.int64(dtype.itemsize))
     return x.size > 0 and bool(density(x) < limit)
 
 
 def pays_codes(x: Array, dtype: np.dtype[Any], units: int) -> bool:
-    """Tell whether a training set is large, and not of bytes, and its zeros will be skipped."""
+    """Return whether encoding makes training faster.
+
+    That is so for a large training set, not of uint8, whose zeros will be skipped.
+    """
     return x.dtype != UINT8 and x.size >= MIN_SIZE and has_many_zeros(x, dtype, units)
 
 
 def encode(x: Array, team: Team) -> EncodedData | None:
-    """Encode a data set, unless it holds other numbers than a few evenly spaced ones from 0.
+    """Encode a data set of few values, such as multiples of 1/255, in one byte per element.
 
     Parameters
     ----------
     x : ndarray of float32 or float64, shape (N, D)
     team : Team
-        The threads that do it.
+        Threads that encode.
 
     Returns
     -------
     EncodedData or None
-        None if `x` holds negative numbers, NaN or infinity, or too many different numbers.
+        None if `x` holds a negative number, NaN or infinity, no positive number, more than 256
+        distinct values, or values too close together for distinct codes, or if a value does not
+        occur in the sample of about `SAMPLED_ROWS` rows from which the values are taken.
 
     Examples
     --------
@@ -78,7 +84,7 @@ def encode(x: Array, team: Team) -> EncodedData | None:
         return None
     values, codes = np.zeros(256, x.dtype), np.empty(x.shape, UINT8)
     values[places] = numbers
-    codes.reshape(-1)[::PAGESIZE] = 0  # two threads that ask for fresh pages wait for each other
+    codes.reshape(-1)[::PAGESIZE] = 0  # concurrent page faults of two threads are serialized
     if not all(team.run(_encode_part, x, scale, values, codes)):
         return None
     return EncodedData(x, codes, values)
@@ -91,15 +97,15 @@ def _codes_of(numbers: Array, scale: Any) -> list[int]:
 
 @njit(nogil=True)
 def _encode_part(x, scale, values, codes, thread, num_threads, barrier):
-    """Encode one thread's rows; return False if there is a number that `values` does not hold."""
+    """Encode one thread's rows; return False if an element is not in `values`."""
     first, last = chunk_bounds(x.shape[0], thread, num_threads)
     zero, half, most = x.dtype.type(0), x.dtype.type(0.5), x.dtype.type(255)
     others = 0
     for r in range(first, last):
         source, target = x[r], codes[r]
-        for j in range(source.size):  # whole vectors, which the table would prevent
+        for j in range(source.size):  # vectorized, which a table lookup would prevent
             place = source[j] * scale + half
-            place = place if place > zero else zero  # also of NaN
+            place = place if place > zero else zero  # also for NaN
             target[j] = np.int32(place if place < most else most)
         for j in range(source.size):
             others += values[target[j]] != source[j]

@@ -31,41 +31,45 @@ from kernels.mlp._stack import (
 )
 
 PARALLEL_PRODUCTS = 100_000_000
-"""Multiplications in a batch from which a team of threads pays."""
+"""Number of multiplications in a batch above which a team of threads is faster."""
 
-_ONE_THREAD = new_barrier()  # never waited at
+_ONE_THREAD = np.zeros(16, np.int64)  # barrier for one thread, which never waits
 
 
 class Forward(NamedTuple):
-    """What the layers keep of a forward pass. All arrays are new."""
+    """Results of a forward pass that the layers keep.
+
+    All arrays are new, except that `x` and `targets` may be the arguments of the call.
+    """
 
     loss: float
     y: Array  # (N, C): probabilities
-    x: Array  # (N, D): the input, as a matrix, in the dtype that was given
-    outputs: list[Array]  # of each activation: the input of the next affine layer
-    masks: list[Array | None]  # True where a ReLU's input was 0 or less; None for others
+    x: Array  # (N, D): the input as a matrix; uint8 and float32 keep their dtype
+    outputs: list[Array]  # of each activation, the inputs of the next affine layers
+    masks: list[Array | None]  # True where a ReLU's input was 0 or less; None for other activations
     labels: Array  # int64 (N,), or empty: the checked copy of `t`
     targets: Array  # (N, C), or empty
 
 
 class CompiledNetwork:
-    """Affine layers with activations between them, softmax and the mean cross-entropy.
+    """Network of affine layers and activations, with softmax and the mean cross-entropy.
 
-    The arrays of parameters are kept and read at each call: they may be changed in place. Results
-    have the bits that the functions of the layers give one by one, on any number of threads.
+    The network keeps references to the parameter arrays and reads them at each call, so they may be
+    changed in place. For any number of threads, the results are bit-identical to those of the
+    layers' own kernels.
 
     Parameters
     ----------
     weights : sequence of ndarray, shapes (D, M1), (M1, M2) ... (M, C)
     biases : sequence of ndarray, shapes (M1,), (M2,) ... (C,)
-        All float32 or all float64, C-contiguous and aligned.
+        All float32 or all float64, C-contiguous, aligned and writable.
     activations : sequence of int
-        `IDENTITY`, `RELU` or `SIGMOID` between two affine layers: one less than there are weights.
+        `IDENTITY`, `RELU` or `SIGMOID` between two affine layers: one fewer than `weights`.
 
     Raises
     ------
     ValueError
-        If the arrays do not fit together, or do not have that form.
+        If the shapes are incompatible, or a dtype or memory layout is not as required.
 
     Notes
     -----
@@ -99,10 +103,10 @@ class CompiledNetwork:
         self._table = network_table(sizes, sizes, self.activations)
         self._table[:, WEIGHT] = [w.ctypes.data for w in self.weights]
         self._table[:, BIAS] = [b.ctypes.data for b in self.biases]
-        self._tables: dict[Any, Array] = {}  # for the dtypes of x, and for what is done
-        self._needs: dict[Any, tuple[int, ...]] = {}  # of a pass, for the dtypes of x
+        self._tables: dict[Any, Array] = {}  # by the dtype of x and the kernels needed
+        self._needs: dict[Any, tuple[int, ...]] = {}  # by the dtype of x and the pass
         self._widths, self._zeros = sizes[1:], np.zeros(max(sizes), self.dtype)
-        self._shapes: list[tuple[tuple[int, ...], int, int]] = []  # of the gradients in one array
+        self._shapes: list[tuple[tuple[int, ...], int, int]] = []  # of gradients, with bounds
         at = 0
         for a in self._arrays:
             self._shapes.append((a.shape, at, at + a.size))
@@ -112,9 +116,9 @@ class CompiledNetwork:
         self._products = sum(w.size for w in weights)
 
     def matches(self, arrays: Sequence[Array]) -> bool:
-        """Tell whether this was made of these very arrays, and they still have their form.
+        """Return whether these are the network's arrays, with unchanged shapes and dtypes.
 
-        They are in the order ``W1 b1 W2 b2``.
+        The order is ``W1 b1 W2 b2 ...``.
         """
         return (
             len(arrays) == len(self._arrays)
@@ -130,7 +134,7 @@ class CompiledNetwork:
         x : array_like, shape (N, D) or (N, ...)
             As for `loss`.
         threads : int, optional
-            At most so many; by default as many as Numba may use.
+            Maximum number of threads; by default as many as Numba may use.
 
         Returns
         -------
@@ -139,7 +143,7 @@ class CompiledNetwork:
         Raises
         ------
         TypeError, ValueError
-            If `x` does not fit the network, or the batch is empty.
+            If the shape or dtype of `x` is invalid, or the batch is empty.
         """
         x = self._batch(x)
         logits = np.empty((x.shape[0], self._widths[-1]), self.dtype)
@@ -157,7 +161,7 @@ class CompiledNetwork:
         Parameters
         ----------
         x : array_like, shape (N, D) or (N, ...)
-            uint8 and float32 beside wider parameters are widened as they are read.
+            uint8 and float32 are widened to the dtype of the parameters as they are read.
         t : array_like, shape (N,) or (N, C)
             Class indices of any integer type, or target distributions.
 
@@ -168,7 +172,7 @@ class CompiledNetwork:
         Raises
         ------
         TypeError, ValueError
-            If `x` or `t` does not fit the network or the other, or the batch is empty.
+            If `x` or `t` has an invalid shape, dtype or value, or the batch is empty.
         """
         return self._run(x, t, self._no_gradient)
 
@@ -181,7 +185,7 @@ class CompiledNetwork:
         -------
         forward : Forward
         dweights, dbiases : list of ndarray
-            Parts of one new array, in the order ``W1 b1 W2 b2``: ``dweights[0].base``.
+            Views of one new array, ``dweights[0].base``, in the order ``W1 b1 W2 b2 ...``.
         """
         gradient = np.empty(self._num_parameters, self.dtype)
         forward = self._run(x, t, gradient)
@@ -189,9 +193,10 @@ class CompiledNetwork:
         return forward, parts[::2], parts[1::2]
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
-        """Compute the share of a batch whose largest logit is the target's class.
+        """Compute the fraction of a batch whose largest logit is that of the target's class.
 
-        The arguments and errors are those of `loss`; of target distributions the largest counts.
+        The arguments and errors are those of `loss`. The class of a target distribution is the
+        index of its largest element.
 
         Returns
         -------
@@ -215,7 +220,7 @@ class CompiledNetwork:
         return float(correct / x.shape[0])
 
     def _network(self, x_dtype: np.dtype[Any], needs: tuple[int, ...]) -> Array:
-        """Return the network's table for a batch of some dtype."""
+        """Return the network's table for the dtype of a batch and the kernels needed."""
         try:
             return self._tables[x_dtype, needs]
         except KeyError:
@@ -225,12 +230,12 @@ class CompiledNetwork:
             return self._tables.setdefault((x_dtype, needs), net)
 
     def _evaluation(self, x: Array) -> tuple[bool, Array]:
-        """Return whether the zeros of `x` are skipped, and the network's table for that."""
+        """Return whether zeros of `x` are skipped, and the network's table for evaluation."""
         skip = bool(skips_zeros(x, self.weights[0], self._widths[0])[0])
         return skip, self._network(x.dtype, SKIP_ROWS if skip else DENSE)
 
     def _batch(self, x: ArrayLike) -> Array:
-        """Check a batch and bring it to the form that compiled code reads."""
+        """Check a batch and convert it for compiled code."""
         a = x if type(x) is np.ndarray else as_real(x, "x")
         d = self.weights[0].shape[0]
         if a.ndim < 2 or a.shape[0] == 0 or (a.ndim == 2 and a.shape[1] != d):
@@ -253,7 +258,7 @@ class CompiledNetwork:
         t = t if type(t) is np.ndarray else as_real(t, "t")
         labels, targets = NO_LABELS, NO_TARGETS[dtype]
         if t.dtype is FLOAT64 and dtype is FLOAT32 and t.shape == (n, classes) and t.flags.carray:
-            targets = np.empty(t.shape, dtype)  # one-hot targets, as `load_mnist` gives them
+            targets = np.empty(t.shape, dtype)  # such as one-hot targets from `load_mnist`
             if not narrow_targets(t.reshape(-1), targets):
                 raise ValueError("t: expected finite targets, got NaN or infinity")
         else:
@@ -262,7 +267,7 @@ class CompiledNetwork:
         masks = np.empty(n * (total - classes), np.bool_)
         douts = np.empty(n * total if gradient.size else 0, dtype)
         kind = x.dtype, bool(gradient.size)
-        if kind not in self._needs:  # what other batches need is compiled when one of them comes
+        if kind not in self._needs:  # kernels for other batches are compiled when needed
             skip = bool(skips_zeros(x, self.weights[0], widths[0])[0])
             self._needs[kind] = (SKIP_BOTH if gradient.size else SKIP_ROWS) if skip else DENSE
         args = (
@@ -301,7 +306,7 @@ class CompiledNetwork:
 def check_parameters(
     weights: Sequence[Array], biases: Sequence[Array], activations: Sequence[int]
 ) -> list[int]:
-    """Check that parameters fit together, and return the sizes ``[D, M1 ... C]``."""
+    """Check the arrays of parameters, and return the sizes ``[D, M1 ... C]``."""
     shapes = {f"W{i + 1}": w for i, w in enumerate(weights)}
     shapes |= {f"b{i + 1}": b for i, b in enumerate(biases)}
     count = len(weights)
@@ -343,9 +348,10 @@ def network_table(sizes: Sequence[int], units: Sequence[int], activations: Seque
 def count_correct_on_threads(
     net: Array, zeros: Array, x: Array, skip: bool, labels: Array, targets: Array, team: Team
 ) -> int:
-    """Count the examples whose largest logit is that of their class; -1 for bad targets.
+    """Count the examples whose largest logit is that of their class.
 
-    The zeros of `x` are skipped or not: the table must have what that needs.
+    Return -1 if a target is not finite. `skip` says whether zeros of `x` are skipped; the table
+    must hold the addresses of the kernels for that.
     """
     targets = targets if targets.size else NO_TARGETS[FLOAT64]
     outputs = np.empty((team.size, EVALUATED * int(net[:, OUTPUTS].sum())), zeros.dtype)

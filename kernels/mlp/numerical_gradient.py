@@ -1,9 +1,9 @@
-"""Numerical gradient of the two-layer ReLU network: the loss itself at every shifted parameter.
+"""Numerical gradient of the two-layer ReLU network, by central differences for each parameter.
 
-Shifting one parameter changes the output of one unit only, so what is computed anew is what that
-unit reaches: for a weight of the first layer, the logits of those examples whose input is not
-zero, times the unit's row of the second layer.  The loss is evaluated above and below, and
-subtracted, as in the definition.
+Shifting one parameter changes the output of one unit only, so only values that depend on that unit
+are recomputed. For a weight of the first layer, these are the logits of the examples whose input is
+not zero; they change by a multiple of the unit's row of the second layer. The losses above and
+below are evaluated and subtracted, as in the definition.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,20 @@ from kernels.softmax import softmax
 def two_layer_numerical_gradient(
     x: Array, t: Array, parameters: Sequence[Array], step: float
 ) -> tuple[Array, Array, Array, Array]:
-    """Central differences of the mean cross-entropy of ``relu(x W1 + b1) W2 + b2``.
+    """Compute central differences of the mean cross-entropy of ``relu(x W1 + b1) W2 + b2``.
 
-    Computed in float64 whatever the dtype of the parameters.
+    All computations are in float64, for any dtype of the parameters.
 
     Parameters
     ----------
     x : ndarray, shape (N, D)
+        Batch, with at least one example.
     t : ndarray, shape (N,) or (N, C)
         Class indices or target distributions.
-    parameters : W1 (D, H), b1 (H,), W2 (H, C), b2 (C,)
+    parameters : sequence of ndarray
+        ``W1`` (D, H), ``b1`` (H,), ``W2`` (H, C), ``b2`` (C,).
     step : float
-        Distance to both sides.
+        Shift of a parameter in each direction.
 
     Returns
     -------
@@ -43,9 +45,9 @@ def two_layer_numerical_gradient(
     Raises
     ------
     TypeError, ValueError
-        If `x` or `t` does not fit, or the batch is empty.
+        If the shape or dtype of `x` or `t` is invalid, or the batch is empty.
     """
-    # All in float64 from here on: kernels for other dtypes would have to be compiled, too.
+    # float64 from here on: no kernels for other dtypes have to be compiled.
     x, W1, b1, W2, b2 = (np.ascontiguousarray(a, np.float64) for a in (x, *parameters))
     before = affine_forward(x, W1, b1)
     hidden = np.maximum(before, 0)
@@ -56,7 +58,7 @@ def two_layer_numerical_gradient(
     if labels.size:
         targets = np.zeros(logits.shape)
         targets[np.arange(labels.size), labels] = 1
-    # The bias is the weight of an input that is always 1. Non-zero inputs, example by example:
+    # The bias is the weight of a constant input of 1. The non-zero inputs are in CSR format.
     inputs = np.hstack((x, np.ones((x.shape[0], 1))))
     indptr = np.concatenate(([0], np.cumsum(np.count_nonzero(inputs, axis=1))))
     indices, data = np.nonzero(inputs)[1], inputs[inputs != 0]
@@ -72,24 +74,24 @@ def two_layer_numerical_gradient(
 
 
 SERIES_LIMIT = 2.0**-8
-"""Shifts of a logit up to this are put into the series of `_expm1_series` and `_log1p_series`."""
+"""Largest shift of a logit for which `_expm1_series` and `_log1p_series` are used."""
 
 
 @inner
 def _expm1_series(z):
-    """``exp(z) - 1`` for a small z, to rounding."""
+    """Return ``exp(z) - 1`` for a small `z`, to rounding."""
     return z * (1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6 * (1 + z / 7))))))
 
 
 @inner
 def _log1p_series(y):
-    """``log(1 + y)`` for a small y, to rounding."""
+    """Return ``log(1 + y)`` for a small `y`, to rounding."""
     return y * (1 - y * (1 / 2 - y * (1 / 3 - y * (1 / 4 - y * (1 / 5 - y * (1 / 6 - y / 7))))))
 
 
 @inner
 def _loss(logits, shift, direction, targets):
-    """Cross-entropy of one example whose logits are shifted along a direction."""
+    """Return the cross-entropy of one example whose logits are shifted along a direction."""
     classes = logits.size
     m = logits[0] + shift * direction[0]
     for c in range(1, classes):
@@ -126,10 +128,10 @@ def _first_layer(indptr, indices, data, before, W2, logits, y, targets, step, ou
             far = 0.0
             for k in range(count):
                 far = max(far, abs(above[k]), abs(below[k]))
-            if far == 0:  # the unit is off, and stays off
+            if far == 0:  # the unit is inactive with and without the shift
                 continue
             if far * reach <= SERIES_LIMIT:
-                # The loss itself relative to the unshifted one: log sum y exp(shift * direction).
+                # The loss relative to the unshifted loss: log sum y exp(shift * direction).
                 for c in range(classes):
                     for k in range(count):
                         up[k] += y[r, c] * _expm1_series(above[k] * direction[c])
@@ -147,7 +149,10 @@ def _first_layer(indptr, indices, data, before, W2, logits, y, targets, step, ou
 
 @inner
 def _activation_deltas(values, z, step, above, below):
-    """Fill in by how much a step of each input's weight changes a hidden unit's activation."""
+    """Compute how a step of each input's weight changes a hidden unit's activation.
+
+    Return the number of inputs.
+    """
     now = z if z > 0 else 0.0
     for k in range(values.size):
         move = step * values[k]
@@ -165,8 +170,7 @@ def _second_layer(units, logits, y, targets, step, out):
             difference = 0.0
             for r in range(n):
                 shift = step * units[r, u]
-                # exp(shift) may overflow, and the ratio of the losses lose all digits.
-                if abs(shift) > 1:
+                if abs(shift) > 1:  # `expm1` may overflow, the relative loss lose all digits
                     difference += _loss(logits[r], shift, direction, targets[r])
                     difference -= _loss(logits[r], -shift, direction, targets[r])
                     continue

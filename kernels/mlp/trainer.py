@@ -1,4 +1,4 @@
-"""Train any stack of affine layers and activations by any optimizer, in compiled code."""
+"""Training of any stack of affine layers and activations by any optimizer, in compiled code."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -35,45 +35,48 @@ from kernels.mlp.network import check_parameters, count_correct_on_threads, netw
 
 
 class MLPTrainer:
-    """A network's parameters and an optimizer's state, in the form in which they are trained.
+    """Trainer of a network, with the parameters and the optimizer's state in padded storage.
 
-    Each iteration takes a batch's gradient, updates all parameters, and records the loss of the
-    same batch with the new ones, or with the old ones.
+    Each iteration computes the gradient of a batch, updates all parameters, and records the loss of
+    the batch with the new parameters or, optionally, with the old parameters.
 
     Parameters
     ----------
     weights, biases, activations
-        As for `CompiledNetwork`. Read here and written by `store`.
+        As for `CompiledNetwork`. The arrays are copied, and written by `store`.
     batch_size : int
+        Maximum number of examples in a batch.
     data : ndarray, shape (N, D), or EncodedData
-        The training set, or what `encode` made of it. uint8 and float32 beside wider parameters
-        are widened as they are read.
+        The training set, or the result of `encode`. uint8 and float32 are widened to the dtype of
+        the parameters as they are read.
     team : Team
-        The threads that do it.
+        Threads that train.
     rule : int
-        The optimizer: `kernels.optimizers.SGD` and so on.
+        Optimizer: `kernels.optimizers.SGD` and so on.
     options : array_like of float
-        Its options, the learning rate first: as for `kernels._update_rules.rule_coefficients`.
+        Options of the optimizer, the learning rate first, as for
+        `kernels._update_rules.rule_coefficients`.
     states : sequence of sequence of ndarray
-        For each of the optimizer's states, its arrays in the order ``W1 b1 W2 b2 ...``. Read here
-        and written by `store`.
+        At most two states of the optimizer, each a list of arrays in the order
+        ``W1 b1 W2 b2 ...``. The arrays are copied, and written by `store`.
     iteration : int, default 0
-        Number of updates that the optimizer has done; counted on in the attribute of that name.
+        Number of updates that the optimizer has done. The attribute `iteration` continues the
+        count.
     weight_decay : float, default 0
         ``lambda``: adds ``0.5 lambda sum W^2`` over all weights to the loss, and ``lambda W`` to
         their gradients.
     sparse : bool, optional
-        Whether to skip the zeros of `data`; by default, where that is faster.
+        Whether to skip the zeros of `data`; by default, if skipping is faster.
     logistic : bool, default False
-        Whether the last layer is one of sigmoids with the cross-entropy of each, in place of
-        softmax; their targets are distributions of no sum, from 0 to 1 each.
+        Whether the outputs are independent sigmoids with binary cross-entropy, in place of softmax.
+        Each target is then a number from 0 to 1, and rows of targets need not sum to 1.
     loss_before_update : bool, default False
-        Whether losses are those with the old parameters, which saves a forward pass.
+        Whether to record losses with the old parameters, which saves a forward pass.
 
     Raises
     ------
     ValueError
-        If arrays do not fit together.
+        If the shapes or dtypes of arrays are incompatible.
 
     Examples
     --------
@@ -132,8 +135,8 @@ class MLPTrainer:
         if not sparse and values is not None:
             raise ValueError("data: expected codes only where zeros are skipped, got sparse=False")
         self.sparse = sparse
-        # Hidden layers are filled up to whole vectors: no row of weights straddles a cache line
-        # more often than need be, and none needs a mask.
+        # Hidden layers are padded to whole vectors: rows of weights straddle as few cache lines as
+        # possible, and need no masked loads.
         sizes = list(units)
         for i in range(1, len(units) - 1):
             vector = LOADED_BYTES if sparse and i == 1 else VECTOR_BYTES
@@ -141,7 +144,7 @@ class MLPTrainer:
             sizes[i] = -(-units[i] // lanes) * lanes
         self._units, self._sizes = units, sizes
         line, at = CACHE_LINE_BYTES // dtype.itemsize, 0
-        self._offsets: list[int] = []  # where each parameter begins in the workspace
+        self._offsets: list[int] = []  # offset of each parameter in the workspace
         for d, m in pairwise(sizes):
             for size in (d * m, m):
                 self._offsets.append(at)
@@ -182,7 +185,7 @@ class MLPTrainer:
         self.load()
 
     def _places(self) -> Iterator[tuple[tuple[Array, ...], tuple[Array, ...]]]:
-        """Each parameter's array and its states', and the same parts of the workspace."""
+        """Yield each parameter's array with its states, and their views in the workspace."""
         for i, (a, at) in enumerate(zip(self.arrays, self._offsets, strict=True)):
             layer, is_bias = divmod(i, 2)
             d, m = self._sizes[layer], self._sizes[layer + 1]
@@ -195,7 +198,7 @@ class MLPTrainer:
             yield (a, *(state[i] for state in self.states)), parts
 
     def load(self) -> None:
-        """Take the parameters and the optimizer's state from their arrays."""
+        """Copy the parameters and the optimizer's state from their arrays to the workspace."""
         self._work.state[...] = 0
         finite = True
         for arrays, parts in self._places():
@@ -203,14 +206,14 @@ class MLPTrainer:
                 part[...] = a
             finite = finite and bool(np.isfinite(arrays[0]).all())
         self._work.infinite[:] = not finite
-        self._work.squares[:] = 0  # each update fills them block by block
+        self._work.squares[:] = 0  # each update overwrites the sums block by block
         with np.errstate(over="ignore", invalid="ignore"):
             self._work.squares[0] = sum(
                 np.sum(np.square(W, dtype=FLOAT64)) for W in self.arrays[::2]
             )
 
     def store(self) -> None:
-        """Put the parameters and the optimizer's state back into their arrays."""
+        """Copy the parameters and the optimizer's state from the workspace to their arrays."""
         for arrays, parts in self._places():
             for a, part in zip(arrays, parts, strict=True):
                 a[...] = part
@@ -224,22 +227,22 @@ class MLPTrainer:
         weights: Array | None = None,
         weight_decay: ArrayLike | None = None,
     ) -> Array:
-        """Do one iteration for each row of indices.
+        """Run one iteration for each row of `indices`.
 
         Parameters
         ----------
         indices : ndarray of int64, shape (n, B)
-            The examples of each batch, from one to as many as `batch_size`.
+            Indices of the examples of each batch; B is from 1 to `batch_size`.
         labels : ndarray of int64, shape (n, B), or None
-            Their classes.
+            Classes of the examples. Pass either `labels` or `targets`.
         targets : ndarray, shape (n, B, C), or None
-            Their target distributions; the one of the two that there is.
+            Target distributions of the examples.
         threads : int or None
-            How many of the team take part; None: all.
+            Number of threads of the team to use; None uses all threads.
         weights : ndarray of float64, shape (n, B), optional
-            What each example's loss and gradient are multiplied by, before their mean is taken.
+            Factor of each example's loss and gradient, applied before the mean is taken.
         weight_decay : array_like, shape (n,), optional
-            That of each batch, in place of the trainer's.
+            Weight decay of each batch; by default the trainer's `weight_decay`.
 
         Returns
         -------
@@ -249,10 +252,10 @@ class MLPTrainer:
         Raises
         ------
         ValueError
-            If an index or a label is out of range, or shapes do not fit.
+            If an index or a label is out of range, or shapes are incompatible.
         """
         dtype, classes = self._work.y.dtype, self._units[-1]
-        indices = as_kernel_array(indices, INT64, "indices").copy()  # checked, then used
+        indices = as_kernel_array(indices, INT64, "indices").copy()  # cannot change once checked
         batch, work = len(self._work.batch), self._work
         if indices.ndim != 2 or not 0 < indices.shape[1] <= batch:
             raise ValueError(f"indices: expected (n, B), B from 1 to {batch}, got {indices.shape}")
@@ -301,7 +304,7 @@ class MLPTrainer:
         return mean + penalties
 
     def accuracy(self, data: Array | EncodedData, labels: Array) -> float:
-        """Return the share of examples whose largest logit is that of their class.
+        """Return the fraction of examples whose largest logit is that of their class.
 
         Parameters
         ----------
@@ -314,7 +317,7 @@ class MLPTrainer:
         """
         dtype, values = self._work.y.dtype, None
         if isinstance(data, EncodedData):
-            # Beside NaN and infinity no zero is skipped, which codes need.
+            # Zeros are not skipped if a parameter is NaN or infinite, but codes require skipping.
             if np.isfinite(self._work.state[0]).all():
                 values = np.ascontiguousarray(data.values, dtype)
             data = data.source if values is None else data.codes
@@ -336,7 +339,7 @@ class MLPTrainer:
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return zeros that begin with a cache line, so that no vector straddles two of them."""
+    """Return zeros aligned to a cache line, so that no vector straddles two cache lines."""
     size = int(np.prod(shape)) * dtype.itemsize
     memory = np.zeros(size + CACHE_LINE_BYTES, np.uint8)
     start = -memory.ctypes.data % CACHE_LINE_BYTES
