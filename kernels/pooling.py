@@ -195,7 +195,7 @@ class _PoolArgs(NamedTuple):
     channels_last: bool
     pooled: Array  # forward (N, PH, PW, C); backward (N, C, PH, PW) or (N, PH, PW, C)
     indices: Array  # (N, PH, PW, C)
-    wrong: Array  # int64 (N,): indices of each image that lie outside it; empty forward
+    wrong: Array  # int64 (N,): number of indices outside each image; empty forward
     n: int
     channels: int
     height: int
