@@ -1,7 +1,7 @@
 """Layers, networks and training of a course on deep learning, on compiled kernels.
 
-Attributes are imported lazily: the command line's ``--help`` does not wait for Numba, and the
-layers do not wait for the progress bar.
+Attributes are imported lazily: the command line's ``--help`` does not import Numba, and the layers
+do not import the progress bar.
 """
 
 from contextlib import suppress
@@ -101,7 +101,7 @@ __all__ = [
 
 
 def _source(spec: Any) -> str:
-    """Return the source of a package, which may lie in a zip file."""
+    """Return the source of a package, which may be in a zip file, or an empty string."""
     if hasattr(spec.loader, "get_source"):
         with suppress(ImportError, OSError, SyntaxError, UnicodeDecodeError):
             return spec.loader.get_source(spec.name) or ""
@@ -109,11 +109,11 @@ def _source(spec: Any) -> str:
 
 
 def _check_kernels() -> None:
-    """Raise ImportError where the `kernels` to be imported is another distribution's."""
+    """Raise ImportError if the importable package `kernels` is not that of njitnet."""
     spec = find_spec("kernels")
     if spec is None:
         found = "none"
-    elif spec.origin is None:  # the file was the other distribution's when that was uninstalled
+    elif spec.origin is None:  # uninstalling the other distribution removed the file
         found = f"one without its __init__.py, in {list(spec.submodule_search_locations or ())}"
     elif "affine_forward" not in _source(spec):
         found = f"another one, {spec.origin}"

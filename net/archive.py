@@ -1,4 +1,4 @@
-"""Named arrays in one ``.npz`` file: written whole or not at all, read without trust."""
+"""Read and write ``.npz`` files of named arrays: atomic writes, validated reads."""
 
 import errno
 import hashlib
@@ -26,35 +26,37 @@ Path_ = str | os.PathLike[str]
 
 
 def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays to `path`, which holds either what it did before or all of them.
+    """Write arrays to an ``.npz`` file atomically.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Exactly this name; no ending is added. A link stays one, and permissions are kept.
+        The exact file name; no extension is added. A symbolic link is followed, and the
+        permissions of an existing file are kept.
     arrays : mapping of str to ndarray
 
     Raises
     ------
     TypeError
-        If `path` is no name of a file.
+        If `path` is not a file name.
     OSError
-        If the folder is missing or not writable, or the disk is full; `path` is as before.
+        If the folder is missing or not writable, or the disk is full. The previous content of
+        `path` is kept.
     """
     target = Path(os.path.realpath(check_path(path, "path")))
     temporary = target.with_name(_temporary_name(target.name))
     try:
-        if target.exists() and not target.is_file():  # a device would become a file
+        if target.exists() and not target.is_file():  # such as a device
             raise OSError(errno.EINVAL, "Expected a file, got a folder or a device")
         with _open_locked(temporary) as file:
             try:
-                # NumPy's types let the names in `arrays` collide with an option; ours do not.
+                # NumPy's annotations allow a key that is also an option of `savez`; no key here is.
                 np.savez(file, **arrays)  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())
                 with suppress(FileNotFoundError):
                     shutil.copymode(target, temporary)
-                if sys.platform == "win32":  # where an open file cannot be renamed
+                if sys.platform == "win32":  # an open file cannot be renamed
                     file.close()
                 os.replace(temporary, target)
             except BaseException:
@@ -68,7 +70,7 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def check_writable(path: Path_) -> None:
-    """See that a file can be written, before any work is done for it.
+    """Check that a file can be written.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def check_writable(path: Path_) -> None:
     Raises
     ------
     OSError
-        If its folder is missing or not writable, or `path` is a folder or a device.
+        If the folder is missing or not writable, or `path` is a folder or a device.
     """
     target = Path(os.path.realpath(check_path(path, "path")))
     try:
@@ -93,7 +95,7 @@ def check_writable(path: Path_) -> None:
 
 
 def check_regular(path: Path) -> None:
-    """Raise where a path is a pipe or a device, which might never end.
+    """Check that a path is not a pipe or a device, from which reading might never end.
 
     Parameters
     ----------
@@ -102,20 +104,20 @@ def check_regular(path: Path) -> None:
     Raises
     ------
     OSError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is neither a file nor a folder.
+        If `path` is neither a file nor a folder.
     """
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError(f"{path}: expected a regular file, got a pipe or a device")
 
 
-_NAME_BYTES = 255  # of most file systems
+_NAME_BYTES = 255  # maximum length of a file name on most file systems
 
 
 def _temporary_name(name: str) -> str:
-    """Return the name of the file that is written first; never longer than a file may have."""
+    """Return the name of the temporary file, of at most `_NAME_BYTES` bytes."""
     temporary = f".{name}.part"
     if len(os.fsencode(temporary)) <= _NAME_BYTES:
         return temporary
@@ -123,7 +125,10 @@ def _temporary_name(name: str) -> str:
 
 
 def _open_locked(path: Path) -> BinaryIO:
-    """Open a new file, or what a killed process left of one; another writer is waited for."""
+    """Open an empty file under an exclusive lock, waiting for any other writer.
+
+    A file that a killed process left is truncated.
+    """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     while True:
         file = os.fdopen(os.open(path, flags, 0o666), "r+b")
@@ -131,8 +136,8 @@ def _open_locked(path: Path) -> BinaryIO:
             if sys.platform != "win32":
                 with suppress(OSError):  # not every file system has locks
                     fcntl.flock(file, fcntl.LOCK_EX)
-            # The writer that was waited for has given the file its final name, or removed it; at
-            # any moment another one may do so, who has not waited yet.
+            # The writer that held the lock has renamed or removed its file, and another writer
+            # may have created a new one: check that `path` is still the file that is locked.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                     file.truncate()
@@ -144,7 +149,7 @@ def _open_locked(path: Path) -> BinaryIO:
 
 
 def _fsync_directory(path: Path) -> None:
-    """See that a new name in a folder survives a loss of power, where that can be asked for."""
+    """Flush a folder's entries to disk, where the platform can."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -154,7 +159,7 @@ def _fsync_directory(path: Path) -> None:
 
 
 def read(path: Path_) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a ``.npz`` file, never unpickling.
+    """Read the arrays of an ``.npz`` file, without unpickling.
 
     Parameters
     ----------
@@ -167,20 +172,20 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
     Raises
     ------
     TypeError
-        If `path` is no name of a file.
+        If `path` is not a file name.
     OSError
         If the file is missing or cannot be read.
     ValueError
-        If it is no such file, or damaged: the message names it.
+        If the file is not an ``.npz`` file of arrays, or is damaged; the message names the file.
     """
     path = check_path(path, "path")
     check_regular(path)
     with path.open("rb") as file:
         try:
             return _members(file)
-        except Exception as error:  # tokenize, struct, zipfile and NumPy raise whatever they meet
+        except Exception as error:  # of tokenize, struct, zipfile or NumPy
             broken = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
-            if broken or isinstance(error, MemoryError):  # the disk or the machine, not the content
+            if broken or isinstance(error, MemoryError):  # not caused by the content
                 raise
             raise ValueError(
                 f"{path}: expected an .npz file of arrays, got another or a damaged one ({error})"
@@ -190,7 +195,7 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
 def _members(file: BinaryIO) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
-        # They are stored as they are: those that claim more bytes than the file has are a trap.
+        # Members are stored uncompressed: sizes that exceed the file's are forged.
         size = os.fstat(file.fileno()).st_size
         if sum(info.file_size for info in members) > size:
             raise ValueError("its arrays are longer than the file")
@@ -198,7 +203,7 @@ def _members(file: BinaryIO) -> dict[str, NDArray[Any]]:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
-    """Read one array whose header promises what the file holds, and no more."""
+    """Read one array, and check that its size is that of its header."""
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{info.filename} is compressed")
     with archive.open(info) as file:

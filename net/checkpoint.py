@@ -1,4 +1,4 @@
-"""The state of a training run in a file: network, optimizer, history and random state."""
+"""Checkpoints: network, optimizer, history and random state of a training run in a file."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def write(
     rngs: Mapping[str, Any],
     settings: Settings,
 ) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def write(
     optimizer : Optimizer
     history : History
     rngs : mapping of str to numpy.random.Generator, RandomState or the module numpy.random
-        Sources of random numbers, whose states are kept.
+        Sources of random numbers, whose states are saved.
     settings : dict
-        What has to be the same when the run goes on.
+        Settings that must be the same when the run is resumed.
 
     Raises
     ------
@@ -68,33 +68,34 @@ def restore(
     rngs: Mapping[str, Any],
     settings: Settings,
 ) -> int:
-    """Bring network, optimizer, history and random state to where a checkpoint left them.
+    """Restore network, optimizer, history and random state from a checkpoint.
 
     Parameters
     ----------
     path : str or os.PathLike
     network : Network
-        Of the saved structure, sizes and dtype.
+        A network of the saved structure, sizes and dtype.
     optimizer : Optimizer
-        Of the saved class.
+        An optimizer of the saved class.
     history : History
-        Empty.
+        An empty history.
     rngs : mapping of str to numpy.random.Generator, RandomState or the module numpy.random
-        Of the saved kinds.
+        Sources of random numbers of the saved kinds.
     settings : dict
-        Those of this run.
+        The settings of this run.
 
     Returns
     -------
     int
-        The number of iterations done.
+        Number of iterations done.
 
     Raises
     ------
     OSError
         If the file is missing or cannot be read.
     ValueError
-        If it is no checkpoint, or one of another run; nothing is changed then.
+        If the file is not a checkpoint, or belongs to another run. Nothing is changed in that
+        case.
     """
     name = os.fspath(path)
     arrays, lists, state = _read(path)
@@ -130,11 +131,11 @@ def restore(
 
 
 def _assign(arrays: Any, key: str, value: Array) -> None:
-    """Write into an array that there is, so that it stays shared; or give a new one."""
+    """Copy values into an existing array, so that it stays shared, or assign a new array."""
     current = arrays[key]
     if isinstance(current, np.ndarray) and current.shape == value.shape:
         current[...] = value
-    else:  # statistics that no batch has set yet
+    else:  # running statistics before the first batch
         layer, attribute = arrays.places()[key]
         setattr(layer, attribute, value)
 
@@ -142,7 +143,7 @@ def _assign(arrays: Any, key: str, value: Array) -> None:
 def _check_same_run(
     name: str, network: Any, arrays: Mapping[str, Array], saved: Settings, settings: Settings
 ) -> None:
-    """Raise if a checkpoint is of another network or of another run."""
+    """Raise ValueError if a checkpoint belongs to another network or another run."""
     for key, value in network.params.items():
         current, found = np.asarray(value), arrays.get(key)
         if found is None or (found.shape, found.dtype) != (current.shape, current.dtype):
@@ -182,20 +183,20 @@ def read_history(path: Path_) -> dict[str, list[Any]]:
     Returns
     -------
     dict of str to list
-        By the names of `History`'s attributes.
+        The lists, by the names of the attributes of `History`.
 
     Raises
     ------
     OSError
         If the file is missing or cannot be read.
     ValueError
-        If it is no checkpoint.
+        If the file is not a checkpoint.
     """
     return _read(path)[1]
 
 
 def _read(path: Path_) -> tuple[dict[str, Array], dict[str, list[Any]], dict[str, Any]]:
-    """Read a checkpoint whose parts fit together: arrays, lists of the history, other state."""
+    """Read and check a checkpoint: its arrays, the lists of its history, and its other state."""
     arrays = archive.read(path)
     try:
         state = json.loads(str(arrays["state"][()]))

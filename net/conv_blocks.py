@@ -1,7 +1,7 @@
-"""Convolution with the ReLU and the pooling that follow it, run as one kernel.
+"""Fused convolution, ReLU and pooling.
 
-The layers keep their attributes: what the kernel does not write to memory is computed when it is
-read.
+The attributes of the layers stay available: arrays that the fused kernel does not write to memory
+are computed when they are read.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from net.layers._plain import supports_fast_path
 
 
 class ConvBlock:
-    """A convolution, a ReLU, and perhaps a 2 x 2 pooling.
+    """A convolution, a ReLU, and optionally a 2 x 2 pooling, run as one kernel.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class ConvBlock:
     relu : Relu
     pool : Pooling or None
     before_affine : bool
-        Whether an affine layer follows, which reads images as rows.
+        Whether an affine layer follows, which reads each image as one row.
     """
 
     def __init__(self, conv: Convolution, relu: Relu, pool: Pooling | None, before_affine: bool):
@@ -37,7 +37,7 @@ class ConvBlock:
         self._kept: Any = None
 
     def forward(self, x: Any) -> Any:
-        """Return the output of the last of the layers."""
+        """Return the output of the last layer of the block."""
         conv, relu, pool = self._conv, self._relu, self._pool
         W, b, stride, pad = conv.W, conv.b, conv.stride, conv.pad
         if pool is None:
@@ -47,7 +47,7 @@ class ConvBlock:
             out, self._kept = convolution_relu_pool_forward(
                 x, W, b, stride, pad, channels_last=not self._before_affine
             )
-            then = W.copy(), b.copy()  # the optimizer changes both before the user looks
+            then = W.copy(), b.copy()  # the optimizer changes both before `relu.mask` is read
             again = Later(lambda: convolution_relu_forward(x, *then, stride, pad))
             relu.mask = Later(lambda: again.value <= 0)
             pool.x = again
@@ -56,7 +56,7 @@ class ConvBlock:
         return out
 
     def backward(self, dout: Any) -> Any:
-        """Return the gradient with respect to the input, and set those of the convolution."""
+        """Return the gradient with respect to the input, and set the convolution's gradients."""
         conv = self._conv
         args: tuple[Any, ...] = conv.x, conv.W, conv.stride, conv.pad
         backward: Any = convolution_relu_backward
@@ -67,7 +67,7 @@ class ConvBlock:
 
 
 def join_layers(layers: Iterable[Any]) -> list[Any]:
-    """Return layers with those that can run as one kernel joined to blocks.
+    """Join consecutive layers that can run as one kernel.
 
     Parameters
     ----------
@@ -75,8 +75,7 @@ def join_layers(layers: Iterable[Any]) -> list[Any]:
 
     Returns
     -------
-    list
-        Of layers and `ConvBlock`.
+    list of layer and ConvBlock
     """
     rest = list(layers)
     joined: list[Any] = []
@@ -102,7 +101,7 @@ def join_layers(layers: Iterable[Any]) -> list[Any]:
 
 
 def has_parameters(unit: Any) -> bool:
-    """Tell whether a layer or block has something to train.
+    """Return whether a layer or block has parameters.
 
     Parameters
     ----------

@@ -18,17 +18,17 @@ ConvParam = Mapping[str, int]
 
 
 class _ConvNet(Network):
-    """What the two have in common: evaluation in batches, and parameters in files."""
+    """Base class of the convolutional networks: evaluation in batches, parameter files."""
 
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int | None = 100) -> float:
-        """Return the share of a data set whose largest logit is the target's class.
+        """Return the accuracy: the fraction of examples whose largest logit is the target's class.
 
         Parameters
         ----------
         x : array_like, shape (N, C, H, W)
         t : array_like, shape (N,) or (N, classes)
         batch_size : int, default 100
-            How many examples go through the layers at a time.
+            Number of examples in each call of `predict`.
 
         Returns
         -------
@@ -42,7 +42,7 @@ class _ConvNet(Network):
         return super().accuracy(x, t, batch_size)
 
     def save_params(self, file_name: str | os.PathLike[str] = "params.npz") -> None:
-        """Write the parameters alone, as arrays by key.
+        """Write the parameters to an ``.npz`` file, as arrays by key.
 
         Parameters
         ----------
@@ -56,7 +56,9 @@ class _ConvNet(Network):
         archive.write(file_name, {key: np.asarray(value) for key, value in self.params.items()})
 
     def load_params(self, file_name: str | os.PathLike[str] = "params.npz") -> None:
-        """Read parameters that `save_params` or `save` wrote. Nothing is unpickled.
+        """Read the parameters from a file that `save_params` or `save` wrote.
+
+        Nothing is unpickled.
 
         Parameters
         ----------
@@ -67,7 +69,7 @@ class _ConvNet(Network):
         OSError
             If the file is missing or cannot be read.
         ValueError
-            If it lacks a parameter, or one has another shape; nothing is changed then.
+            If a parameter is missing or has another shape. Nothing is changed in that case.
         """
         arrays = archive.read(file_name)
         for key, value in self.params.items():
@@ -89,7 +91,7 @@ def _image(input_dim: Any) -> tuple[int, int, int]:
 
 
 def _conv_param(param: Any, name: str) -> tuple[int, int, int, int]:
-    """Return filters, their size, pad and stride."""
+    """Return the number and size of the filters, the padding and the stride."""
     keys = ("filter_num", "filter_size", "pad", "stride")
     if not isinstance(param, Mapping) or param.keys() != set(keys):
         raise ValueError(f"{name}: expected a dict with {', '.join(keys)}, got {param!r}")
@@ -109,7 +111,9 @@ def _convolved(n: int, size: int, pad: int, stride: int, name: str) -> int:
 
 
 class SimpleConvNet(_ConvNet):
-    """Convolution, ReLU, pooling, Affine, ReLU, Affine, softmax with cross-entropy.
+    """A convolutional network with one convolution and two affine layers.
+
+    The layers are convolution, ReLU, pooling, Affine, ReLU, Affine, and softmax with cross-entropy.
 
     Parameters
     ----------
@@ -119,14 +123,14 @@ class SimpleConvNet(_ConvNet):
         ``filter_num`` (30), ``filter_size`` (5), ``pad`` (0) and ``stride`` (1) of the convolution.
     hidden_size : int, default 100
     output_size : int, default 10
-        Classes.
+        Number of classes.
     weight_init_std : float, default 0.01
         Standard deviation of the initial weights. Biases start at 0.
     dtype : {float64, float32}, default float64
-        Of parameters, activations and gradients.
+        Dtype of parameters, activations and gradients.
     rng : numpy.random.Generator, RandomState, int or None
-        What draws the weights, `W1` to `W3`; an int is the seed of a new Generator. None draws as
-        the course does, from NumPy's global state.
+        Source of random numbers for the weights, `W1` to `W3`. An int is the seed of a new
+        Generator. None draws from NumPy's global state, as the course does.
 
     Attributes
     ----------
@@ -139,7 +143,7 @@ class SimpleConvNet(_ConvNet):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what is described here.
+        If an argument has a wrong type or value.
 
     Notes
     -----
@@ -198,41 +202,44 @@ class SimpleConvNet(_ConvNet):
         )
 
 
-_DEEP_FILTERS = ((16, 1), (16, 1), (32, 1), (32, 2), (64, 1), (64, 1))  # number and pad
+_DEEP_FILTERS = ((16, 1), (16, 1), (32, 1), (32, 2), (64, 1), (64, 1))  # number of filters, padding
 
 
 class DeepConvNet(_ConvNet):
-    """Six convolutions in three blocks with pooling, two Affine layers with dropout.
+    """A convolutional network: six convolutions in three pooled blocks, two affine layers.
+
+    Dropout follows each affine layer.
 
     Parameters
     ----------
     input_dim : (int, int, int), default (1, 28, 28)
         Channels, height and width of an image.
     conv_param_1, ..., conv_param_6 : dict, optional
-        ``filter_num`` (16, 16, 32, 32, 64, 64), ``filter_size`` (3), ``pad`` (1; of the fourth 2)
-        and ``stride`` (1) of each convolution.
+        ``filter_num`` (16, 16, 32, 32, 64, 64), ``filter_size`` (3), ``pad`` (1, 1, 1,
+        2, 1, 1) and ``stride`` (1) of each convolution.
     hidden_size : int, default 50
     output_size : int, default 10
-        Classes.
+        Number of classes.
     dtype : {float64, float32}, default float64
-        Of parameters, activations and gradients.
+        Dtype of parameters, activations and gradients.
     rng : numpy.random.Generator, RandomState, int or None
-        What draws the weights, `W1` to `W8`, by He's standard deviation; an int is the seed of a
-        new Generator. None draws as the course does, from NumPy's global state.
+        Source of random numbers for the weights, `W1` to `W8`, which have He's standard
+        deviation. An int is the seed of a new Generator. None draws from NumPy's global state, as
+        the course does.
 
     Attributes
     ----------
     params : LayerArrays
         ``W1 b1 ... W8 b8``, shared with the layers.
     layers : OrderedDict
-        ``Conv1 Relu1 Conv2 Relu2 Pool1 ... Affine1 Relu7 Dropout1 Affine2 Dropout2``; also by
-        number, as in ``network.layers[0]``.
+        ``Conv1 Relu1 Conv2 Relu2 Pool1 ... Affine1 Relu7 Dropout1 Affine2 Dropout2``; also
+        indexed by number, as in ``network.layers[0]``.
     last_layer : SoftmaxWithLoss
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what is described here.
+        If an argument has a wrong type or value.
 
     Notes
     -----
@@ -311,7 +318,7 @@ class DeepConvNet(_ConvNet):
         super().__init__(layers)
 
     def loss(self, x: ArrayLike, t: ArrayLike, train_flg: bool = True) -> float:
-        """Return the loss of a batch, by default in training, as in the course.
+        """Return the loss of a batch, by default in training mode, as in the course.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""What training needs of the processes that share it: this process alone, and the interface.
+"""The interface between training and the processes of a run, implemented for one process.
 
-`SingleProcess` is the one process of an ordinary run. `net.process_group.ProcessGroup` has the same
-methods for the ranks of an MPI communicator.
+`SingleProcess` is the process of an ordinary run. `net.process_group.ProcessGroup` implements the
+same methods for the ranks of an MPI communicator.
 """
 
 import signal
@@ -19,10 +19,10 @@ Examples = tuple[Array, Array]
 
 
 class Exchange:
-    """Sum gradients and losses over the ranks of a run; here there is one rank.
+    """Sums of gradients and losses over the ranks of a run; in this class, over one rank.
 
-    An error does not leave an iteration half done: it waits for `check`, which raises it on all
-    ranks in the same iteration, when the loss of the iteration before is recorded.
+    An error does not interrupt an iteration. `check` raises the error on all ranks in the same
+    iteration, after the loss of the previous iteration is recorded.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Exchange:
         self._sent: tuple[Mapping[str, Array], float] = {}, 0.0
 
     def attempt(self, function: Callable[..., T], *args: Any) -> T | None:
-        """Call a function, unless something failed before; keep its error for `check`."""
+        """Call a function unless an earlier call failed; keep an error for `check`."""
         if self.error is None:
             try:
                 return function(*args)
@@ -39,25 +39,25 @@ class Exchange:
         return None
 
     def start(self, grads: Mapping[str, Array] | None, share: float, loss: float) -> None:
-        """Begin to sum this rank's gradients, and its part of the latest loss.
+        """Start the sum of gradients and of the loss of the previous iteration.
 
         Parameters
         ----------
         grads : mapping of str to ndarray, or None
-            Mean over this rank's part of the batch; None where it is empty or something failed.
+            Mean over this rank's part of the batch; None if that part is empty or a call failed.
         share : float
-            This rank's share of the examples of the batch.
+            Fraction of the batch's examples that this rank has.
         loss : float
-            This rank's part of the loss of the iteration before.
+            This rank's contribution to the loss of the previous iteration.
         """
         self._sent = grads or {}, loss
 
     def finish(self) -> tuple[Mapping[str, Array], float]:
-        """Return the gradient of the whole batch, and the loss of the iteration before."""
+        """Return the gradient of the whole batch, and the loss of the previous iteration."""
         return self._sent
 
     def check(self) -> None:
-        """Raise an error that `attempt` kept, on all ranks."""
+        """Raise the error that `attempt` kept, if any, on all ranks."""
         if self.error is not None:
             raise self.error
 
@@ -67,18 +67,18 @@ class Exchange:
 
 
 class SingleProcess:
-    """The one process of a run, rank 0.
+    """The only process of a run, which is rank 0.
 
     Attributes
     ----------
     comm, self_comm : None
-        Communicators of mpi4py: of all ranks, and of this one alone.
+        Communicators of mpi4py: of all ranks, and of this rank alone.
     rank, size : int
-        Number of this rank, and how many there are.
+        Number of this rank, and number of ranks.
     min_examples : int
-        Examples that each rank has to have.
+        Minimum number of examples on each rank.
     interrupted : bool
-        Whether Ctrl-C came amid an iteration, and waits for its end.
+        Whether Ctrl-C was pressed during an iteration and is not handled yet.
     """
 
     comm: Any = None
@@ -92,12 +92,12 @@ class SingleProcess:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this rank reads, writes and prints for all."""
+        """Whether this rank is rank 0, which reads, writes and prints for all ranks."""
         return self.rank == 0
 
     @property
     def shard(self) -> tuple[int, int]:
-        """The part of the data that this rank has, for `net.load_mnist`."""
+        """The argument `part` of `net.load_mnist` for this rank's shard of the data."""
         return self.rank, self.size
 
     # ------------------------------------------------------------------------ Ctrl-C
@@ -120,13 +120,13 @@ class SingleProcess:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _on_interrupt(self, *_: Any) -> None:
-        if self.interrupted or not self._in_iterations:  # the second time, or in a user's callback
+        if self.interrupted or not self._in_iterations:  # pressed again, or in a callback
             raise KeyboardInterrupt
         self.interrupted = True
 
     @contextmanager
     def deferred_interrupts(self) -> Iterator[None]:
-        """Let Ctrl-C wait for `raise_if_interrupted`, so that no iteration is left half done."""
+        """Defer Ctrl-C to `raise_if_interrupted`, so that no iteration is interrupted."""
         self._in_iterations = True
         try:
             yield
@@ -134,18 +134,18 @@ class SingleProcess:
             self._in_iterations = False
 
     def raise_if_interrupted(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C came meanwhile."""
+        """Raise KeyboardInterrupt if Ctrl-C was pressed during `deferred_interrupts`."""
         if self.interrupted:
             self.interrupted = False
             raise KeyboardInterrupt
 
-    # ------------------------------------------------------------------------ one for all
+    # ------------------------------------------------------------------------ collectives
     def errors_on_all_ranks(self) -> AbstractContextManager[None]:
-        """Run a block on every rank, and raise on all ranks what one of them raises."""
+        """Run a block on every rank; if one rank raises an error, raise it on all ranks."""
         return nullcontext()
 
     def on_rank_zero(self, function: Callable[[], T]) -> T:
-        """Call a function on rank 0 alone, and return its result on every rank."""
+        """Call a function on rank 0 only, and return its result on every rank."""
         return function()
 
     def allgather(self, value: T) -> list[T]:
@@ -155,28 +155,28 @@ class SingleProcess:
     def check_consistent(
         self, network: Any, sets: list[Examples], fields: Mapping[str, Any]
     ) -> int:
-        """Check that all ranks do the same work, and return the number of training examples."""
+        """Check that all ranks have equal arguments; return the number of training examples."""
         return len(sets[0][0])
 
     def broadcast_state(self, get: Callable[[], Any], set_: Callable[[Any], None]) -> None:
-        """Give every rank the state of rank 0."""
+        """Broadcast the state of rank 0 to all ranks."""
 
     def local_rows(self, rows: Array) -> Array:
-        """Return the positions, in this rank's shard, of those rows that are in it."""
+        """Return the rows that are in this rank's shard, as indices into the shard."""
         return rows
 
     def exchange(self, params: Mapping[str, Array]) -> Exchange:
-        """Return what sums the gradients of some parameters over the ranks."""
+        """Return an `Exchange` that sums the gradients of `params` over the ranks."""
         return Exchange()
 
     def accuracy(self, network: Any, x: Array, t: Array) -> float:
-        """Return the accuracy on a data set of which each rank has a part."""
+        """Return the accuracy on a data set that is distributed over the ranks."""
         value: float = network.accuracy(x, t)
         return value
 
 
 def is_raised_on_all_ranks(error: BaseException | None) -> bool:
-    """Tell whether an error was raised on all ranks.
+    """Return whether an error was raised on all ranks.
 
     Parameters
     ----------

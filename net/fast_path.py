@@ -1,7 +1,7 @@
-"""Compiled code in place of the layers, for stacks of Affine with ReLU or Sigmoid in between.
+"""The fast path: compiled code for stacks of Affine layers with ReLU or Sigmoid in between.
 
-An accelerator that is chosen by the structure of a network. With or without it results are the
-same: a network with any other layer, or a method that was replaced, is left to its layers.
+The structure of a network decides whether the fast path applies; the results are the same with and
+without it. A network with any other layer, or with a replaced method, is computed by its layers.
 """
 
 import time
@@ -38,20 +38,20 @@ from net.thread_tuner import ThreadTuner
 Array = NDArray[Any]
 
 CODES = "codes"
-"""Key of the sets in their other forms among what a run has prepared."""
+"""Key of the encoded data sets in the dictionary `prepared` of a run."""
 
 _ACTIVATIONS = {Relu: RELU, Sigmoid: SIGMOID}
 
 
 class Stack:
-    """The layers of a network that compiled code stands in for.
+    """The layers of a network, and the compiled network that replaces them.
 
     Attributes
     ----------
     compiled : CompiledNetwork
     affines : list of Affine
     activations : list of Relu, Sigmoid or None
-        Between two of them.
+        The activation between each pair of consecutive `affines`; None if there is none.
     last_layer : SoftmaxWithLoss
     """
 
@@ -68,14 +68,14 @@ class Stack:
         )
 
     def is_current(self, layers: list[Any]) -> bool:
-        """Tell whether these, the last layer at their end, are still a network's, unchanged."""
+        """Return whether the stack still represents `layers`, which end with the last layer."""
         if len(layers) != len(self._layers) or not all(map(is_, layers, self._layers)):
             return False
         arrays = [a for layer in self.affines for a in (layer.W, layer.b)]
         return self.compiled.matches(arrays) and all(map(supports_fast_path, layers))
 
     def keep(self, x: ArrayLike, t: ArrayLike, forward: Forward) -> None:
-        """Give the layers the attributes that a forward pass leaves."""
+        """Set the attributes of the layers that a forward pass sets."""
         first = self.affines[0]
         first.x, first._shape = forward.x, np.shape(x)
         for i, out in enumerate(forward.outputs):
@@ -90,15 +90,15 @@ class Stack:
 
 
 def find_stack(network: Any, known: Stack | None, methods: Mapping[str, Any]) -> Stack | None:
-    """Return the stack that a network is, or None where its layers have to compute.
+    """Return the stack of a network, or None if the fast path does not apply.
 
     Parameters
     ----------
     network : Network
     known : Stack or None
-        What the last call returned.
+        The result of the previous call.
     methods : mapping of str to callable
-        Methods that the network must have as they were defined.
+        Methods that must not be overridden or replaced in the network.
 
     Returns
     -------
@@ -125,12 +125,12 @@ def find_stack(network: Any, known: Stack | None, methods: Mapping[str, Any]) ->
         return None
     try:
         return Stack(layers, last_layer)
-    except (AttributeError, TypeError, ValueError):  # arrays of another form: the layers tell
+    except (AttributeError, TypeError, ValueError):  # the layers raise a clear error
         return None
 
 
 def loss(stack: Stack, x: ArrayLike, t: ArrayLike) -> float:
-    """Return the loss of a batch, and give the layers their attributes.
+    """Return the loss of a batch, and set the attributes of the layers.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def loss(stack: Stack, x: ArrayLike, t: ArrayLike) -> float:
 
 
 def gradient(stack: Stack, x: ArrayLike, t: ArrayLike) -> list[Array]:
-    """Return the gradients in the order ``W1 b1 W2 b2``, and give the layers their attributes.
+    """Return the gradients in the order ``W1 b1 W2 b2``, and set the attributes of the layers.
 
     Parameters
     ----------
@@ -195,31 +195,32 @@ def numerical_gradient(
 
 
 def _is_one_hot(t: Array) -> bool:
-    """Tell whether targets are distributions that say no more than labels do."""
+    """Return whether targets are one-hot, and so equivalent to labels."""
     if t.ndim == 1 or np.count_nonzero(t) != len(t):
         return False
     return bool((t.max(axis=1) == 1).all())
 
 
 class FastIterations:
-    """Whole stretches of iterations in one compiled function.
+    """Training by a compiled function that runs many iterations in each call.
 
     Parameters
     ----------
     network : Network
     stack : Stack
     optimizer : Optimizer
-        With a compiled rule.
+        An optimizer with a compiled rule.
     sets : list of (x, t)
-        The training set, and perhaps a test set.
+        The training set and, optionally, a test set.
     batch_size : int
     rng : numpy.random.Generator, RandomState or the module numpy.random
     team : Team
     tuner : ThreadTuner
     prepared : dict
-        Filled with what other iterations of the same run can use again.
+        Cache of converted data sets, shared by the `FastIterations` of one run.
     encodes : bool
-        Whether the sets are worth bringing into other forms: codes, and labels for one-hot rows.
+        Whether to encode the sets: inputs by `kernels.mlp.encode` where that is faster, and one-hot
+        targets as labels.
     """
 
     def __init__(
@@ -276,7 +277,7 @@ class FastIterations:
         )
 
     def run(self, count: int) -> Iterator[list[float]]:
-        """Run some iterations, and give the losses of each stretch of them."""
+        """Run `count` iterations; yield the losses of each call of the compiled function."""
         n = len(self._classes[0])
         while count:
             threads, length = self._tuner.next()
@@ -295,7 +296,7 @@ class FastIterations:
         return self._trainer.accuracy(self._data[which], self._classes[which])
 
     def sync_params(self) -> None:
-        """Bring the network's parameters and the optimizer's state up to date."""
+        """Copy the trained parameters and state to the network and the optimizer."""
         self._trainer.store()
         self._optimizer.iter = self._trainer.iteration
         if self._optimizer.iter:
@@ -315,7 +316,7 @@ def make_iterations(
     prepared: dict[Any, Any],
     encodes: bool,
 ) -> FastIterations | None:
-    """Return compiled iterations, or None where the layers and the optimizer have to do them.
+    """Return compiled iterations, or None if the fast path does not apply.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Gradients by finite differences, to check back-propagation against."""
+"""Gradients by finite differences, to verify back-propagation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +10,18 @@ STEP = 1e-4
 
 
 def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDArray[Any]:
-    """Central difference: ``grad_i = (f(x + h e_i) - f(x - h e_i)) / 2h`` with ``h = 1e-4``.
+    """Compute a gradient by central differences.
+
+    The formula is ``grad_i = (f(x + h e_i) - f(x - h e_i)) / 2h`` with ``h = 1e-4``.
 
     Parameters
     ----------
     f : callable
-        Takes `x` and returns a number. It may ignore its argument and read `x` elsewhere, as the
-        lecture's ``lambda W: self.loss(x, t)`` does: `x` is changed in place during the calls.
+        Function that takes `x` and returns a number. `f` may ignore its argument and read the
+        array elsewhere, like ``lambda W: self.loss(x, t)`` in the lecture, because `x` is changed
+        in place during the calls.
     x : ndarray of float32 or float64, any shape and layout
-        Where to take the gradient. It is as before when this returns or raises.
+        Point at which to compute the gradient. Its values are restored on return and on error.
 
     Returns
     -------
@@ -27,13 +30,14 @@ def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDA
     Raises
     ------
     TypeError
-        If `x` is not an array of float32 or float64, or `f` returns something else than a number.
+        If `x` is not an array of float32 or float64, or `f` does not return a real number.
     ValueError
         If `x` is read-only.
 
     Notes
     -----
-    The error is of order ``h**2`` from the formula and ``eps / h`` from rounding: use float64.
+    The truncation error is of order ``h**2`` and the rounding error of order ``eps / h``: use
+    float64.
 
     Examples
     --------
@@ -70,7 +74,7 @@ def numerical_gradient(f: Callable[[NDArray[Any]], Any], x: NDArray[Any]) -> NDA
 
 
 def _number(value: Any) -> Any:
-    """Return what the function returned, or say what is wrong with it."""
+    """Return `value`; raise TypeError if it is not a real number."""
     masked = isinstance(value, np.ma.MaskedArray)
     if masked or np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
         raise TypeError(

@@ -1,4 +1,4 @@
-"""What a training run measured."""
+"""Losses and accuracies of a training run."""
 
 import os
 from dataclasses import dataclass, field
@@ -13,20 +13,22 @@ LISTS = ("train_loss_list", "train_acc_list", "test_acc_list", "evaluated_at")
 
 @dataclass(repr=False)
 class History:
-    """What a training run measured.
+    """Losses and accuracies of a training run.
 
     Attributes
     ----------
     train_loss_list : list of float
         Loss of each iteration's batch, after the update.
     train_acc_list, test_acc_list : list of float
-        Accuracies on both sets at each evaluation; the second is empty without a test set.
+        Accuracies on the training and the test set at each evaluation. `test_acc_list` is empty
+        without a test set.
     evaluated_at : list of int
-        The iterations, counted from 0, after which the accuracies were taken.
+        Iterations, counted from 0, after which the accuracies were evaluated.
     train_acc, test_acc : float or None
         Accuracies after the last iteration; None before the end of the run.
     threads : dict of int to int
-        How many iterations ran on how many threads, as timing suggested.
+        Number of iterations by the number of threads on which they ran. The number of threads is
+        chosen by timing.
     """
 
     train_loss_list: list[float] = field(default_factory=list)
@@ -57,23 +59,24 @@ class History:
         Parameters
         ----------
         path : str, os.PathLike or file object, optional
-            Where the picture is written; the ending of a name chooses the format: .png, .svg, .pdf.
+            File to write the figure to. The extension of a file name selects the format: .png,
+            .svg, .pdf.
         ax : matplotlib.axes.Axes, optional
-            Axes of your own, in which the accuracies alone are drawn.
+            Existing axes in which only the accuracies are drawn.
 
         Returns
         -------
-        matplotlib.figure.Figure
-            Which a notebook shows; or `ax`.
+        matplotlib.figure.Figure or `ax`
+            A figure, which a notebook displays, or `ax` if given.
 
         Raises
         ------
         TypeError
-            If `path` is neither a file name nor an object to write to.
+            If `path` is neither a file name nor a file object.
         OSError
-            If the picture cannot be written.
+            If the figure cannot be written.
         ValueError
-            If the ending is that of no format of pictures.
+            If the extension is not that of a supported format.
         """
         from net.plot import plot_history
 

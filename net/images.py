@@ -1,4 +1,4 @@
-"""Images for a trained network to read: from pictures and IDX files, and as text in a terminal."""
+"""Input images for a trained network, from picture and IDX files, and their display as text."""
 
 import math
 from pathlib import Path
@@ -14,22 +14,23 @@ from net.mnist import load_test_set, read_idx
 Images = NDArray[Any]  # float32
 Labels = NDArray[np.uint8] | None
 
-_SHADES = np.array(list(" .:-=+*#%@"))  # from 0 to 1
-_SHARE = 20 / 28  # of the side of MNIST's squares, for the longer side of the digit
+_SHADES = np.array(list(" .:-=+*#%@"))  # characters for 0 to 1
+_SHARE = 20 / 28  # longer side of a digit over the side of the image, as in MNIST
 _MARGIN = 2  # columns between images
 
 
 def read_test_set(folder: Path | None) -> tuple[Images, Labels]:
-    """Read the test set of a folder, or MNIST's.
+    """Read the test set of a folder, or that of MNIST.
 
     Parameters
     ----------
     folder : Path or None
+        None for the MNIST files of the package.
 
     Returns
     -------
     images : ndarray of float32, shape (N, height, width)
-        From 0 to 1.
+        Pixels from 0 to 1.
     labels : ndarray of uint8, shape (N,)
 
     Raises
@@ -42,36 +43,38 @@ def read_test_set(folder: Path | None) -> tuple[Images, Labels]:
 
 
 def read_images(file: Path, size: int) -> tuple[Images, Labels]:
-    """Read the images of an IDX file, or the one of a picture in any form that Pillow reads.
+    """Read the images of an IDX file, or one image in any format that Pillow reads.
 
     Parameters
     ----------
     file : Path
     size : int
-        The number of pixels that the network takes, and to which a picture is scaled.
+        Number of pixels of the network's input, to which a picture is scaled.
 
     Returns
     -------
     images : ndarray of float32, shape (N, height, width)
-        From 0, the background, to 1.
+        Pixels from 0, the background, to 1.
     labels : ndarray of uint8, shape (N,), or None
-        From the file beside an IDX file whose name says ``labels-idx1`` for ``images-idx3``.
+        For an IDX file, the labels of the file in the same folder with ``labels-idx1`` in its name
+        in place of ``images-idx3``; None if there is no such file.
 
     Raises
     ------
     OSError
         If the file is missing or cannot be read.
     ValueError
-        If it is neither, or not whole, or the network's images are not square.
+        If the file has neither format or is damaged, or the network's images are not square.
 
     Notes
     -----
-    A picture is made grey, and white where it is transparent. If the median of its edge is lighter
-    than mid-grey it is ink on paper, and turned into light on dark as MNIST is. If it has the
-    network's size, that is all. Otherwise the digit is treated as MNIST's were: cut out, scaled so
-    that its longer side is 20/28 of the network's, stretched from 0, as dark as that median, to 1
-    where it is brightest, and placed with its centre of mass in the middle (Y. LeCun et al.,
-    "Gradient-based learning applied to document recognition", 1998).
+    A picture is converted to greyscale on a white background. If the median of its border is
+    lighter than mid-grey, the picture is inverted, because MNIST's digits are light on dark. A
+    picture of the network's size is not changed further. In any other picture the digit is
+    preprocessed as in MNIST (Y. LeCun et al., "Gradient-based learning applied to document
+    recognition", 1998): cropped, scaled so that its longer side is 20/28 of the side of the
+    network's images, normalised so that the median of the border is 0 and the maximum is 1, and
+    placed with its centre of mass in the centre.
     """
     check_regular(file)
     with file.open("rb") as stream:
@@ -90,7 +93,7 @@ def read_images(file: Path, size: int) -> tuple[Images, Labels]:
 
 
 def _read_picture(file: Path, size: int) -> Images:
-    """Read one picture as light on dark, of the network's size."""
+    """Read one picture as a light digit on dark, of the network's size."""
     side = math.isqrt(size)
     if side * side != size:
         raise ValueError(
@@ -99,7 +102,7 @@ def _read_picture(file: Path, size: int) -> Images:
     try:
         with Image.open(file) as picture:
             grey = _grey(picture)
-    except Exception as error:  # Pillow's decoders raise whatever they meet in a damaged file
+    except Exception as error:  # Pillow raises many types for damaged files
         if isinstance(error, OSError) and error.errno:
             raise
         raise ValueError(
@@ -115,7 +118,7 @@ def _read_picture(file: Path, size: int) -> Images:
 
 
 def _as_in_mnist(ink: Images, side: int) -> Images:
-    """Cut a digit out and give it the size and place in a square that MNIST's have."""
+    """Crop a digit, and give it the size and position in the image that digits of MNIST have."""
     square = np.zeros((side, side), np.float32)
     if not ink.any():
         return square
@@ -134,8 +137,8 @@ def _as_in_mnist(ink: Images, side: int) -> Images:
 
 
 def _grey(picture: Any) -> Images:
-    """Return a Pillow picture as grey from 0, black, to 1."""
-    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+    """Convert a Pillow image to greyscale from 0, black, to 1."""
+    if picture.mode.startswith("I"):  # 16-bit greyscale, which Pillow would clip at 255
         return np.asarray(picture, np.float32) / 65535
     solid = ImageOps.exif_transpose(picture).convert("RGBA")
     paper = Image.new("RGBA", solid.size, "white")
@@ -143,16 +146,16 @@ def _grey(picture: Any) -> Images:
 
 
 def draw(images: Images, captions: list[str], columns: int) -> str:
-    """Draw images in characters, without their common margin, as many side by side as fit.
+    """Draw images in characters, without their common margin, in as many columns as fit.
 
     Parameters
     ----------
     images : ndarray, shape (N, height, width)
-        From 0 to 1.
+        Pixels from 0 to 1.
     captions : list of str
-        One for each image, to stand under it.
+        Caption below each image.
     columns : int
-        Of the terminal.
+        Width of the terminal in characters.
 
     Returns
     -------
@@ -187,7 +190,10 @@ def draw(images: Images, captions: list[str], columns: int) -> str:
 
 
 def _shade(image: Images) -> list[str]:
-    """Return an image as lines; a character is twice as high as it is wide: two rows make one."""
+    """Return an image as lines of text, each the mean of two rows.
+
+    A character is about twice as high as it is wide.
+    """
     image = np.pad(image, ((0, image.shape[0] % 2), (0, 0)))
     levels = (image[::2] + image[1::2]) / 2 * (len(_SHADES) - 1)
     return ["".join(_SHADES[row]) for row in levels.round().astype(int)]

@@ -1,4 +1,4 @@
-"""Initial weights: normal numbers of a given, He's or Xavier's standard deviation."""
+"""Initial weights from normal distributions, with a given, He's or Xavier's deviation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +17,13 @@ def draw_normal(
     dtype: np.dtype[Any],
     rng: Random,
 ) -> list[Array]:
-    """Draw arrays of normal numbers, one after the other.
+    """Draw arrays of normally distributed numbers, one after the other.
 
     Parameters
     ----------
     shapes : sequence of tuple of int
     stds : sequence of float
-        Standard deviation of each.
+        Standard deviation of each array.
     dtype : dtype
     rng : numpy.random.Generator, RandomState, int or None
         An int is the seed of a new Generator; None draws from NumPy's global state by ``randn``.
@@ -45,13 +45,14 @@ def draw_normal(
 
 
 def layer_std(weight_init_std: float | str, inputs: int) -> float:
-    """Return the standard deviation of the weights of a layer with so many inputs.
+    """Return the standard deviation of the initial weights of a layer.
 
     Parameters
     ----------
     weight_init_std : float or str
         A number; or 'relu' or 'he' for ``sqrt(2 / n)``, 'sigmoid' or 'xavier' for ``sqrt(1 / n)``.
     inputs : int
+        Number of inputs of the layer, n.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def layer_std(weight_init_std: float | str, inputs: int) -> float:
     Raises
     ------
     TypeError, ValueError
-        If it is neither a finite number from 0 nor one of these names.
+        If `weight_init_std` is neither a finite number of at least 0 nor one of these names.
 
     Notes
     -----

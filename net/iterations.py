@@ -1,4 +1,4 @@
-"""Iterations of training: draw a batch, take its gradient, update, and take its loss once more."""
+"""Training iterations: draw a batch, compute its gradient, update, and compute its new loss."""
 
 import time
 from collections.abc import Iterator
@@ -11,27 +11,32 @@ from net.distributed import Examples, SingleProcess
 from net.thread_tuner import ThreadTuner
 
 ITERATIONS_PER_CALL = 100
-"""Iterations between two looks at Ctrl-C, the progress bar and the clock."""
+"""Iterations between two checks for Ctrl-C and updates of the progress bar and timings."""
 
 MAX_ITERATIONS_PER_CALL = 1000
-"""The same for small batches, beside whose iterations a look takes long."""
+"""Upper limit of the same for small batches, whose iterations are short beside a check."""
+
+_DETERMINISTIC = {Affine, Relu, Sigmoid}
+"""Layers that draw no random numbers, so that several batches may be drawn in advance."""
 
 
 class Iterations(Protocol):
-    """Iterations of one training run."""
+    """Protocol of the iterations of a training run."""
 
     def run(self, count: int) -> Iterator[list[float]]:
-        """Run some iterations, and give their losses as they come."""
+        """Run `count` iterations; yield lists of their losses."""
 
     def accuracy(self, which: int) -> float:
         """Return the accuracy on the training set (0) or the test set (1)."""
 
     def sync_params(self) -> None:
-        """Bring the network's parameters and the optimizer's state up to date."""
+        """Update the network's parameters and the optimizer's state to the latest iteration."""
 
 
 def draw_rows(rng: Any, n: int, batch_size: int, count: int) -> Any:
-    """Draw the rows of some batches with replacement, as ``choice(n, batch_size)`` for each would.
+    """Draw the rows of several batches with replacement.
+
+    The rows are those of one call of ``choice(n, batch_size)`` for each batch.
 
     Parameters
     ----------
@@ -39,6 +44,7 @@ def draw_rows(rng: Any, n: int, batch_size: int, count: int) -> Any:
     n : int
         Number of examples.
     batch_size, count : int
+        Size and number of the batches.
 
     Returns
     -------
@@ -48,7 +54,7 @@ def draw_rows(rng: Any, n: int, batch_size: int, count: int) -> Any:
 
 
 def iterations_per_call(batch_size: int) -> int:
-    """Return how many compiled iterations there are between two looks.
+    """Return the number of iterations in each call of the compiled function.
 
     Parameters
     ----------
@@ -63,7 +69,7 @@ def iterations_per_call(batch_size: int) -> int:
 
 
 def draws_random_numbers(network: Any) -> bool:
-    """Tell whether a layer may draw random numbers in training.
+    """Return whether a layer of a network may draw random numbers in training.
 
     Parameters
     ----------
@@ -72,7 +78,7 @@ def draws_random_numbers(network: Any) -> bool:
     Returns
     -------
     bool
-        True for layers that are not known, too.
+        True also if the network has a layer that is not one of `net`.
     """
     return any(
         not type(layer).__module__.startswith("net.") or hasattr(layer, "dropout_ratio")
@@ -81,14 +87,14 @@ def draws_random_numbers(network: Any) -> bool:
 
 
 class LayerIterations:
-    """Iterations by the network's own methods, for any layers and any optimizer.
+    """Training iterations by the methods of the network, for any layers and optimizer.
 
     Parameters
     ----------
     network : Network
     optimizer : Optimizer
     sets : list of (x, t)
-        The training set, and perhaps a test set; of several ranks, this rank's shards.
+        The training set and, optionally, a test set; this rank's shards if there are several ranks.
     n : int
         Number of training examples on all ranks.
     batch_size : int
@@ -114,8 +120,8 @@ class LayerIterations:
         self._ahead = 1 if draws_random_numbers(network) else ITERATIONS_PER_CALL
 
     def run(self, count: int) -> Iterator[list[float]]:
-        """Run some iterations, and give the loss of each."""
-        if self._group.size > 1:  # ranks wait for the slowest: each keeps its threads
+        """Run `count` iterations; yield the loss of each."""
+        if self._group.size > 1:  # no tuning: the slowest rank sets the pace of all
             yield from self._run(count)
             self._tuner.record(numba.get_num_threads(), count, 0.0)
             return
@@ -144,14 +150,14 @@ class LayerIterations:
                     grads = exchange.attempt(network.gradient, *batch)
             exchange.start(grads, share, loss)
             following = None
-            if self._ahead > 1 and i + 1 < count:  # while the message is under way
+            if self._ahead > 1 and i + 1 < count:  # while the message is being sent
                 following = exchange.attempt(next, batches)
             summed, latest = exchange.finish()
             if i > 0:
                 yield [latest]
             exchange.check()
             loss = exchange.attempt(self._update, summed, batch) or 0.0
-            if self._ahead == 1 and i + 1 < count:  # layers draw from the same state, too
+            if self._ahead == 1 and i + 1 < count:  # layers may draw from the same state
                 following = exchange.attempt(next, batches)
             batch = following
         loss = exchange.total(loss)
@@ -159,7 +165,7 @@ class LayerIterations:
         yield [loss]
 
     def _batches(self, count: int) -> Iterator[Examples]:
-        """Draw batches as one process would, and give this rank's part of each."""
+        """Draw the batches that a single process would draw; yield this rank's part of each."""
         x, t = self._sets[0]
         for done in range(0, count, self._ahead):
             length = min(self._ahead, count - done)
@@ -168,9 +174,9 @@ class LayerIterations:
                 yield x[local], t[local]
 
     def _update(self, grads: Any, batch: Examples) -> float:
-        """Update the parameters, and return this rank's part of the new loss."""
+        """Update the parameters, and return this rank's contribution to the new loss."""
         x, t = batch
-        with np.errstate(over="ignore", invalid="ignore"):  # `train` tells when it diverges
+        with np.errstate(over="ignore", invalid="ignore"):  # `train` warns of divergence
             self._optimizer.update(self._network.params, grads)
         if not len(x):
             return 0.0
@@ -188,4 +194,4 @@ class LayerIterations:
             numba.set_num_threads(most)
 
     def sync_params(self) -> None:
-        """Do nothing: the layers compute with the network's parameters."""
+        """Do nothing: the iterations update the network's parameters directly."""

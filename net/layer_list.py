@@ -1,4 +1,4 @@
-"""The layers of a network by name and number, and how they are called."""
+"""The layers of a network by name and number, and their use of `train_flg`."""
 
 import inspect
 from collections import OrderedDict
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Layers(OrderedDict[str, Any]):
-    """Layers by name, in order, and by number."""
+    """An OrderedDict of layers by name; an integer key gives the layer at that position."""
 
     def __getitem__(self, key: str | int) -> Any:
         if isinstance(key, int | np.integer):
@@ -32,7 +32,7 @@ def name_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
     Raises
     ------
     TypeError
-        If there is nothing to go through.
+        If `layers` is not iterable.
     """
     if not isinstance(layers, Iterable):
         raise TypeError(f"layers: expected a mapping or list of layers, got {layers!r}")
@@ -46,7 +46,7 @@ def name_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
 
 
 def takes_train_flg(layer: Any) -> bool:
-    """Tell whether a layer behaves differently in training.
+    """Return whether the `forward` of a layer takes the argument `train_flg`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def takes_train_flg(layer: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def has_train_flg(function: Any) -> bool:
-    """Tell whether a function takes the argument `train_flg`.
+    """Return whether a function takes the argument `train_flg`.
 
     Parameters
     ----------
@@ -74,5 +74,5 @@ def has_train_flg(function: Any) -> bool:
     """
     try:
         return "train_flg" in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a function in C, without a signature
+    except (TypeError, ValueError):  # such as a function in C
         return False

@@ -1,8 +1,8 @@
-"""MNIST, and any other folder of images and labels in the same IDX form.
+"""MNIST, and other data sets of images and labels in IDX files.
 
 An IDX file is a header of big-endian 32-bit numbers followed by the values. The first number, the
 magic number, is 2048 (the code for unsigned bytes) plus the number of dimensions; the others are
-the dimensions. Images have three (number, height, width), labels have one.
+the dimensions: three for images (number, height, width), one for labels.
 """
 
 import gzip
@@ -38,47 +38,51 @@ def load_mnist(
     path: str | os.PathLike[str] | None = None,
     part: tuple[int, int] | None = None,
 ) -> tuple[Split, Split]:
-    """Load the MNIST digits, or another data set of the same form.
+    """Load the MNIST digits, or another data set in the same format.
 
     Parameters
     ----------
     normalize : bool, default True
-        True gives pixels as float32 from 0 to 1 (the byte divided by 255), False as uint8 from 0
-        to 255.
+        If True, pixels are float32 from 0 to 1 (the byte divided by 255). If False, pixels are
+        uint8 from 0 to 255.
     flatten : bool, default True
-        True gives each image as one row, ``(N, height * width)``; False as
+        If True, each image is one row: ``(N, height * width)``. If False, images have shape
         ``(N, 1, height, width)``.
     one_hot_label : bool, default False
-        True gives labels one-hot, float64 of shape ``(N, classes)``, where ``classes`` is the
-        largest label of both sets plus one; False gives class indices, uint8 of shape ``(N,)``.
+        If True, labels are one-hot, float64 of shape ``(N, classes)``, where ``classes`` is the
+        largest label of both sets plus one. If False, labels are class indices, uint8 of shape
+        ``(N,)``.
     path : str or os.PathLike, optional
         A folder with four IDX files of unsigned bytes: ``train-images-idx3-ubyte``,
         ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``.
-        Each may be gzip'd with ``.gz`` after its name, and may have a dot before ``idx``. A plain
-        file is preferred to a gzip'd one. There may be any number of images of any size, the same
-        size in both sets. By default: the MNIST files that come with the package.
+        A file may be compressed by gzip, with ``.gz`` after its name, and its name may have a dot
+        before ``idx``. An uncompressed file is preferred to a compressed one. The images may have
+        any number and any size, but the size must be the same in both sets. By default, the MNIST
+        files of the package are loaded.
     part : (int, int), optional
-        ``(k, n)``, with k from 0 to n - 1: the k-th of n consecutive parts of each set alone, rows
-        ``N * k // n`` to ``N * (k + 1) // n``, for training on n processes. Only these images are
-        held in memory; a plain file is read only there, a gzip'd one up to there. An image file's
-        length and checksum are checked by who reads the last part.
+        ``(k, n)``, with k from 0 to n - 1: load only the k-th of n consecutive parts of each set,
+        rows ``N * k // n`` to ``N * (k + 1) // n``, for training on n processes. Only the images of
+        this part are held in memory. Of an uncompressed file only this part is read; a compressed
+        file is read from its start to the end of the part. The length and checksum of an image file
+        are checked only when the last part is read.
 
     Returns
     -------
     (x_train, t_train), (x_test, t_test)
-        Images and labels of the training set and the test set: new, writable, C-contiguous arrays.
+        Images and labels of the training set and the test set, in new, writable, C-contiguous
+        arrays.
         MNIST has 60,000 and 10,000 images of 28 x 28 pixels.
 
     Raises
     ------
     FileNotFoundError
-        If the folder, or one of its four files, is not there.
+        If the folder or one of its four files does not exist.
     ValueError
-        If ``path`` is not a folder, or a file is not what its name promises: damaged or missing
-        gzip compression, a wrong magic number, dimension or length; or if the files do not fit
-        each other: as many labels as images, images of one size.
+        If `path` is not a folder; if a file has damaged or missing gzip compression, or a wrong
+        magic number, dimension or length; or if the files do not match: the numbers of images and
+        labels differ, or the sizes of the images in both sets.
     TypeError
-        If an argument is of the wrong type.
+        If an argument has the wrong type.
 
     Notes
     -----
@@ -99,12 +103,12 @@ def load_mnist(
             raise TypeError(f"{name}: expected True or False, found {flag!r}")
     part = _part(part)
 
-    # Look for all four before reading any, and read and normalise them in threads: zlib and
-    # NumPy let other threads run while they work.
+    # Find all four files before reading any. Read and normalise them in threads: zlib and NumPy
+    # release the GIL.
     folder = _folder(path)
     files = [_find(folder, part, ndim) for part, ndim in _FILES]
     with ThreadPoolExecutor() as pool:
-        # All labels, which are few: how many classes there are shows in them alone.
+        # All labels are read, because the number of classes depends on all of them.
         parts = [part if ndim == 3 else (0, 1) for _, ndim in _FILES]
         arrays: Iterator[tuple[NDArray[Any], int]] = pool.map(
             read_idx, files, [ndim for _, ndim in _FILES], parts
@@ -128,7 +132,9 @@ def load_mnist(
 
 
 def load_test_set(path: str | os.PathLike[str] | None = None) -> Split:
-    """Load the test set of a folder, or MNIST's; the training set need not be there.
+    """Load the test set of a folder, or that of MNIST.
+
+    The files of the training set may be missing.
 
     Parameters
     ----------
@@ -152,7 +158,7 @@ def load_test_set(path: str | os.PathLike[str] | None = None) -> Split:
 
 
 def is_data_file(name: str) -> bool:
-    """Tell whether a file of this name in a data folder holds images or labels.
+    """Return whether a name is that of an IDX file of images or labels in a data folder.
 
     Parameters
     ----------
@@ -166,7 +172,7 @@ def is_data_file(name: str) -> bool:
 
 
 def _part(part: Any) -> tuple[int, int]:
-    """Return which of how many parts to load, after checking it."""
+    """Check the argument `part`, and return ``(k, n)``."""
     if part is None:
         return 0, 1
     if not isinstance(part, tuple | list) or len(part) != 2:
@@ -179,13 +185,13 @@ def _part(part: Any) -> tuple[int, int]:
 
 
 def _rows(count: int, part: tuple[int, int]) -> tuple[int, int]:
-    """Return where a part of so many rows begins and ends."""
+    """Return the first row of a part, and the row after its last."""
     k, n = part
     return count * k // n, count * (k + 1) // n
 
 
 def _folder(path: str | os.PathLike[str] | None) -> Path:
-    """Return the folder to read, after checking that it is one."""
+    """Check the argument `path`, and return the folder to read."""
     if path is None:
         return _DATA
     folder = check_path(path, "path")
@@ -203,12 +209,12 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
 
 
 def _names(part: str, ndim: int) -> list[str]:
-    """Return the names that the file of one part of the data set may have."""
+    """Return the accepted names of a file, such as that of ``train-images``."""
     return [f"{part}{dot}idx{ndim}-ubyte{gz}" for gz in ("", ".gz") for dot in "-."]
 
 
 def _find(folder: Path, part: str, ndim: int) -> Path:
-    """Return the file of one part of the data set, under any of the names it may have."""
+    """Find a file, such as that of ``train-images``, under any of its accepted names."""
     names = _names(part, ndim)
     for name in names:
         if (folder / name).is_file():
@@ -222,7 +228,7 @@ def _find(folder: Path, part: str, ndim: int) -> Path:
 def read_idx(
     file: Path, ndim: int, part: tuple[int, int] = (0, 1)
 ) -> tuple[NDArray[np.uint8], int]:
-    """Read an IDX file, gzip'd if its name ends in .gz.
+    """Read an IDX file, which is compressed by gzip if its name ends in ``.gz``.
 
     Parameters
     ----------
@@ -235,16 +241,16 @@ def read_idx(
     Returns
     -------
     array : ndarray of uint8
-        That part of the file.
+        The rows of the part.
     count : int
-        Rows in the whole file.
+        Number of rows in the whole file.
 
     Raises
     ------
     OSError
         If the file is missing or cannot be read.
     ValueError
-        If it is no such file, or damaged; the message names it.
+        If the file is not an IDX file or is damaged; the message names the file.
     """
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
         try:
@@ -256,10 +262,10 @@ def read_idx(
 def _parse_idx(
     stream: io.BufferedIOBase, ndim: int, part: tuple[int, int] = (0, 1)
 ) -> tuple[NDArray[np.uint8], int]:
-    """Read a part of an IDX array that fills the stream, and its length; ValueError if it does not.
+    """Read a part of an IDX array, and the number of rows of the whole array.
 
-    The content is not trusted: memory use is bounded both by the length that the header promises
-    and by what the stream really holds.
+    Raise ValueError if the array does not fill the stream. Memory use is bounded both by the length
+    in the header and by the actual length of the stream.
     """
     try:
         header = _read(stream, 4 + 4 * ndim)
@@ -269,7 +275,7 @@ def _parse_idx(
         if first:
             stream.seek(min(first * row, sys.maxsize - len(header)), io.SEEK_CUR)
         size, is_end = (last - first) * row, last == shape[0]
-        # One byte more than promised: finds out if there is more, and lets gzip reach its checksum.
+        # One byte more than expected detects excess data, and makes gzip verify its checksum.
         values = _read(stream, size + is_end)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(
@@ -287,7 +293,7 @@ def _parse_idx(
 
 
 def _parse_header(header: bytearray, ndim: int) -> tuple[int, ...]:
-    """Return the dimensions, after checking the magic number and that none is zero."""
+    """Check the magic number and that no dimension is zero, and return the dimensions."""
     expected = 2048 + ndim
     if header.startswith(b"\x1f\x8b"):
         raise ValueError(
@@ -316,7 +322,7 @@ def _parse_header(header: bytearray, ndim: int) -> tuple[int, ...]:
 
 
 def _read(stream: io.BufferedIOBase, size: int) -> bytearray:
-    """Read `size` bytes, or all there are; by chunks, since read(size) sets aside `size` bytes."""
+    """Read at most `size` bytes, in chunks, since ``read(size)`` allocates `size` bytes."""
     data = bytearray()
     while chunk := stream.read(min(_CHUNK, size - len(data))):
         data += chunk
@@ -324,7 +330,7 @@ def _read(stream: io.BufferedIOBase, size: int) -> bytearray:
 
 
 def _normalize(images: NDArray[np.uint8], pool: ThreadPoolExecutor) -> NDArray[np.float32]:
-    """Divide by 255 into float32, by blocks that stay in the processor's cache."""
+    """Divide by 255 into float32, in blocks that stay in cache."""
     out = np.empty(images.shape, np.float32)
     flat_images, flat_out = images.reshape(-1), out.reshape(-1)
 
@@ -348,7 +354,7 @@ def _check_counts(x_file: Path, images: int, t_file: Path, labels: int) -> None:
 def _check_sizes(
     train_file: Path, train: NDArray[Any], test_file: Path, test: NDArray[Any]
 ) -> None:
-    """Check that the images of both sets are of one size."""
+    """Check that the images of both sets have the same size."""
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(
             f"{test_file}: expected images of {_times(train.shape[1:])} pixels as in "
@@ -358,10 +364,10 @@ def _check_sizes(
 
 
 def _times(shape: tuple[int, ...]) -> str:
-    """Return a shape as people write it: 28 x 28."""
+    """Format a shape, such as ``28 x 28``."""
     return " x ".join(map(str, shape))
 
 
 def _content(ndim: int) -> str:
-    """Return what a file of that many dimensions holds."""
+    """Return the content of a file with `ndim` dimensions: "labels" or "images"."""
     return _CONTENT[2048 + ndim]

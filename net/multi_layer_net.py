@@ -1,4 +1,4 @@
-"""The course's networks of any depth: plain, and with dropout and batch normalisation."""
+"""The course's fully connected networks of any depth, without and with regularisation."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,27 +16,30 @@ _ACTIVATIONS = {"relu": Relu, "sigmoid": Sigmoid}
 
 
 class MultiLayerNet(Network):
-    """Affine layers with an activation in between, and softmax with cross-entropy.
+    """A fully connected network: affine layers, activations, softmax with cross-entropy.
 
     Parameters
     ----------
     input_size : int
-        Elements of a sample.
+        Number of features.
     hidden_size_list : sequence of int
-        Units of each hidden layer, such as ``[100, 100]``; may be empty.
+        Number of units of each hidden layer, such as ``[100, 100]``; may be empty.
     output_size : int
-        Classes.
+        Number of classes.
     activation : {'relu', 'sigmoid'}, default 'relu'
+        Activation after each hidden layer.
     weight_init_std : float or str, default 'relu'
         Standard deviation of the initial weights: a number; or 'relu' or 'he' for ``sqrt(2 / n)``,
-        'sigmoid' or 'xavier' for ``sqrt(1 / n)``, with n the inputs of the layer.
+        'sigmoid' or 'xavier' for ``sqrt(1 / n)``, where n is the number of inputs of the layer.
+        Biases start at 0.
     weight_decay_lambda : float, default 0
-        ``lambda`` of ``loss += lambda / 2 * sum of W**2`` over all W.
+        ``lambda`` in the L2 penalty ``lambda / 2 * sum(W**2)``, summed over all weights W and added
+        to the loss.
     dtype : {float64, float32}, default float64
-        Of parameters, activations and gradients.
+        Dtype of parameters, activations and gradients.
     rng : numpy.random.Generator, RandomState, int or None
-        What draws the weights, `W1` first; an int is the seed of a new Generator. None draws as
-        the course does, from NumPy's global state.
+        Source of random numbers for the weights, `W1` first. An int is the seed of a new Generator.
+        None draws from NumPy's global state, as the course does.
 
     Attributes
     ----------
@@ -49,7 +52,7 @@ class MultiLayerNet(Network):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what is described here.
+        If an argument has a wrong type or value.
 
     Notes
     -----
@@ -132,7 +135,7 @@ class MultiLayerNetExtend(MultiLayerNet):
     use_dropout : bool, default False
         Whether a `Dropout` follows each activation.
     dropout_ration : float, default 0.5
-        Share of units that are left out in training. (The course's spelling.)
+        Fraction of units that are set to 0 in training. The spelling is the course's.
     use_batchnorm : bool, default False
         Whether a `BatchNormalization` precedes each activation.
     dtype, rng
@@ -149,7 +152,7 @@ class MultiLayerNetExtend(MultiLayerNet):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what is described here.
+        If an argument has a wrong type or value.
 
     Notes
     -----

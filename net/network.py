@@ -1,4 +1,4 @@
-"""A network: named layers in a row, and a last layer that gives the loss."""
+"""The class `Network`: a sequence of named layers, and a last layer that computes the loss."""
 
 import os
 from collections import OrderedDict
@@ -22,37 +22,38 @@ Array = NDArray[Any]
 
 
 class Network:
-    """Layers in a row, and a last layer that compares their output with the targets.
+    """A sequence of named layers, and a last layer that computes the loss.
 
     Parameters
     ----------
     layers : mapping of str to layer, or iterable of layers
-        In order; those of `net`, or your own (see `net.Layer`). Layers of a list are named by their
-        class and number, such as ``Affine1``.
+        Layers of `net` or your own layers (see `net.Layer`), in order. Layers without names are
+        named by their class and number, such as ``Affine1``.
     last_layer : object, optional
-        With ``forward(x, t)`` that returns the loss, and ``backward(dout)``; by default a new
-        `SoftmaxWithLoss`.
+        An object with ``forward(x, t)``, which returns the loss, and ``backward(dout)``; by default
+        a new `SoftmaxWithLoss`.
     weight_decay : float, default 0
-        ``lambda`` of ``loss += lambda / 2 * sum of W**2`` over all parameters named W.
+        ``lambda`` in the L2 penalty ``lambda / 2 * sum(W**2)``, summed over all parameters named W
+        and added to the loss.
 
     Attributes
     ----------
     layers : Layers
-        An OrderedDict; replacing, adding and removing layers works. A number in place of a name
-        gives the layer at that place.
+        An OrderedDict, in which layers may be replaced, added and removed. An integer key gives
+        the layer at that position.
     last_layer, lastLayer : object
-        Two names of one attribute.
+        Two names of the same attribute.
     params : LayerArrays
         The parameters of all layers, ``W1 b1 W2 b2 ...``, shared with the layers. Assigning a
-        mapping copies no array: each is given to its layer.
+        mapping sets the parameters of the layers without copying the arrays.
     buffers : LayerArrays
-        What layers save beside parameters, such as the running mean of batch normalisation.
+        Arrays that are saved but not trained, such as the running mean of batch normalisation.
     weight_decay : float
 
     Raises
     ------
     TypeError
-        If something is no layer.
+        If an element of `layers` is not a layer, or `last_layer` lacks a method.
     ValueError
         If a layer appears twice, or `weight_decay` is negative.
 
@@ -122,14 +123,14 @@ class Network:
 
     @property
     def buffers(self) -> LayerArrays:
-        """Arrays of the layers that are saved but not trained."""
+        """The arrays of all layers that are saved but not trained, by name."""
         if self._buffers._layers is not self.layers:
             self._buffers = LayerArrays(self.layers, "buffers")
         return self._buffers
 
     @property
     def lastLayer(self) -> Any:
-        """The last layer, by the lecture's name."""
+        """The last layer, under the name that the lecture uses."""
         return self.last_layer
 
     @lastLayer.setter
@@ -137,7 +138,7 @@ class Network:
         self.last_layer = layer
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy's compiled calls must not read the arrays of the original.
+        # The compiled functions of a copy must not read the arrays of the original.
         return {**self.__dict__, "_units": [], "_stack": None}
 
     def __repr__(self) -> str:
@@ -153,7 +154,7 @@ class Network:
         ----------
         x : array_like, shape (N, ...)
         train_flg : bool, default False
-            Whether layers such as dropout behave as in training.
+            Whether layers such as dropout run in training mode.
 
         Returns
         -------
@@ -162,7 +163,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If `x` is no batch of real numbers for this network.
+            If `x` is not a batch of real numbers that fits the network.
         """
         out: Any = x
         self._units = join_layers(self.layers.values())
@@ -175,7 +176,7 @@ class Network:
         return logits
 
     def loss(self, x: ArrayLike, t: ArrayLike, train_flg: bool = False) -> float:
-        """Return the loss of a batch: the mean cross-entropy in nats, and the weight decay's part.
+        """Return the loss of a batch: the mean cross-entropy in nats, plus the L2 penalty.
 
         Parameters
         ----------
@@ -183,7 +184,7 @@ class Network:
         t : array_like, shape (N,) or (N, C)
             Class indices, or one-hot or soft targets.
         train_flg : bool, default False
-            Whether layers such as dropout behave as in training.
+            Whether layers such as dropout run in training mode.
 
         Returns
         -------
@@ -192,7 +193,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If `x` or `t` does not fit the network or the other, or the batch is empty.
+            If `x` and `t` do not fit the network or each other, or the batch is empty.
         """
         stack = self.stack()
         if stack is not None:
@@ -205,26 +206,26 @@ class Network:
         return loss
 
     def _output(self, x: ArrayLike, train_flg: bool) -> Array:
-        """Call `predict`, which may be that of a subclass without the second argument."""
+        """Call `predict`, with `train_flg` only if a layer takes it: an override may lack it."""
         if any(map(takes_train_flg, self.layers.values())):
             return self.predict(x, train_flg=train_flg)
         return self.predict(x)
 
     def stack(self) -> fast_path.Stack | None:
-        """Return what compiled code stands in for, or None where the layers have to compute."""
+        """Return the layers as a stack for the fast path, or None if it does not apply."""
         self._stack = fast_path.find_stack(self, self._stack, _METHODS)
         return self._stack
 
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int | None = None) -> float:
-        """Return the share of a data set whose largest logit is the target's class.
+        """Return the accuracy: the fraction of examples whose largest logit is the target's class.
 
         Parameters
         ----------
         x : array_like, shape (N, ...)
         t : array_like, shape (N,) or (N, C)
-            Class indices, or one-hot or soft targets, of which the largest counts.
+            Class indices, or one-hot or soft targets, whose largest element gives the class.
         batch_size : int, optional
-            How many examples go through the layers at a time; by default all.
+            Number of examples in each call of `predict`; by default all.
 
         Returns
         -------
@@ -234,7 +235,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If `x` or `t` does not fit the network or the other, or there are no examples.
+            If `x` and `t` do not fit the network or each other, or there are no examples.
         """
         if batch_size is not None:
             check_int(batch_size, "batch_size", 1)
@@ -252,7 +253,7 @@ class Network:
         return float(np.mean(np.concatenate([y.argmax(axis=1) for y in logits]) == classes))
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
-        """Return the gradient of the loss in training by back-propagation.
+        """Return the gradient of the loss in training mode, by back-propagation.
 
         Parameters
         ----------
@@ -262,7 +263,7 @@ class Network:
         Returns
         -------
         dict of str to ndarray
-            With the keys and shapes of `params`; new arrays each time.
+            Gradients with the keys and shapes of `params`, in new arrays.
 
         Raises
         ------
@@ -289,7 +290,7 @@ class Network:
         dout = self.last_layer.backward(1)
         units = list(self.layers.values())
         if type(self).predict is Network.predict:
-            units = self._units  # as `predict` went through them
+            units = self._units  # the layers and fused blocks that `predict` called
         for i in range(len(units) - 1, -1, -1):
             dout = units[i].backward(dout)
             if dout is None:
@@ -302,11 +303,12 @@ class Network:
         return self.params.gradients()
 
     def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
-        """Return the gradient of the loss by central differences, to check `gradient` with.
+        """Return the gradient of the loss by central differences, to verify `gradient`.
 
-        The loss in training is evaluated at every shifted parameter. For Affine, ReLU, Affine this
-        is done in compiled code and float64, computing anew what the parameter reaches; otherwise
-        by `net.numerical_gradient`, which calls `loss` twice for each parameter.
+        The loss in training mode is evaluated with each parameter shifted up and down. For Affine,
+        ReLU, Affine, compiled code in float64 recomputes only the values that depend on the
+        parameter. For other networks `net.numerical_gradient` calls `loss` twice for each
+        parameter.
 
         Parameters
         ----------
@@ -316,13 +318,13 @@ class Network:
         Returns
         -------
         dict of str to ndarray
-            With the keys and shapes of `params`.
+            Gradients with the keys and shapes of `params`.
 
         Raises
         ------
         TypeError, ValueError
-            As `loss`; and if a layer draws random numbers in training, as dropout does, for then
-            the loss is not a function of the parameters.
+            As `loss`; and if a layer draws random numbers in training, as dropout does, because
+            the loss is then not a function of the parameters.
         """
         for name, layer in self.layers.items():
             if getattr(layer, "dropout_ratio", 0):
@@ -344,15 +346,15 @@ class Network:
             self.buffers.update(buffers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to an ``.npz`` file, whole or not at all.
+        """Write the network to an ``.npz`` file atomically.
 
-        The file holds the parameters and buffers by name, and which layers there are with which
-        options.
+        The file holds the parameters and buffers by name, and the classes and options of the
+        layers. If writing fails, an existing file is not changed.
 
         Parameters
         ----------
         path : str or os.PathLike
-            Exactly this name; no ending is added.
+            The exact file name; no extension is added.
 
         Raises
         ------
@@ -363,27 +365,27 @@ class Network:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], layers: Iterable[type[Any]] = ()) -> Self:
-        """Read a network that `save` wrote. Nothing in the file is unpickled.
+        """Read a network from a file that `save` wrote. Nothing is unpickled.
 
         Parameters
         ----------
         path : str or os.PathLike
         layers : iterable of type, optional
-            Classes of your own that the network has as layers. They are called with their
+            Classes of layers other than those of `net`. Each class is called with the layer's
             parameters and options as keyword arguments.
 
         Returns
         -------
         Network
-            Of the class that was saved, with all layers, options, parameters and buffers.
+            A network of the saved class, with all layers, options, parameters and buffers.
 
         Raises
         ------
         OSError
             If the file is missing or cannot be read.
         ValueError
-            If it does not hold a network of this class, or a layer is not known: the message names
-            the file.
+            If the file does not hold a network of this class, or a layer's class is unknown. The
+            message names the file.
         """
         new: Self = structure.from_arrays(Network, cls, archive.read(path), os.fspath(path), layers)
         return new
@@ -393,6 +395,6 @@ _METHODS = {name: vars(Network)[name] for name in ("predict", "loss", "gradient"
 
 
 def _classes(t: ArrayLike, shape: tuple[int, ...]) -> Array:
-    """Return the class of each target beside logits of a shape."""
+    """Return the class of each target, after checking `t` against the shape of the logits."""
     labels, targets = check_targets(t, shape, FLOAT64)
     return labels if labels.size else targets.argmax(axis=1)

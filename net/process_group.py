@@ -1,11 +1,11 @@
-"""Processes that train together: the ranks of an MPI communicator.
+"""Synchronous data-parallel training on the ranks of an MPI communicator.
 
-Synchronous data-parallel gradient descent. Every rank draws the same batches, takes the gradient of
-those examples that lie in its shard of the data, and divides by the size of the whole batch; the
-sum over the ranks is the gradient of the batch, and every rank makes the same update.
+Every rank draws the same batches, computes the gradient of the batch's examples that are in its
+shard of the data, and divides by the size of the whole batch. The sum over the ranks is the
+gradient of the batch, and every rank makes the same update.
 
-An iteration sends one message: the gradients of all parameters, the loss of the batch before with
-the new weights, and whether something failed. While it is under way, the next batch is fetched.
+Each iteration sends one message: the gradients of all parameters, the loss of the previous batch
+with the new weights, and a flag for errors. The next batch is fetched while the message is sent.
 """
 
 import os
@@ -28,13 +28,13 @@ from net.distributed import Array, Examples, Exchange, SingleProcess, is_raised_
 T = TypeVar("T")
 
 _SAME_ERRORS = (KeyboardInterrupt, ValueError, TypeError, OSError, MemoryError, OverflowError)
-"""Errors of one rank that the other ranks raise as well; for any other they raise RuntimeError."""
+"""Error types that the other ranks raise, too; for any other type they raise RuntimeError."""
 
-_LOSS, _FAILED = -2, -1  # the end of the message
+_LOSS, _FAILED = -2, -1  # indices at the end of the message
 
 
 class _MessageExchange(Exchange):
-    """Sum gradients and losses by one non-blocking message an iteration."""
+    """Sums of gradients and losses by one non-blocking message in each iteration."""
 
     def __init__(self, group: "ProcessGroup", params: Mapping[str, Array]):
         super().__init__()
@@ -74,10 +74,10 @@ class _MessageExchange(Exchange):
 
 
 class ProcessGroup(SingleProcess):
-    """The processes of one training run, seen from one of them.
+    """The processes of a distributed training run.
 
-    What fails on one of them fails on all, in the same iteration: none waits for a message that
-    never comes.
+    An error on one rank is raised on all ranks in the same iteration, so that no rank waits for a
+    message that is never sent.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class ProcessGroup(SingleProcess):
     Raises
     ------
     TypeError
-        If `comm` is no communicator.
+        If `comm` is not a communicator of mpi4py.
     """
 
     min_examples = 0
@@ -99,14 +99,14 @@ class ProcessGroup(SingleProcess):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self._first_row, self._row_count = 0, 0
 
-    # ------------------------------------------------------------------------ begin and end
+    # ------------------------------------------------------------------------ set-up and clean-up
     def __enter__(self) -> Self:
         self._num_threads = numba.get_num_threads()
         chosen = "NUMBA_NUM_THREADS" in os.environ
         share = self._share_of_cores()
         if not chosen and self._num_threads == numba.config.NUMBA_NUM_THREADS:
             numba.set_num_threads(min(self._num_threads, share))
-        # Ctrl-C reaches the ranks in different iterations: it must stop them in the same one.
+        # Ctrl-C reaches the ranks in different iterations, but must stop them in the same one.
         return super().__enter__()
 
     def __exit__(
@@ -118,18 +118,19 @@ class ProcessGroup(SingleProcess):
         numba.set_num_threads(self._num_threads)
         super().__exit__(kind, error, trace)
         if error is not None and not is_raised_on_all_ranks(error):
-            set_abort_status(error)  # as when MPI itself fails: the other ranks hang
+            set_abort_status(error)  # such as an error of MPI: the other ranks would hang
 
     def _on_interrupt(self, *_: Any) -> None:
         self.interrupted = True
 
     def raise_if_interrupted(self) -> None:
-        """Do nothing: a message tells all ranks, which raise in the same iteration."""
+        """Do nothing: the message of each iteration carries the interrupt to all ranks."""
 
     def _share_of_cores(self) -> int:
         """Return the number of threads for this rank: ranks on one computer share its cores.
 
-        They share only those on which both may run, so ranks bound to cores of their own keep them.
+        A core is divided among the ranks whose CPU affinity includes the core, so a rank that is
+        bound to its own cores uses all of them.
         """
         if hasattr(os, "sched_getaffinity"):
             mine = sorted(os.sched_getaffinity(0))
@@ -140,10 +141,10 @@ class ProcessGroup(SingleProcess):
         computer.Free()
         return max(1, int(sum(Fraction(1, users[core]) for core in mine)))
 
-    # ------------------------------------------------------------------------ one for all
+    # ------------------------------------------------------------------------ collectives
     @contextmanager
     def errors_on_all_ranks(self) -> Iterator[None]:
-        """Run a block on every rank, and raise on all ranks what one of them raises."""
+        """Run a block on every rank; if one rank raises an error, raise it on all ranks."""
         error = None
         try:
             yield
@@ -157,12 +158,13 @@ class ProcessGroup(SingleProcess):
         Parameters
         ----------
         error : BaseException or None
-            This rank's.
+            The error of this rank.
 
         Raises
         ------
         BaseException
-            This rank's error; or else one like another rank's, with its number.
+            This rank's error, or else an error of the same type with the number of the rank on
+            which it was raised.
         """
         if error is None and self.interrupted:
             error = KeyboardInterrupt()
@@ -177,7 +179,7 @@ class ProcessGroup(SingleProcess):
                 raise _mark(error or kind(f"rank {rank}: {message}"))
 
     def on_rank_zero(self, function: Callable[[], T]) -> T:
-        """Call a function on rank 0 alone, and return its result on every rank."""
+        """Call a function on rank 0 only, and return its result on every rank."""
         result = None
         with self.errors_on_all_ranks():
             if self.is_rank_zero:
@@ -191,16 +193,19 @@ class ProcessGroup(SingleProcess):
         return values
 
     def local_rows(self, rows: Array) -> Array:
-        """Return the positions, in this rank's shard, of those rows that are in it."""
+        """Return the rows that are in this rank's shard, as indices into the shard."""
         local = rows - self._first_row
         return local[(local >= 0) & (local < self._row_count)]
 
     def exchange(self, params: Mapping[str, Array]) -> Exchange:
-        """Return what sums the gradients of some parameters over the ranks."""
+        """Return an `Exchange` that sums the gradients of `params` over the ranks."""
         return _MessageExchange(self, params)
 
     def accuracy(self, network: Any, x: Array, t: Array) -> float:
-        """Return the accuracy on a data set of which each rank has a part, which may be empty."""
+        """Return the accuracy on a data set that is distributed over the ranks.
+
+        A rank's shard may be empty.
+        """
         correct = 0
         with self.errors_on_all_ranks():
             if len(x):
@@ -208,19 +213,19 @@ class ProcessGroup(SingleProcess):
         counts = self.allgather((correct, len(x)))
         return sum(c for c, _ in counts) / sum(n for _, n in counts)
 
-    # ------------------------------------------------------------------------ the same on all
+    # ------------------------------------------------------------------------ consistency
     def check_consistent(
         self, network: Any, sets: list[Examples], fields: Mapping[str, Any]
     ) -> int:
-        """Check that all ranks do the same work.
+        """Check that all ranks have equal arguments and their own shards of the data.
 
         Parameters
         ----------
         network : Network
         sets : list of (x, t)
-            This rank's shards of the training set, and perhaps of the test set.
+            This rank's shards of the training set and, optionally, of the test set.
         fields : mapping
-            What else has to be the same.
+            Further values that must be the same on all ranks.
 
         Returns
         -------
@@ -230,13 +235,13 @@ class ProcessGroup(SingleProcess):
         Raises
         ------
         ValueError
-            On all ranks, if something differs, a set has no examples, or each rank has a copy of
-            the whole training set in place of its shard.
+            On all ranks, if a value differs between ranks, a set has no examples, or every rank
+            has the same examples in place of its shard of the training set.
         """
         names = ["train", "test"][: len(sets)]
         common: dict[str, Any] = {
-            "njitnet": net.__version__,
-            "NumPy": np.__version__,  # whose releases may draw other numbers from the same state
+            "njitnet": _version(),
+            "NumPy": np.__version__,  # random streams may differ between releases
             "sets": names,
             **fields,
         }
@@ -266,7 +271,7 @@ class ProcessGroup(SingleProcess):
         return sum(sizes[0] for sizes in counts)
 
     def _check_shards(self, examples: Examples, counts: list[int]) -> None:
-        """Notice the easy mistake of giving every rank the whole data set."""
+        """Raise ValueError if every rank was given the whole data set."""
         n = counts[0]
         if self.size == 1 or n < 2 or set(counts) != {n}:
             return
@@ -283,12 +288,12 @@ class ProcessGroup(SingleProcess):
             )
 
     def broadcast_state(self, get: Callable[[], Any], set_: Callable[[Any], None]) -> None:
-        """Give every rank the state of rank 0.
+        """Broadcast the state of rank 0 to all ranks.
 
         Parameters
         ----------
         get, set_ : callable
-            Return the state, and take one.
+            Functions that return the state, and that set a given state.
         """
         state = self.comm.bcast(get() if self.is_rank_zero else None)
         with self.errors_on_all_ranks():
@@ -297,7 +302,7 @@ class ProcessGroup(SingleProcess):
 
 
 def world() -> ProcessGroup:
-    """Return this process as one of all that mpiexec started.
+    """Return the group of all processes that mpiexec started.
 
     Returns
     -------
@@ -307,12 +312,12 @@ def world() -> ProcessGroup:
 
 
 def _mark(error: BaseException) -> BaseException:
-    """Mark an error that every rank raises now."""
+    """Mark an error as one that every rank raises."""
     error.on_all_ranks = True  # type: ignore[attr-defined]  # see `is_raised_on_all_ranks`
     return error
 
 
 def _ranks(numbers: list[int]) -> str:
-    """Return ``rank 3``, or ``ranks 0, 1, 2``, the first of many."""
+    """Format rank numbers, at most eight of them: ``rank 3`` or ``ranks 0, 1, 2``."""
     shown = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
     return f"rank{'s' * (len(numbers) > 1)} {shown}"

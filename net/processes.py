@@ -1,4 +1,4 @@
-"""The processes that train: this one alone, or the ranks of a communicator."""
+"""Selection of the processes of a run: this process, or the ranks of a communicator."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ from net.distributed import SingleProcess
 
 
 def processes(comm: Any) -> SingleProcess:
-    """Return the processes that train: this one alone, or the ranks of a communicator.
+    """Return the processes of a training run: this process, or the ranks of a communicator.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm or None
+        None for this process alone.
 
     Returns
     -------
@@ -19,7 +20,7 @@ def processes(comm: Any) -> SingleProcess:
     Raises
     ------
     TypeError
-        If `comm` is no communicator.
+        If `comm` is not a communicator of mpi4py.
     """
     if comm is None:
         return SingleProcess()
