@@ -1,4 +1,4 @@
-"""Base class of optimizers: what they share, and what a checkpoint keeps of them."""
+"""The base class of optimizers: options, states, updates, and state for checkpoints."""
 
 from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar
@@ -17,27 +17,28 @@ Grads = Mapping[str, ArrayLike]
 
 
 class Optimizer:
-    """Base class of optimizers, also of your own.
+    """Base class of optimizers.
 
     A subclass names its options and states, passes its options to this constructor, and updates one
-    array in `update_array`. Everything else follows.
+    array in `update_array`.
 
     Parameters
     ----------
     **options : float
-        The options that the class names; each must be finite.
+        Values of the options that the class names. Each value must be finite.
 
     Attributes
     ----------
     options : tuple of str
-        Names of the constructor's options, which are attributes, too (class attribute).
+        Names of the constructor's options, whose values are attributes (class attribute).
     slots : tuple of str
-        Names of the states, each an array beside each parameter (class attribute). As attributes
-        they are None before the first update, then dictionaries with the keys of the parameters.
+        Names of the states (class attribute). Each state is an attribute: None before the first
+        update, then a dictionary with one array for each parameter, by the keys of the parameters.
     iter : int
         Number of updates so far.
     epsilon : float or None
-        What keeps a divisor from 0, for rules that have one (class attribute).
+        Constant added to a divisor to avoid division by zero; None for rules without it (class
+        attribute).
     rule : numpy.int64 or None
         Code of the compiled rule in `kernels.optimizers`; None for an optimizer without one
         (class attribute).
@@ -72,7 +73,7 @@ class Optimizer:
         if "rule" in vars(cls):
             cls._formula = cls.rule
         elif vars(cls).keys() & {"update", "update_array", "hyperparameters"}:
-            cls.rule = None  # the class does something else than the compiled rule it inherits
+            cls.rule = None  # the inherited compiled rule does not describe the class
 
     def __init__(self, **options: float) -> None:
         if set(options) != set(self.options):
@@ -96,9 +97,9 @@ class Optimizer:
         Parameters
         ----------
         params : dict-like of ndarray (float32 or float64) or of float
-            Arrays are changed in place, numbers are replaced.
+            Parameters. Arrays are changed in place; numbers are replaced.
         grads : dict of array_like
-            Gradients by the keys of `params`. A parameter without a gradient stays as it is.
+            Gradients by the keys of `params`. A parameter without a gradient is not changed.
 
         Raises
         ------
@@ -106,11 +107,11 @@ class Optimizer:
             If a parameter is neither a number nor an array of float32 or float64, or a gradient
             does not hold real numbers.
         ValueError
-            If a gradient belongs to no parameter or differs from it in shape, or a parameter is
-            read-only or has changed its shape or dtype since the first update. Nothing has been
-            changed then.
+            If a gradient has no parameter or another shape than its parameter, or a parameter is
+            read-only or has changed its shape or dtype since the first update. Nothing is changed
+            in that case.
         """
-        current = dict(params)  # a network looks for the layer of each key
+        current = dict(params)  # read each key once: `network.params` looks up its layer
         states = [self._slot(slot, current) for slot in self.slots]
         work = []
         for key, g in grads.items():
@@ -154,16 +155,16 @@ class Optimizer:
         g : ndarray, shape of `p`
             Gradient.
         *states : ndarray, shape of `p`
-            One array for each of `slots`, zero before the first update.
+            One array for each name in `slots`, zero before the first update.
         """
-        if self._formula is None:  # a class of the user's, which has to define this or `update`
+        if self._formula is None:  # a subclass must define this method or `update`
             raise NotImplementedError(f"{type(self).__name__} has no update_array(p, g, *states)")
         arrays = dict(zip(self.slots, states, strict=True))
         rules.update_arrays(self._formula, self.iter, self.hyperparameters(), g, p=p, **arrays)
 
     @staticmethod
     def _array(p: Any, key: str) -> Array:
-        """Return a parameter as an array that can be changed, or raise."""
+        """Return a parameter as an array that can be changed in place, or raise an error."""
         if not is_ready(p):
             if isinstance(p, float | int | np.floating) and not isinstance(p, bool):
                 return np.array(p, np.float64)
@@ -172,7 +173,7 @@ class Optimizer:
         return array
 
     def _slot(self, slot: str, params: Params) -> dict[str, Array]:
-        """Return a state, completed by zeros where parameters have none yet."""
+        """Return a copy of a state, with zeros for parameters that have no state yet."""
         state: dict[str, Array] = dict(getattr(self, slot) or {})
         for key in params:
             if key not in state:
@@ -181,18 +182,18 @@ class Optimizer:
         return state
 
     def hyperparameters(self) -> NDArray[np.float64]:
-        """Return the options as `kernels._update_rules.rule_coefficients` expects them.
+        """Return the options as an array, for `kernels._update_rules.rule_coefficients`.
 
         Returns
         -------
         ndarray of float64
-            In the order of `options`, then `epsilon` if there is one.
+            The values of `options` in order, then `epsilon` if it is not None.
         """
         values = [getattr(self, name) for name in self.options]
         return np.array(values + ([] if self.epsilon is None else [self.epsilon]), np.float64)
 
     def state(self) -> dict[str, Array]:
-        """Return a copy of everything that updates depend on beside the options.
+        """Return a copy of the state: the number of updates, and the arrays of all slots.
 
         Returns
         -------
@@ -207,7 +208,7 @@ class Optimizer:
         return state
 
     def set_state(self, state: Mapping[str, ArrayLike], params: Mapping[str, Any]) -> None:
-        """Restore what `state` returned; updates then go on to the same bits.
+        """Restore a state that `state` returned; further updates give bit-identical results.
 
         Parameters
         ----------
@@ -218,8 +219,8 @@ class Optimizer:
         Raises
         ------
         ValueError
-            If names, shapes or dtypes are not those of this optimizer for these parameters. Nothing
-            has been changed then.
+            If names, shapes or dtypes do not fit this optimizer and these parameters. Nothing is
+            changed in that case.
         """
         name = type(self).__name__
         iteration = np.asarray(state.get("iter", "nothing"))

@@ -1,10 +1,19 @@
-"""The optimizers of the course. Their arithmetic is in :mod:`kernels.optimizers`."""
+"""The optimizers of the course, whose update rules are in :mod:`kernels.optimizers`."""
 
 from kernels import _update_rules as rules
 from net.optimizer import Array, Optimizer
 from net.validation import check_share
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "Optimizer", "RMSprop"]
+
+
+def _share(value: Any, name: str, *, below_one: bool = False) -> float:
+    """Check that an option is from 0 to 1, and return its value."""
+    number = check_finite(value, name)
+    if not 0 <= number <= 1 or (below_one and number == 1):
+        upper = "less than 1" if below_one else "1"
+        raise ValueError(f"{name}: expected a number from 0 to {upper}, got {number}")
+    return number
 
 
 class SGD(Optimizer):
@@ -41,7 +50,7 @@ class Momentum(Optimizer):
     lr : float, default 0.01
         Learning rate.
     momentum : float, default 0.9
-        Share of the velocity that is kept, from 0 to 1.
+        Decay rate of the velocity, from 0 to 1.
 
     Attributes
     ----------
@@ -68,7 +77,7 @@ class Nesterov(Optimizer):
     lr : float, default 0.01
         Learning rate.
     momentum : float, default 0.9
-        Share of the velocity that is kept, from 0 to 1.
+        Decay rate of the velocity, from 0 to 1.
 
     Attributes
     ----------
@@ -113,19 +122,19 @@ class AdaGrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """RMSprop: AdaGrad with a decaying average of squared gradients; see `kernels.rmsprop_update`.
+    """RMSprop: AdaGrad with a moving average of squared gradients; see `kernels.rmsprop_update`.
 
     Parameters
     ----------
     lr : float, default 0.01
         Learning rate.
     decay_rate : float, default 0.99
-        Share of the average that is kept, from 0 to 1.
+        Decay rate of the moving average, from 0 to 1.
 
     Attributes
     ----------
     h : dict of ndarray or None
-        Averages of squared gradients.
+        Moving averages of squared gradients.
     """
 
     options = ("lr", "decay_rate")
@@ -141,19 +150,19 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: momentum and RMSprop, corrected for their start at zero; see `kernels.adam_update`.
+    """Adam: bias-corrected moving averages of both moments; see `kernels.adam_update`.
 
     Parameters
     ----------
     lr : float, default 0.001
         Learning rate.
     beta1, beta2 : float, default 0.9 and 0.999
-        Shares of the moments that are kept, from 0 to less than 1.
+        Decay rates of the moments, from 0 to less than 1.
 
     Attributes
     ----------
     m, v : dict of ndarray or None
-        First and second moments of the gradients.
+        First and second moment estimates of the gradients.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Arrays of a network's layers by name: ``W1 b1 W2 b2``."""
+"""The arrays of a network's layers by name: ``W1 b1 W2 b2``."""
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
@@ -12,26 +12,26 @@ Array = NDArray[Any]
 
 
 class LayerArrays(MutableMapping[str, Array]):
-    """A view of the arrays that layers name in one of their attributes, by name and number.
+    """A dictionary-like view of the arrays of layers, such as ``W1``, by name and number.
 
-    The view holds no arrays. Reading gives the layer's own array, so changing it in place changes
-    the layer; assigning an array of the same shape gives it to the layer, in the layer's dtype.
+    The view holds no arrays. Reading a key returns the array of the layer, so that an in-place
+    change also changes the layer. Assigning an array of the same shape sets the array of the layer,
+    converted to the layer's dtype.
 
-    The number of a layer is one more than that of the layer before it with an array of the same
-    name: ``W1 b1`` and ``W2 b2`` for two affine layers, ``gamma1 beta1`` for a batch normalisation
-    in between.
+    Layers are numbered by the names of their arrays: ``W1 b1`` and ``W2 b2`` for two affine layers,
+    ``gamma1 beta1`` for a batch normalisation in between.
 
     Parameters
     ----------
     layers : mapping of str to layer
-        Read at each access: a layer that is replaced is seen.
+        The layers. The mapping is read at each access, so replaced layers are taken into account.
     attribute : {"parameters", "buffers"}
-        The attribute of a layer with the names of its arrays.
+        Attribute of a layer that holds the names of its arrays.
     """
 
     def __init__(self, layers: Mapping[str, Any], attribute: str = "parameters"):
         self._layers, self._attribute = layers, attribute
-        self._seen: list[Any] = []  # holds the layers, so that no other gets the id of one
+        self._seen: list[Any] = []  # keeps the layers alive, so that their ids are not reused
         self._ids: list[int] | None = None
         self._found: dict[str, tuple[Any, str]] = {}
 
@@ -40,11 +40,11 @@ class LayerArrays(MutableMapping[str, Array]):
             "_seen": [],
             "_ids": None,
             "_found": {},
-        }  # of this process's layers
+        }  # ids are valid in this process only
         return {**self.__dict__, **cache}
 
     def places(self) -> dict[str, tuple[Any, str]]:
-        """Return the layer and the attribute of each array."""
+        """Return the layer of each array, and the name of the array in that layer, by key."""
         if self._ids != [*map(id, self._layers.values())]:
             self._seen = list(self._layers.values())
             self._ids = [*map(id, self._seen)]
@@ -62,14 +62,14 @@ class LayerArrays(MutableMapping[str, Array]):
             raise KeyError(f"{key!r}: expected one of {', '.join(places)}")
         layer, name = places[key]
         current = getattr(layer, name)
-        if value is current:  # the end of `params[key] -= ...`
+        if value is current:  # the assignment in `params[key] -= ...`
             return
         new = as_real(value, key)
         if new.shape != np.shape(current):
             raise ValueError(f"{key}: expected shape {np.shape(current)}, got {new.shape}")
         with np.errstate(
             over="ignore", under="ignore"
-        ):  # what float32 cannot hold is infinite or 0
+        ):  # out of the range of float32: infinity or 0
             setattr(layer, name, new.astype(np.asarray(current).dtype, copy=False))
 
     def __delitem__(self, key: str) -> None:
@@ -82,16 +82,16 @@ class LayerArrays(MutableMapping[str, Array]):
         return len(self.places())
 
     def named(self, name: str) -> dict[str, Array]:
-        """Return the arrays that layers have under one name, such as all ``W``."""
+        """Return all arrays with a given name in their layers, such as all ``W``, by key."""
         return {key: getattr(layer, n) for key, (layer, n) in self.places().items() if n == name}
 
     def gradients(self) -> dict[str, Array]:
-        """Return the gradients that the layers' `backward` left, by the names of the arrays.
+        """Return the gradients that the layers' `backward` computed, by key.
 
         Raises
         ------
         ValueError
-            If a layer has no gradient of an array's shape.
+            If a gradient is missing or differs in shape from its array.
         """
         grads = {}
         for key, (layer, name) in self.places().items():
@@ -106,7 +106,7 @@ class LayerArrays(MutableMapping[str, Array]):
         return grads
 
     def copy(self) -> dict[str, Array]:
-        """Return a plain dictionary of the layers' arrays, as ``dict.copy`` would."""
+        """Return a plain dictionary of the arrays, which are not copied."""
         return dict(self)
 
     def __repr__(self) -> str:

@@ -1,4 +1,7 @@
-"""Pictures, by Matplotlib, which is imported only here and so only when there is one to draw."""
+"""Figures of training runs, filters and images.
+
+Matplotlib is imported only in this module, which is imported when a figure is drawn.
+"""
 
 import os
 from collections.abc import Mapping
@@ -12,20 +15,20 @@ from net.validation import check_path
 
 Path_ = str | os.PathLike[str] | IO[bytes]
 Measured = Mapping[str, Any]
-"""What a `History` holds, by the names of its attributes."""
+"""The attributes of a `History` by name."""
 
 
 def plot_history(measured: Measured, path: Path_ | None = None, ax: Any = None) -> Any:
-    """Draw the loss (each iteration, and smoothed) above the accuracies of each evaluation.
+    """Plot the loss of each iteration and its moving average, above the accuracies.
 
     Parameters
     ----------
     measured : mapping
         The attributes of a `History`.
     path : str, os.PathLike or file object, optional
-        Where the picture is written; the ending of a name chooses the format.
+        File to write the figure to. The extension of a file name selects the format.
     ax : matplotlib.axes.Axes, optional
-        Axes in which the accuracies alone are drawn.
+        Existing axes in which only the accuracies are drawn.
 
     Returns
     -------
@@ -34,11 +37,11 @@ def plot_history(measured: Measured, path: Path_ | None = None, ax: Any = None) 
     Raises
     ------
     OSError
-        If the picture cannot be written.
+        If the figure cannot be written.
     TypeError
-        If `path` is neither a file name nor an object to write to.
+        If `path` is neither a file name nor a file object.
     ValueError
-        If the ending is that of no format of pictures.
+        If the extension is not that of a supported format.
     """
     if ax is not None:
         _draw_accuracies(ax, measured)
@@ -64,18 +67,20 @@ def plot_histories(
     values: str = "loss",
     title: str = "",
 ) -> Any:
-    """Draw several training runs into one picture, to compare them.
+    """Plot several training runs in one figure, to compare them.
 
     Parameters
     ----------
     histories : mapping of str to History or Trainer
-        Runs by the names under which they are shown.
+        Runs by the labels under which they are shown.
     path : str, os.PathLike or file object, optional
-        Where the picture is written; the ending of a name chooses the format.
+        File to write the figure to. The extension of a file name selects the format.
     values : {'loss', 'accuracy', 'overfitting'}, default 'loss'
-        The smoothed loss of all runs in one diagram; the accuracies on the test set; or a diagram
-        for each run with its accuracies on both sets.
+        What to plot. 'loss' and 'accuracy' plot the moving average of the loss, or the accuracy on
+        the test set, of all runs in one diagram. 'overfitting' plots the accuracies on both sets in
+        one diagram for each run.
     title : str, optional
+        Title of the figure.
 
     Returns
     -------
@@ -84,11 +89,12 @@ def plot_histories(
     Raises
     ------
     OSError
-        If the picture cannot be written.
+        If the figure cannot be written.
     TypeError
-        If a run is neither a `History` nor a `Trainer`, or `path` is no place to write to.
+        If a run is neither a `History` nor a `Trainer`, or `path` is neither a file name nor a
+        file object.
     ValueError
-        If there are no runs, or `values` or the ending of `path` is another.
+        If there are no runs, or `values` or the extension of `path` is not supported.
 
     Examples
     --------
@@ -137,7 +143,10 @@ def _measured(run: Any) -> Measured:
 
 
 def _smooth(loss: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the mean of each hundredth of a run, and the iterations in the middle of each."""
+    """Return the iterations at the window centres and the moving average of the loss.
+
+    The window is a hundredth of the run, at least one iteration.
+    """
     window = max(1, loss.size // 100)
     if loss.size == 0:
         return loss, loss
@@ -158,8 +167,8 @@ def _draw_accuracies(axes: Any, measured: Measured) -> None:
             axes.plot(at[: len(accuracies)], accuracies, style, markersize=4, label=label)
     if axes.lines:
         axes.legend(loc="lower right")
-        # The first evaluation is a guess among the classes: without it the gap between the sets
-        # can be seen.
+        # The first evaluation is that of a nearly untrained network. The axis is scaled without it,
+        # so that the gap between the two sets is visible.
         seen = np.concatenate([line.get_ydata()[1:] for line in axes.lines])
         if seen.size and np.isfinite(seen).all():
             low = float(seen.min())
@@ -177,14 +186,14 @@ def _save(figure: Any, path: Any, result: Any) -> Any:
 
 
 def plot_filters(weights: Mapping[str, NDArray[Any]], path: Path_ | None = None) -> Any:
-    """Draw the filters of a convolution's first channel, one grid for each of some moments.
+    """Draw the first channel of convolution filters, in one grid for each array of weights.
 
     Parameters
     ----------
     weights : mapping of str to ndarray, shape (FN, C, FH, FW)
-        Weights by title, such as before and after training.
+        Weights by the titles of their grids, such as "before" and "after" training.
     path : str, os.PathLike or file object, optional
-        Where the picture is written; the ending of a name chooses the format.
+        File to write the figure to. The extension of a file name selects the format.
 
     Returns
     -------
@@ -193,9 +202,9 @@ def plot_filters(weights: Mapping[str, NDArray[Any]], path: Path_ | None = None)
     Raises
     ------
     OSError
-        If the picture cannot be written.
+        If the figure cannot be written.
     ValueError
-        If the weights have another shape.
+        If there are no weights, or an array does not have four dimensions.
     """
     if not weights or any(np.ndim(W) != 4 for W in weights.values()):
         raise ValueError("weights: expected arrays (FN, C, FH, FW) by title")
@@ -215,23 +224,24 @@ def plot_filters(weights: Mapping[str, NDArray[Any]], path: Path_ | None = None)
 def plot_digits(
     images: NDArray[Any], titles: list[str], path: str | os.PathLike[str], heading: str = ""
 ) -> None:
-    """Draw images in a grid, each under its title.
+    """Draw images in a grid, each with a title.
 
     Parameters
     ----------
     images : ndarray, shape (N, height, width)
     titles : list of str
+        Title of each image.
     path : str or os.PathLike
-        Its ending chooses the form.
+        File to write the figure to. The extension selects the format.
     heading : str, optional
-        Above all of them.
+        Title of the figure.
 
     Raises
     ------
     OSError
-        If the picture cannot be written.
+        If the figure cannot be written.
     ValueError
-        If the ending names no form of picture.
+        If the extension is not that of a supported format.
     """
     columns = min(10, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))

@@ -1,4 +1,4 @@
-"""State of sources of random numbers, as checkpoints keep it."""
+"""States of random number generators, as checkpoints save them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def get_state(rng: Any) -> Any:
-    """Return the state of a source of random numbers.
+    """Return the state of a random number generator.
 
     Parameters
     ----------
@@ -22,22 +22,23 @@ def get_state(rng: Any) -> Any:
 
 
 def set_state(rng: Any, state: Any) -> None:
-    """Put a source of random numbers into a state.
+    """Set the state of a random number generator.
 
     Parameters
     ----------
     rng : numpy.random.Generator, RandomState or the module numpy.random
     state : dict
-        From `get_state`.
+        State that `get_state` returned.
 
     Raises
     ------
     ValueError
-        If the state is that of another kind of generator, or damaged; nothing is changed then.
+        If the state belongs to another kind of generator or is damaged. Nothing is changed in that
+        case.
     """
     before = get_state(rng)
     try:
-        # The place in the generator's buffer: NumPy does not check it, and would read beyond.
+        # NumPy does not check the position in the buffer, and would read out of bounds.
         pos, buffer_pos = state.get("state", {}).get("pos", 0), state.get("buffer_pos", 0)
         if not (0 <= pos <= 624 and 0 <= buffer_pos <= 4):
             raise ValueError(f"expected a position in the buffer, got {pos}, {buffer_pos}")
@@ -45,7 +46,7 @@ def set_state(rng: Any, state: Any) -> None:
             rng.bit_generator.state = state
         else:
             rng.set_state(state)
-    except Exception as error:  # whatever NumPy raises for a state of another kind
+    except Exception as error:  # NumPy raises many types for invalid states
         if isinstance(rng, np.random.Generator):
             rng.bit_generator.state = before
         else:
@@ -54,7 +55,7 @@ def set_state(rng: Any, state: Any) -> None:
 
 
 def clone(rng: Any) -> Any:
-    """Return another source of random numbers that draws the same numbers.
+    """Return a new random number generator with the same state.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def clone(rng: Any) -> Any:
 
 
 def describe(rng: Any) -> str:
-    """Return the kind of a source of random numbers.
+    """Return the name of the kind of a random number generator.
 
     Parameters
     ----------

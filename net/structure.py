@@ -1,4 +1,4 @@
-"""What a network is, as text and arrays: its layers, their options, parameters and buffers."""
+"""Serialisation of networks: layers, options, parameters and buffers as text and arrays."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
 KEY = "structure"
-"""Name of the text among the arrays of a file."""
+"""Name, among the arrays of a file, of the JSON text that describes the network."""
 
 _FORMAT = 1
 _NETWORKS = {
@@ -26,7 +26,7 @@ _NETWORKS = {
     "SimpleConvNet": "net.conv_net",
     "DeepConvNet": "net.conv_net",
 }
-_TWO_LAYER_NET: dict[str, Any] = {  # of files that version 0.1 wrote, without a structure
+_TWO_LAYER_NET: dict[str, Any] = {  # for files of version 0.1, which have no structure
     "format": _FORMAT,
     "network": "TwoLayerNet",
     "weight_decay": 0.0,
@@ -49,7 +49,8 @@ def describe(network: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        For `json.dumps`; equal for networks that differ in the values of their arrays alone.
+        Values that `json.dumps` accepts, equal for networks that differ only in the values of their
+        arrays.
     """
     return {
         "format": _FORMAT,
@@ -67,7 +68,7 @@ def _options(layer: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as json can write it."""
+    """Convert an option to values that JSON can represent."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, tuple | list):
@@ -78,7 +79,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_arrays(network: Any) -> dict[str, Array]:
-    """Return all that makes a network as named arrays.
+    """Return a network as named arrays.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def to_arrays(network: Any) -> dict[str, Array]:
     Returns
     -------
     dict of str to ndarray
-        The parameters and buffers, and the structure as text under `KEY`.
+        The parameters and buffers, and the structure as JSON text under `KEY`.
     """
     arrays = {key: np.asarray(value) for key, value in (*network.params.items(),
               *network.buffers.items())}  # fmt: skip
@@ -101,18 +102,18 @@ def from_arrays(
     source: str,
     own_layers: Iterable[type[Any]] = (),
 ) -> Any:
-    """Make a network of what `to_arrays` returned.
+    """Construct a network from arrays that `to_arrays` returned.
 
     Parameters
     ----------
     base : type
-        `Network`.
+        The class `Network`.
     cls : type
-        The class that is expected: `Network`, or one that is derived from it.
+        The expected class: `Network` or a subclass.
     arrays : mapping of str to ndarray
-        May hold more.
+        The arrays; additional arrays are ignored.
     source : str
-        Name of the file, for messages.
+        Name of the file, for error messages.
     own_layers : iterable of type
         Classes of layers other than those of `net`.
 
@@ -123,7 +124,7 @@ def from_arrays(
     Raises
     ------
     ValueError
-        If something is missing, unknown or does not fit together.
+        If an array is missing, a class is unknown, or the parts do not fit together.
     """
     structure = _TWO_LAYER_NET
     if KEY in arrays or not {"W1", "b1", "W2", "b2"} <= arrays.keys():
@@ -159,7 +160,7 @@ def from_arrays(
 
 
 def _read(arrays: Arrays, source: str) -> dict[str, Any]:
-    """Return the structure, whose form is checked, from the arrays of a file."""
+    """Read the structure from the arrays of a file, and check its types."""
     try:
         structure = json.loads(str(arrays[KEY][()]))
         right = (
@@ -185,7 +186,7 @@ def _read(arrays: Arrays, source: str) -> dict[str, Any]:
 
 
 def _network_class(cls: type[Any], name: str, source: str) -> type[Any]:
-    """Return the class of a saved network, if it is the one that is expected."""
+    """Return the class of a saved network, after checking that it is `cls` or a subclass."""
     if name == cls.__name__:
         return cls
     if name not in _NETWORKS:
@@ -208,7 +209,7 @@ def _layer(
     counts: dict[str, int],
     source: str,
 ) -> Any:
-    """Make a layer with the arrays that are its own by their numbers."""
+    """Construct a layer, with its arrays selected by their numbers."""
     given: dict[str, Array] = {}
     for attribute in ("parameters", "buffers"):
         names = tuple(getattr(kind, attribute, ()))
@@ -240,9 +241,9 @@ def _layer(
 
 
 def _check_fit(network: Any) -> None:
-    """Check dtypes and, as far as layers of `net` tell, that each takes what the one before gives.
+    """Check that dtypes agree and that the sizes of consecutive layers of `net` match.
 
-    So that a damaged file is told when it is read, and not when the network is used.
+    The check detects a damaged file when it is read, not when the network is used.
     """
     kinds = {np.asarray(value).dtype for value in network.params.values()}
     if len(kinds) > 1 or kinds - {FLOAT32, FLOAT64}:

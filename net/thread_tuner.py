@@ -1,38 +1,38 @@
-"""The number of threads for a training run, by timing the run itself."""
+"""Choice of the number of threads of a training run by timing its iterations."""
 
 from collections import Counter
 
 
 class ThreadTuner:
-    """Choose a number of threads by timing, and look again from time to time.
+    """The number of threads of a training run, chosen by timing and checked periodically.
 
-    Threads that wait for each other in every iteration run at the speed of the slowest: where
-    another process is busy on a core, two of them can be several times slower than one.
+    Threads that wait for each other in every iteration run at the speed of the slowest thread. If
+    another process is busy on a core, two threads can be several times slower than one.
 
     Parameters
     ----------
     most : int
         The largest number of threads to try.
     length : int
-        Iterations between two choices.
+        Number of iterations between two choices.
     probe_iterations : int
-        Iterations that tell how fast a number of threads is; fewer are not counted.
+        Number of iterations that time a number of threads; the times of fewer are ignored.
     """
 
-    FIRST_PROBES = 2  # of each: what the first one waits for once, as pages and caches, is not it
-    PROBE_EVERY = 10  # in stretches of `length`
-    CROWDED = 1.25  # without a neighbour, two threads cost little even where they gain nothing
+    FIRST_PROBES = 2  # of each number of threads: the first may include page faults, cold caches
+    PROBE_EVERY = 10  # choices between two probes of another number of threads
+    CROWDED = 1.25  # on idle cores, two threads are hardly slower than one where they gain nothing
 
     def __init__(self, most: int, length: int = 100, probe_iterations: int = 20):
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
-        self.seconds: dict[int, float] = {}  # of one iteration, lately
+        self.seconds: dict[int, float] = {}  # of one iteration: a running average
         self.counts: dict[int, int] = {}
         self._probes: Counter[int] = Counter()
         self._length, self._probe_iterations = length, probe_iterations
         self._turn = 0
 
     def next(self) -> tuple[int, int]:
-        """Return the number of threads for the next iterations, and how many those are."""
+        """Return the number of threads for the next iterations, and the number of iterations."""
         probed = min(self._probes[n] for n in self.choices)
         if probed < self.FIRST_PROBES:
             threads = max(n for n in self.choices if self._probes[n] == probed)
@@ -45,12 +45,13 @@ class ThreadTuner:
         return best, self._length
 
     def record(self, threads: int, iterations: int, seconds: float) -> None:
-        """Record how long some iterations took; a single slow time counts no more than double.
+        """Record the time of some iterations on a number of threads.
 
-        Of the first probes, the quickest counts.
+        The minimum of the first probes is used. Later times enter a running average, each limited
+        to twice that average.
         """
         self.counts[threads] = self.counts.get(threads, 0) + iterations
-        if iterations < self._probe_iterations:  # a cold start, as before the first evaluation
+        if iterations < self._probe_iterations:  # too few to time, as before the first evaluation
             return
         now = seconds / iterations
         before = self.seconds.get(threads, now)
@@ -62,6 +63,6 @@ class ThreadTuner:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether all threads took much longer than one, as beside a process that keeps a core."""
+        """Whether all threads are much slower than one, as when another process uses a core."""
         one, most = (self.seconds.get(n) for n in (1, self.choices[-1]))
         return one is not None and most is not None and most > self.CROWDED * one

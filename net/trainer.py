@@ -1,4 +1,4 @@
-"""The course's trainer: epochs of training with an evaluation at the start of each."""
+"""The course's trainer: epochs of training, with an evaluation at the start of each epoch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,41 +17,47 @@ from net.validation import check_int
 
 
 class Trainer:
-    """Train a network for some epochs, as the course's scripts do.
+    """A training loop over epochs, with the interface of the course's scripts.
 
-    Batches are drawn with replacement by ``np.random.choice(N, mini_batch_size)``; the loss of
-    each batch is taken again after the update, and the accuracies on both sets after the first
-    iteration of each epoch.
+    Batches are drawn with replacement by ``np.random.choice(N, mini_batch_size)``. The loss of each
+    batch is computed after the update, and the accuracies on both sets after the first iteration of
+    each epoch.
 
     Parameters
     ----------
     network : Network
-        Trained in place.
+        The network, which is trained in place.
     x_train, t_train, x_test, t_test : array_like
-        Data sets as for `net.train`.
+        Training set and test set, as for `net.train`.
     epochs : int, default 20
+        Number of epochs.
     mini_batch_size : int, default 100
+        Number of examples in a batch.
     optimizer : str or Optimizer, default 'SGD'
-        'SGD', 'Momentum', 'Nesterov', 'AdaGrad', 'RMSprop' or 'Adam', in any case, whose arguments
-        are `optimizer_param`; or an optimizer itself.
+        An optimizer, or the name of one in upper or lower case: 'SGD', 'Momentum', 'Nesterov',
+        'AdaGrad', 'RMSprop' or 'Adam'.
     optimizer_param : dict, default {'lr': 0.01}
+        Arguments of the optimizer that is given by name.
     evaluate_sample_num_per_epoch : int, optional
-        Accuracies are those of so many first examples of each set; by default of all.
+        Number of examples, from the start of each set, on which accuracies are evaluated; by
+        default all.
     verbose : bool, default True
-        Whether losses and accuracies are printed.
+        Whether to print losses and accuracies.
 
     Attributes
     ----------
     train_loss_list, train_acc_list, test_acc_list : list of float
+        Loss of each iteration, and accuracies of each evaluation.
     current_iter, current_epoch : int
+        Number of iterations done, and number of evaluations.
     optimizer : Optimizer
     history : History
-        The three lists and more, for `History.plot`.
+        The three lists and the iterations of the evaluations, for `History.plot`.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what is described here.
+        If an argument has a wrong type or value.
 
     Notes
     -----
@@ -109,7 +115,7 @@ class Trainer:
 
     @property
     def history(self) -> History:
-        """What was measured until now."""
+        """The losses and accuracies so far."""
         return self._run.history
 
     @property
@@ -133,11 +139,11 @@ class Trainer:
         return self._run.done
 
     def train_step(self) -> None:
-        """Run one iteration, with the evaluation that follows it at the start of an epoch."""
+        """Run one iteration, and evaluate the accuracies if it is the first of an epoch."""
         self._train(self.current_iter + 1)
 
     def train(self) -> None:
-        """Run all iterations, and take the accuracies after the last one."""
+        """Run the remaining iterations, and evaluate the accuracies after the last iteration."""
         self._train(self.max_iter)
         with Team() as team:
             self._run.start(team, 0)
@@ -169,7 +175,7 @@ class Trainer:
 
 
 def _make_optimizer(optimizer: Any, params: Mapping[str, Any]) -> Any:
-    """Return the optimizer that the arguments name."""
+    """Return the optimizer that the arguments specify."""
     if isinstance(optimizer, str):
         if optimizer.lower() not in OPTIMIZERS:
             names = ", ".join(kind.__name__ for kind in OPTIMIZERS.values())

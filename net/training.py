@@ -1,4 +1,4 @@
-"""The training loop as a function."""
+"""The function `train`: the training loop."""
 
 import os
 import sys
@@ -39,49 +39,52 @@ def train(
     resume: bool | str = False,
     comm: Any = None,
 ) -> History:
-    """Train by gradient descent on random batches, as the lecture's loop does.
+    """Train a network by gradient descent on random batches, as the lecture's loop does.
 
-    Each iteration draws a batch with replacement by ``choice(N, batch_size)``, takes the gradient,
-    lets the optimizer update the parameters, and records the loss of the same batch with the new
-    parameters. The accuracies on both sets are taken after each iteration ``i`` with
-    ``i % (N / batch_size) == 0``: the first of each epoch where `batch_size` divides N, and fewer
-    where it does not. (A `batch_size` above N counts as N here.)
+    Each iteration draws a batch with replacement by ``choice(N, batch_size)``, computes the
+    gradient, updates the parameters by the optimizer, and records the loss of the same batch with
+    the new parameters. The accuracies on both sets are evaluated after each iteration ``i`` with
+    ``i % max(N / batch_size, 1) == 0``: the first iteration of each epoch if `batch_size` divides
+    N, and fewer iterations otherwise.
 
     Parameters
     ----------
     network : Network
-        Trained in place.
+        The network, which is trained in place.
     x_train : array_like, shape (N, ...)
+        Examples of the training set.
     t_train : array_like, shape (N,) or (N, C)
         Class indices, or one-hot or soft targets.
     x_test, t_test : array_like, optional
-        The test set, in the same form.
+        The test set, in the same format.
     iterations : int, default 10000
-        Number of iterations in all, those of a resumed run included.
+        Total number of iterations, including those of a resumed run.
     batch_size : int, default 100
+        Number of examples in a batch.
     learning_rate : float, default 0.1
         Short for ``optimizer=SGD(learning_rate)``.
     optimizer : Optimizer, optional
-        Updates the parameters; one of `net`, or an object with ``update(params, grads)``. A run
-        that goes on from another one takes the same object.
+        An optimizer of `net`, or an object with ``update(params, grads)``. To continue the training
+        of an earlier call, pass the same optimizer object.
     rng : numpy.random.Generator, RandomState, int or None
-        What draws the batches; an int is the seed of a new Generator. None draws as the lecture
-        does, from NumPy's global state.
+        Source of random numbers for the batches. An int is the seed of a new Generator. None draws
+        from NumPy's global state, as the lecture does.
     progress : bool, optional
-        True shows a progress bar on a terminal and in a notebook, and otherwise a line on standard
-        error for each evaluation. By default nothing is shown.
+        True shows a progress bar on a terminal and in a notebook, and otherwise prints a line on
+        standard error for each evaluation. By default nothing is shown.
     callback : callable, optional
-        Called as ``callback(iteration, history)`` after each evaluation and at the end, with the
-        number of iterations done. It may change the network and the optimizer. If it returns True,
-        training stops.
+        Function that is called as ``callback(iteration, history)`` after each evaluation and at the
+        end, with the number of iterations done. The callback may change the network and the
+        optimizer. Training stops if the callback returns True.
     checkpoint : str or os.PathLike, optional
-        A file to which the state of the run is written after each evaluation, each epoch and at
+        File to which the state of the run is written after each evaluation, after each epoch and at
         the end.
     resume : bool or 'auto', default False
-        Resume from `checkpoint`: network, optimizer, history and random state are taken from it.
-        'auto' begins a new run where there is no such file.
+        Whether to resume from `checkpoint`: network, optimizer, history and random state are
+        restored from the file. 'auto' starts a new run if the file does not exist.
     comm : mpi4py.MPI.Intracomm, optional
-        The processes that train together, each called with its part of the data: see Notes.
+        Communicator of the processes that train together, each with its shard of the data: see
+        Notes.
 
     Returns
     -------
@@ -90,40 +93,40 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what is described here, before anything is changed.
+        If an argument has a wrong type or value. Nothing is changed in that case.
     OSError
-        If a checkpoint cannot be written or read; the network in memory is kept.
+        If a checkpoint cannot be written or read. The network in memory is kept.
     KeyboardInterrupt
-        On Ctrl-C, at the end of an iteration; the network keeps what was trained, and the history
-        that the callback was given holds the iterations done.
+        On Ctrl-C, at the end of an iteration. The network keeps its trained parameters, and the
+        history that was passed to the callback holds the iterations done.
 
     Warns
     -----
     RuntimeWarning
-        Once, with the iteration at which the loss stopped being finite. Training goes on, as the
-        lecture's loop does, but the checkpoint stays as it was before.
+        Once, with the iteration at which the loss stopped being finite. Training continues, as in
+        the lecture's loop, but the checkpoint is no longer overwritten.
 
     Notes
     -----
-    A stack of Affine layers with ReLU or Sigmoid in between and an optimizer of `net` are trained
-    by compiled code, whole stretches of iterations at a time. Any other network is trained by its
+    A stack of Affine layers with ReLU or Sigmoid in between is trained with an optimizer of `net`
+    by compiled code that runs many iterations in each call. Any other network is trained by its
     layers. The history is the same to rounding.
 
     With `comm`, every rank of the communicator makes the same call with its own shard of the data,
-    which may be empty if another rank's is not. ``load_mnist(part=(comm.rank, comm.size))`` reads
-    one. All shards in the order of the ranks are the data set: the same batches are drawn from it
-    as one process would draw, and the history is the same to rounding, for layers that treat each
-    example by itself and a loss that is the mean over the batch. Batch normalisation takes its
-    statistics from each rank's part of a batch, and dropout draws its masks on each rank; rank 0's
-    are saved.
+    which may be empty if another rank's is not. ``load_mnist(part=(comm.rank, comm.size))`` loads a
+    shard. The data set is the concatenation of the shards in the order of the ranks. The batches
+    are those that a single process would draw. The history is that of a single process to rounding,
+    if the layers treat each example independently and the loss is the mean over the batch. Batch
+    normalisation computes its statistics from each rank's part of a batch, and dropout draws its
+    masks on each rank. The statistics of rank 0 are saved.
 
-    Ranks begin with the network, optimizer and random state of rank 0, and in the end those are the
-    same on all. Only rank 0 shows progress, calls its `callback`, and reads and writes its
-    `checkpoint`, which any number of ranks, or one process, can resume.
+    Ranks start with the network, optimizer and random state of rank 0, and end with equal ones.
+    Only rank 0 shows progress, calls its `callback`, and reads and writes its `checkpoint`. A
+    checkpoint can be resumed by any number of ranks or by a single process.
 
-    An error on one rank is raised on all, on the others as one of the same type with the number of
-    the rank; so is Ctrl-C. Ranks on one computer share its cores, unless the number of threads is
-    set. See ``docs/scaling.md``.
+    An error on one rank, or Ctrl-C, is raised on all ranks. The other ranks raise an error of the
+    same type with the number of the failing rank. Ranks on one computer share its cores, unless the
+    number of threads is set. See ``docs/scaling.md``.
 
     Examples
     --------
@@ -155,8 +158,8 @@ def train(
         run = TrainingRun(*args, iterations=iterations, resume=resume)
         group.on_rank_zero(partial(run.prepare_checkpoint, path, resume))
         run.begin()
-        # No bar unless it is shown: a bar that is not takes a lock which processes share, and which
-        # a child that is killed at that moment never gives back.
+        # Create a bar only if it is shown: even a disabled bar acquires a lock that is shared by
+        # processes, and a child that is killed while it holds the lock never releases it.
         shown = group.is_rank_zero and shows_bar(progress)
         bar = _make_bar(iterations, run.done) if shown else None
         with Team() as team, nullcontext() if bar is None else bar:
@@ -188,7 +191,7 @@ def _pause(
     evaluated: bool,
     iterations: int,
 ) -> bool:
-    """Report and save the state of a run; return whether the callback says to stop."""
+    """Report and save the state of a run; return whether the callback requests a stop."""
     if progress and evaluated:
         _report(bar, run.history)
     if path is not None and not run.diverged:
@@ -198,7 +201,7 @@ def _pause(
 
 
 def shows_bar(progress: bool | None) -> bool:
-    """Tell whether progress is shown as a bar: a terminal and a notebook can.
+    """Return whether progress is shown as a bar, as on a terminal or in a notebook.
 
     Parameters
     ----------
@@ -210,13 +213,13 @@ def shows_bar(progress: bool | None) -> bool:
     """
     if not progress:
         return False
-    from tqdm.auto import tqdm  # late: a run without a bar does not wait for it
+    from tqdm.auto import tqdm  # imported only for a run with a bar
 
     return sys.stderr.isatty() or tqdm.__module__ == "tqdm.auto"  # in a notebook
 
 
 def _report(bar: Any, history: History) -> None:
-    """Show the latest figures beside the bar, or on a line of their own where there is none."""
+    """Show the latest loss and accuracies beside the bar, or print a line without a bar."""
     figures = {"loss": history.train_loss_list[-1], "train": history.train_acc_list[-1]}
     if history.test_acc_list:
         figures["test"] = history.test_acc_list[-1]

@@ -1,4 +1,4 @@
-"""Checks of what training is given, so that no error comes in the middle of a run."""
+"""Checks of the arguments of training, before a run starts."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from net.validation import check_finite
 
 
 def check_network(network: Any) -> None:
-    """Check that there is a network that can be trained in place.
+    """Check that `network` is a `Network` with writable parameters.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def check_network(network: Any) -> None:
 
 
 def check_optimizer(optimizer: Any, learning_rate: float) -> Any:
-    """Return the optimizer of a run, `SGD` where only a learning rate is given.
+    """Return the optimizer of a run: `SGD` if only a learning rate is given.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def check_optimizer(optimizer: Any, learning_rate: float) -> Any:
 
 
 def check_resume(resume: Any, path: Path | None, optimizer: Any) -> bool | str:
-    """Return whether to resume, after checking what that needs.
+    """Check the arguments for checkpoints, and return whether to resume.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def check_resume(resume: Any, path: Path | None, optimizer: Any) -> bool | str:
 
 
 def check_examples(network: Network, x: Any, t: Any, which: str, minimum: int) -> Examples:
-    """Return a data set that fits together, so that no error comes in the middle of a run.
+    """Check that a data set fits the network, and return it as arrays.
 
     Parameters
     ----------
@@ -106,9 +106,9 @@ def check_examples(network: Network, x: Any, t: Any, which: str, minimum: int) -
     x : array_like, shape (N, ...)
     t : array_like, shape (N,) or (N, C)
     which : {'train', 'test'}
-        For messages.
+        Name of the data set, for error messages.
     minimum : int
-        Number of examples that there have to be.
+        Minimum number of examples.
 
     Returns
     -------
@@ -126,11 +126,11 @@ def check_examples(network: Network, x: Any, t: Any, which: str, minimum: int) -
             f"x_{which}, t_{which}: expected (N, ...) and (N,) or (N, C) with N at least {minimum},"
             f" got {x.shape} and {t.shape}"
         )
-    if not len(x):  # one rank's part
+    if not len(x):  # an empty shard of one rank
         return x, t
     stack = network.stack()
     if stack is not None and x[0].size == stack.affines[0].W.shape[0]:
-        logits: tuple[int, ...] = 1, stack.affines[-1].W.shape[1]  # compiles nothing
+        logits: tuple[int, ...] = 1, stack.affines[-1].W.shape[1]  # without compiling a kernel
     else:
         logits = np.shape(network.predict(x[:1]))
     if type(network.last_layer) is SoftmaxWithLoss:

@@ -1,4 +1,4 @@
-"""A training run: iterations, evaluations, checkpoints, and what they leave behind."""
+"""The state of a training run: its iterations, evaluations, history and checkpoints."""
 
 import math
 import warnings
@@ -23,19 +23,19 @@ from net.thread_tuner import ThreadTuner
 
 
 class TrainingRun:
-    """A training run: iterations up to a point, evaluations, and what they leave behind.
+    """A training run, which can be advanced, evaluated, and saved to a checkpoint.
 
     Parameters
     ----------
     network : Network
     sets : list of (x, t)
-        Checked: the training set, and perhaps a test set.
+        The training set and, optionally, a test set, which `check_examples` returned.
     optimizer : Optimizer
     batch_size : int
     rng : numpy.random.Generator, RandomState or the module numpy.random
     group : SingleProcess or ProcessGroup
     **options
-        What else has to be the same on all ranks.
+        Further values that must be the same on all ranks.
 
     Attributes
     ----------
@@ -43,11 +43,11 @@ class TrainingRun:
     done : int
         Number of iterations done.
     n : int
-        Number of training examples, on all ranks.
+        Total number of training examples on all ranks.
     diverged : bool
         Whether the loss stopped being finite.
     evaluated_sets : list of (x, t), optional
-        What `evaluate` takes the accuracies of, if not of `sets`.
+        Data sets on which `evaluate` computes accuracies in place of `sets`.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class TrainingRun:
         self.evaluated_sets: list[Examples] | None = None
 
     def _fingerprint(self) -> list[int]:
-        """Return checksums of a few training examples, to notice other data on resuming."""
+        """Return checksums of a few training examples, to detect other data on resuming."""
         x, t = self.sets[0]
         local = self.group.local_rows(np.linspace(0, self.n - 1, min(self.n, 32)).astype(np.int64))
         sums = [zlib.crc32(t[i].tobytes(), zlib.crc32(x[i].tobytes())) for i in local]
         return [value for each in self.group.allgather(sums) for value in each]
 
     def prepare_checkpoint(self, path: Path | None, resume: bool | str) -> None:
-        """See that a checkpoint can be written, and take the run's state from it if so told."""
+        """Check that a checkpoint can be written, and resume from it if requested."""
         self._saves = path is not None
         if path is None:
             return
@@ -112,10 +112,11 @@ class TrainingRun:
         )
 
     def begin(self) -> None:
-        """Let all ranks begin where rank 0 does."""
+        """Broadcast the initial state of rank 0 to all ranks."""
         self.group.broadcast_state(self._state, self._set_state)
         if self.group.size > 1 and self.rng is np.random and draws_random_numbers(self.network):
-            # Layers draw other numbers on each rank: the batches come from a twin of the state.
+            # Layers draw different numbers on each rank, batches the same: batches are drawn from a
+            # copy of the state.
             self._draw_from = clone(self.rng)
             np.random.seed((np.random.randint(2**31) + self.group.rank) % 2**32)
 
@@ -138,14 +139,14 @@ class TrainingRun:
         set_state(self.rng, rng)
 
     def start(self, team: Team, count: int, callback: bool = False) -> None:
-        """Choose how so many iterations are run, by compiled code or by the layers.
+        """Prepare to run `count` iterations, by compiled code or by the layers.
 
         Parameters
         ----------
         team : Team
         count : int
         callback : bool, default False
-            Whether a callback may change the data meanwhile, if they are not read-only.
+            Whether a callback may change the data between iterations, if they are not read-only.
         """
         self._team = team
         changes = any(a.flags.writeable for examples in self.sets for a in examples)
@@ -159,7 +160,7 @@ class TrainingRun:
         self.restart()
 
     def restart(self) -> None:
-        """Choose again: a callback may have changed the network or the optimizer."""
+        """Prepare again, since a callback may have changed the network or the optimizer."""
         tuner = self._tuner
         assert tuner is not None  # made by `start`
         made: Iterations | None = None
@@ -188,7 +189,7 @@ class TrainingRun:
         )
 
     def advance(self, stop: int, bar: Any = None) -> None:
-        """Run iterations up to a number of them."""
+        """Run iterations until `stop` iterations are done."""
         with self.group.deferred_interrupts():
             try:
                 for losses in self._iterations.run(stop - self.done):
@@ -204,7 +205,7 @@ class TrainingRun:
                 self.done = len(self.history.train_loss_list)
 
     def evaluate(self) -> None:
-        """Take the accuracies on both sets."""
+        """Compute and record the accuracies on both sets."""
         with self.group.deferred_interrupts():
             if self.evaluated_sets is None:
                 accuracies = [self._iterations.accuracy(i) for i in range(len(self.sets))]
@@ -215,7 +216,7 @@ class TrainingRun:
             self.history.test_acc_list.extend(accuracies[1:])
 
     def finish(self) -> None:
-        """Take the accuracies after the last iteration."""
+        """Record the accuracies after the last iteration."""
         history = self.history
         if self.evaluated_sets is None and history.evaluated_at[-1:] == [self.done - 1]:
             history.train_acc = history.train_acc_list[-1]
@@ -227,7 +228,7 @@ class TrainingRun:
             set_state(self.rng, get_state(self._draw_from))
 
     def _warn_if_diverged(self, latest: int) -> bool:
-        """Tell whether one of the latest losses is not finite, and warn on rank 0 if so."""
+        """Return whether one of the latest losses is not finite; if so, warn on rank 0."""
         losses = self.history.train_loss_list
         for i in range(len(losses) - latest, len(losses)):
             if not math.isfinite(losses[i]):
@@ -242,35 +243,35 @@ class TrainingRun:
                     partial(warnings.warn, message, RuntimeWarning, stacklevel=5)
                 )
                 return True
-        return False  # only their sum is not
+        return False  # all losses are finite, but their sum is not
 
 
 def next_stop(
     done: int, iterations: int, n: int, batch_size: int, epochs: bool
 ) -> tuple[int, bool]:
-    """Return where to stop after `done` iterations, and whether accuracies are taken there.
+    """Return the next iteration at which to stop, and whether to evaluate accuracies there.
 
     Parameters
     ----------
     done, iterations : int
-        Iterations done, and in all.
+        Number of iterations done, and total number.
     n, batch_size : int
-        Examples in the training set and in a batch.
+        Number of examples in the training set and in a batch.
     epochs : bool
-        Whether to stop at the end of each epoch as well, where accuracies are taken less often.
+        Whether to stop also at the end of each epoch, if evaluations are less frequent.
 
     Returns
     -------
     stop : int
     evaluate : bool
-        True after an iteration ``i`` with ``i % max(n / batch_size, 1) == 0``, word for word the
-        lecture's condition in floating point.
+        True after an iteration ``i`` with ``i % max(n / batch_size, 1) == 0``, the lecture's
+        condition, evaluated in floating point.
     """
     epoch = max(n / batch_size, 1)
-    step = Fraction(epoch).numerator  # the whole multiples of the float `epoch` are those of this
+    step = Fraction(epoch).numerator  # integers divisible by `epoch` are multiples of `step`
     evaluation = -(-done // step) * step + 1
     stop = min(evaluation, iterations)
-    if epochs and step > epoch:  # else evaluations are as frequent
+    if epochs and step > epoch:  # otherwise each epoch has an evaluation
         passed = done * batch_size // n + 1
         stop = min(stop, -(-passed * n // batch_size))
     return stop, stop == evaluation

@@ -12,33 +12,33 @@ from net.validation import Random, check_dtype, check_int, check_not_negative
 
 
 class TwoLayerNet(Network):
-    """Affine, ReLU, Affine, softmax with cross-entropy: the lecture's network.
+    """The lecture's network: Affine, ReLU, Affine, softmax with cross-entropy.
 
     Parameters
     ----------
     input_size, hidden_size, output_size : int
-        Elements of a sample, hidden units, classes: 784, 50, 10 in the lecture.
+        Numbers of features, hidden units and classes: 784, 50, 10 in the lecture.
     weight_init_std : float, default 0.01
         Standard deviation of the initial weights. Biases start at 0.
     dtype : {float64, float32}, default float64
-        Of parameters, activations and gradients.
+        Dtype of parameters, activations and gradients.
     rng : numpy.random.Generator, RandomState, int or None
-        What draws the weights, `W1` then `W2`; an int is the seed of a new Generator. None draws
-        as the lecture does, from NumPy's global state.
+        Source of random numbers for the weights, `W1` then `W2`. An int is the seed of a new
+        Generator. None draws from NumPy's global state, as the lecture does.
 
     Attributes
     ----------
     params : LayerArrays
         ``W1 (D, H), b1 (H,), W2 (H, C), b2 (C,)``, shared with the layers.
     layers : OrderedDict
-        ``Affine1 Relu1 Affine2``; replacing one by another layer works.
+        ``Affine1 Relu1 Affine2``; a layer may be replaced by another.
     lastLayer : SoftmaxWithLoss
 
     Raises
     ------
     TypeError, ValueError
-        If a size is no positive integer, the dtype is no float32 or float64, or
-        `weight_init_std` is no finite number from 0.
+        If a size is not a positive integer, `dtype` is not float32 or float64, or `weight_init_std`
+        is not a finite number of at least 0.
 
     Notes
     -----

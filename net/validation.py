@@ -11,13 +11,13 @@ Random = np.random.Generator | np.random.RandomState | int | None
 
 
 def check_int(value: Any, name: str, minimum: int) -> int:
-    """Return an integer argument, or say what is wrong with it.
+    """Check that an argument is an integer of at least `minimum`, and return it.
 
     Parameters
     ----------
     value : int
     name : str
-        The argument, for messages.
+        Name of the argument, for error messages.
     minimum : int
 
     Returns
@@ -27,9 +27,9 @@ def check_int(value: Any, name: str, minimum: int) -> int:
     Raises
     ------
     TypeError
-        If it is no integer.
+        If `value` is not an integer.
     ValueError
-        If it is less than `minimum`.
+        If `value` is less than `minimum`.
     """
     try:
         number = operator.index(value)
@@ -43,13 +43,13 @@ def check_int(value: Any, name: str, minimum: int) -> int:
 
 
 def check_finite(value: Any, name: str) -> float:
-    """Return a finite number, or say what is wrong with it.
+    """Check that an argument is a finite real number, and return it as float.
 
     Parameters
     ----------
     value : float
     name : str
-        The argument, for messages.
+        Name of the argument, for error messages.
 
     Returns
     -------
@@ -58,9 +58,9 @@ def check_finite(value: Any, name: str) -> float:
     Raises
     ------
     TypeError
-        If it is no real number.
+        If `value` is not a real number.
     ValueError
-        If it is NaN or infinite.
+        If `value` is NaN or infinite.
     """
     no_numbers = (bool, np.bool_, str, bytes, list, tuple, np.ma.MaskedArray)
     if isinstance(value, no_numbers) or np.ndim(value) or np.iscomplexobj(value):
@@ -79,13 +79,13 @@ def check_finite(value: Any, name: str) -> float:
 
 
 def check_not_negative(value: Any, name: str) -> float:
-    """Return a finite number from 0, or say what is wrong with it.
+    """Check that an argument is a finite number of at least 0, and return it as float.
 
     Parameters
     ----------
     value : float
     name : str
-        The argument, for messages.
+        Name of the argument, for error messages.
 
     Returns
     -------
@@ -94,9 +94,9 @@ def check_not_negative(value: Any, name: str) -> float:
     Raises
     ------
     TypeError
-        If it is no real number.
+        If `value` is not a real number.
     ValueError
-        If it is negative, NaN or infinite.
+        If `value` is negative, NaN or infinite.
     """
     number = check_finite(value, name)
     if number < 0:
@@ -134,13 +134,13 @@ def check_share(value: Any, name: str, *, below_one: bool = False) -> float:
 
 
 def check_path(value: Any, name: str) -> Path:
-    """Return the name of a file or folder as a path, or say what is wrong with it.
+    """Check that an argument is the name of a file or folder, and return it as a path.
 
     Parameters
     ----------
     value : str or os.PathLike
     name : str
-        The argument, for messages.
+        Name of the argument, for error messages.
 
     Returns
     -------
@@ -149,9 +149,9 @@ def check_path(value: Any, name: str) -> Path:
     Raises
     ------
     TypeError
-        If it is no such name. (A number would be taken for an open file.)
+        If `value` is not a str or os.PathLike. An int would be used as a file descriptor.
     ValueError
-        If it holds a null character.
+        If `value` contains a null character.
     """
     if not (isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)):
         raise TypeError(f"{name}: expected a name as str or os.PathLike, got {value!r}")
@@ -162,7 +162,7 @@ def check_path(value: Any, name: str) -> Path:
 
 
 def check_dtype(value: Any) -> np.dtype[Any]:
-    """Return the dtype of a network, or say what is wrong with it.
+    """Check that an argument is float32 or float64, and return it as a dtype.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def check_dtype(value: Any) -> np.dtype[Any]:
     Raises
     ------
     TypeError, ValueError
-        If it is not float32 or float64.
+        If `value` is not float32 or float64.
     """
     try:
         dtype: np.dtype[Any] = np.dtype(value)
@@ -187,11 +187,12 @@ def check_dtype(value: Any) -> np.dtype[Any]:
 
 
 def check_rng(rng: Random) -> Any:
-    """Return what draws random numbers; the module ``numpy.random`` for None.
+    """Return the source of random numbers for an argument `rng`.
 
     Parameters
     ----------
     rng : numpy.random.Generator, RandomState, int or None
+        An int is the seed of a new Generator. None gives the module ``numpy.random``.
 
     Returns
     -------
@@ -200,9 +201,9 @@ def check_rng(rng: Random) -> Any:
     Raises
     ------
     TypeError
-        If `rng` is something else.
+        If `rng` has another type.
     ValueError
-        If it is a negative seed.
+        If `rng` is a negative seed.
     """
     if rng is None:
         return np.random
