@@ -50,7 +50,7 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
             raise OSError(errno.EINVAL, "Expected a file, got a folder or a device")
         with _open_locked(temporary) as file:
             try:
-                # NumPy's annotations allow a key that is also an option of `savez`; no key here is.
+                # NumPy's annotations reject keys that may be options of `savez`; `arrays` has none.
                 np.savez(file, **arrays)  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())

@@ -206,7 +206,7 @@ class Network:
         return loss
 
     def _output(self, x: ArrayLike, train_flg: bool) -> Array:
-        """Call `predict`, with `train_flg` only if a layer takes it: an override may lack it."""
+        """Call `predict`, without `train_flg` if no layer takes it: an override may lack it."""
         if any(map(takes_train_flg, self.layers.values())):
             return self.predict(x, train_flg=train_flg)
         return self.predict(x)
@@ -285,7 +285,7 @@ class Network:
             self.last_layer.forward(self._output(x, True), t)
         elif has_train_flg(type(self).loss):
             self.loss(x, t, train_flg=True)
-        else:  # a subclass with a loss of its own
+        else:  # a subclass that overrides `loss`
             self.loss(x, t)
         dout = self.last_layer.backward(1)
         units = list(self.layers.values())

@@ -50,7 +50,7 @@ class Momentum(Optimizer):
     lr : float, default 0.01
         Learning rate.
     momentum : float, default 0.9
-        Decay rate of the velocity, from 0 to 1.
+        Fraction of the velocity that is kept in each update, from 0 to 1.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Nesterov(Optimizer):
     lr : float, default 0.01
         Learning rate.
     momentum : float, default 0.9
-        Decay rate of the velocity, from 0 to 1.
+        Fraction of the velocity that is kept in each update, from 0 to 1.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class RMSprop(Optimizer):
     lr : float, default 0.01
         Learning rate.
     decay_rate : float, default 0.99
-        Decay rate of the moving average, from 0 to 1.
+        Fraction of the moving average that is kept in each update, from 0 to 1.
 
     Attributes
     ----------
@@ -150,14 +150,14 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: bias-corrected moving averages of both moments; see `kernels.adam_update`.
+    """Adam: momentum and RMSprop with bias correction; see `kernels.adam_update`.
 
     Parameters
     ----------
     lr : float, default 0.001
         Learning rate.
     beta1, beta2 : float, default 0.9 and 0.999
-        Decay rates of the moments, from 0 to less than 1.
+        Exponential decay rates of the moment estimates, from 0 to less than 1.
 
     Attributes
     ----------

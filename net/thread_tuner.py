@@ -19,9 +19,9 @@ class ThreadTuner:
         Number of iterations that time a number of threads; the times of fewer are ignored.
     """
 
-    FIRST_PROBES = 2  # of each number of threads: the first may include page faults, cold caches
+    FIRST_PROBES = 2  # per number of threads: the first may include page faults and cold caches
     PROBE_EVERY = 10  # choices between two probes of another number of threads
-    CROWDED = 1.25  # on idle cores, two threads are hardly slower than one where they gain nothing
+    CROWDED = 1.25  # on idle cores, two threads are never that much slower than one
 
     def __init__(self, most: int, length: int = 100, probe_iterations: int = 20):
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
