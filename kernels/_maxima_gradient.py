@@ -1,10 +1,11 @@
 """Gradients of a convolution whose output was rectified and pooled.
 
-Of the 4 outputs that a pooling window covers at most one has a gradient, and where the maximum is
-not above 0 none has: a product of all outputs would multiply seven zeros or more in eight. So each
-filter's maxima are put into a list. Its gradient is the sum of their windows, each times the
-maximum's gradient, and the gradient of the input gets the filter in each of them
-(:mod:`kernels._windows`). The windows are read where they lie, as in the forward pass
+At most one of the 4 convolution outputs in a pooling window has a nonzero gradient, and none where
+the maximum is not above 0. In a product over all outputs, seven eighths or more of the
+multiplications would be by zero. Instead, the maxima of each filter are listed. The gradient of the
+filter is the sum of the input windows of its maxima, each times the gradient of the maximum. The
+gradient of the input is the sum of the filters, each times the gradient, at those windows
+(:mod:`kernels._windows`). The windows are read in place, without im2col, as in the forward pass
 (:mod:`kernels._convolution`).
 """
 
@@ -32,26 +33,26 @@ from kernels._windows import (
 )
 
 BLOCK_BYTES = 1 << 14
-"""Of the image that all filters' windows meet before the rest: they stay in the first cache."""
+"""Bytes of the image that are processed for all filters before the next block: they fit in L1."""
 
 
 class MaximaArgs(NamedTuple):
-    """Arguments of `maxima_images`; all memory is flat, but that of filters and sums."""
+    """Arguments of `maxima_images`; all arrays are flat, except `filters`, `dW` and `db`."""
 
     addresses: tuple[int, int]  # from `windows_addresses`
     x: Array  # (N, C, H, W) or (N, H, W, C)
     channels_last: bool
-    direct: bool  # whether x is read where it is: it has no pad, and the weights' dtype
+    direct: bool  # whether x is read in place: it has no pad and the dtype of the weights
     dout: Array  # (N, F, PH, PW) or (N, PH, PW, F)
     dout_channels_last: bool
     arg: Array  # (N, PH, PW, depth)
     g: Geometry
-    corners: Array  # int64 (PH, PW): where each pixel's first window is, in a padded image
+    corners: Array  # int64 (PH, PW): from `_corners`
     dW: Array  # (chunks, F, taps)
     db: Array  # (chunks, F)
-    infinite: Array  # bool (chunks,): whether an image holds NaN or infinity, for which 0 counts
+    infinite: Array  # bool (chunks,): whether an image holds NaN or infinity (0 * inf is NaN)
     filters: Array  # (F, taps), from `spread_filters`
-    dx: Array  # (N, H, W, C), or empty if it is not wanted
+    dx: Array  # (N, H, W, C), or empty to skip the gradient of the input
 
 
 @inner(fastmath={"reassoc"})
@@ -64,7 +65,7 @@ def _total(values):
 
 @inner
 def maxima_images(args, n0, n1):
-    """Fill a chunk's sums, and its part of the gradient of the input."""
+    """Fill `dW` and `db` of one chunk of images, and the input gradient of these images."""
     (listing, adding), x, direct, g, dx = args.addresses, args.x, args.direct, args.g, args.dx
     arg, dout = args.arg, args.dout
     chunk = n0 // chunk_size(g.images)
@@ -73,7 +74,7 @@ def maxima_images(args, n0, n1):
     channels, pad, height, width = g.channels, g.pad, g.filter_height, g.filter_width
     across = g.width + 2 * pad
     row, size = across * channels, (g.height + 2 * pad) * across * channels
-    # A window is one run of adjacent elements of woven rows, or one for each of its own rows.
+    # In interleaved rows a window is one run of adjacent elements; otherwise, one run per row.
     lowered = is_lowered(channels, width)
     step = height * channels if lowered else channels
     run, runs = (taps, np.int64(1)) if lowered else (width * channels, height)
@@ -136,7 +137,7 @@ def maxima_images(args, n0, n1):
 
 @lru_cache
 def _corners(g: Geometry) -> Array:
-    """Return the place of each pooled pixel's first window: its pixel in a padded image."""
+    """Return the index of the top left pixel of each pooling window, in a padded image."""
     y, x = np.arange(g.out_height // 2)[:, None], np.arange(g.out_width // 2)
     return (2 * y * (g.width + 2 * g.pad) + 2 * x).reshape(-1)
 
@@ -159,14 +160,15 @@ def maxima_gradient(
 ) -> tuple[Array, Array] | None:
     """Fill ``dx``, unless it is empty, and return ``dW`` and ``db``.
 
-    Or return None: for windows apart, no weights, and NaN or infinity in ``x`` or ``W``.
+    Return None if the stride is not 1, if ``W`` is empty, if ``x`` holds NaN or infinity, or if
+    ``W`` does and ``dx`` is not empty.
 
     Parameters
     ----------
     dout, dout_channels_last
         Gradient of the pooled output.
     arg : ndarray of uint8, shape (N, PH, PW, depth)
-        Which output was each maximum.
+        Index in its pooling window of each maximum, or `DEAD`.
     x, channels_last, W, g, dx
         As for `kernels._convolution_backward.run_backward`.
     """

@@ -1,10 +1,11 @@
-"""Make the parallel driver of an elementwise operation from its serial loop.
+"""Parallel drivers of elementwise operations, made from their serial loops.
 
-A driver is one of the templates below with the loop put in by its name. It is no closure: Numba
-identifies cached code by a function's file, name and line, bytecode and captured values. Closures
-that one factory makes share the first three, and a captured kernel is pickled with an id that
-differs in every process, so that its cached code would never be found. Each driver here is a
-function of its own instead, with its operation's file and a name that no other function has.
+A driver is a copy of one of the templates below in which the global name ``loop`` is the serial
+loop. A closure cannot be used. Numba identifies cached code by the file, name and line, bytecode
+and captured values of a function. Closures from one factory share the first three, and a captured
+kernel is pickled with an id that differs in every process, so that cached code would never be
+found. Each driver is therefore a separate function, with the file of its operation and a unique
+name.
 """
 
 from collections.abc import Callable
@@ -21,26 +22,27 @@ from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
 def parallel(loop: Callable[..., None], cost: int = 1) -> Any:
     """Return a function that runs a loop over flat arrays on all threads.
 
-    The arrays are cut into one chunk for each thread, so the loop must treat every element alike.
+    The arrays are split into one chunk per thread. The loop must be elementwise, so that the result
+    does not depend on the chunks.
 
     Parameters
     ----------
     loop : callable
-        Compiled by `kernels._cache.njit`, takes two or three flat arrays of one size, inputs and
-        outputs, and returns nothing.
+        Function compiled by `kernels._cache.njit` that takes two or three flat arrays of equal
+        size, inputs and outputs, and returns None.
     cost : int, default 1
-        How many times as long as a copy an element takes: the arrays from which threads pay are
-        smaller by this factor.
+        Time per element, relative to a copy. The minimum size for several threads is
+        `MIN_PARALLEL_SIZE` divided by this factor.
 
     Returns
     -------
     callable
-        Compiled, with the parameters of `loop`.
+        Compiled function with the parameters of `loop`.
     """
-    python_loop: Any = getattr(loop, "py_func", loop)  # the same where compilation is off
+    python_loop: Any = getattr(loop, "py_func", loop)  # `loop` itself if compilation is disabled
     code = python_loop.__code__
     template: Any = {2: _on_two, 3: _on_three}[code.co_argcount]
-    name = f"{python_loop.__qualname__}.parallel_{cost}"  # all that makes a difference
+    name = f"{python_loop.__qualname__}.parallel_{cost}"  # everything that distinguishes drivers
     own = template.__code__.replace(
         co_filename=code.co_filename,
         co_firstlineno=code.co_firstlineno,
@@ -59,11 +61,11 @@ def parallel(loop: Callable[..., None], cost: int = 1) -> Any:
 
 
 def loop(*arrays):
-    """What `parallel` puts in place of this name in the templates."""
+    """Stand for the serial loop in the templates; `parallel` replaces this global name."""
     raise AssertionError
 
 
-least = np.int64(0)  # put in by `parallel`, too
+least = np.int64(0)  # the smallest size for several threads; replaced by `parallel`
 
 
 def _on_two(x, y):

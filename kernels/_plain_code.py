@@ -1,4 +1,4 @@
-"""What stands for compiled code and for memory at an address where compilation is off."""
+"""Substitutes for addresses of compiled code and of memory, used if compilation is disabled."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ _code: list[tuple[Any, ...]] = []
 
 
 def plain_code_address(*what: Any) -> int:
-    """Stand for the address of compiled code where compilation is off."""
+    """Return an integer that identifies a Python function in place of a code address."""
     if what not in _code:
         _code.append(what)
-    return _code.index(what) + 1  # 0 stands for what is not compiled
+    return _code.index(what) + 1  # 0 means: no code
 
 
 def plain_code(address: int) -> tuple[Any, ...]:
-    """Return what was given to `plain_code_address`."""
+    """Return the arguments of the `plain_code_address` call that returned `address`."""
     return _code[int(address) - 1]
 
 
 def plain_array(address: int, shape: Any, steps: Any, dtype: Any) -> Any:
-    """Return an array at an address; `steps` along its axes are in elements."""
+    """Return a view of the memory at an address; `steps` are the strides in elements."""
     shape, steps = [int(n) for n in shape], [int(n) for n in steps]
     if 0 in shape:
         return np.empty(shape, dtype)

@@ -1,9 +1,9 @@
-"""Windows of 2 x 2 in whole vectors of channels.
+"""Maximum pooling in 2 x 2 windows, vectorised over the channels.
 
-With few channels a loop over them is too short for LLVM's vectoriser, which works on several
-vectors at once and does the rest one by one. So these two are written as LLVM instructions, the
-rest of the channels under a mask. In the names, ``right`` and ``down`` are the distances in memory
-to the next pixel and to the next row.
+With few channels the loop over them is too short for LLVM's loop vectoriser, which interleaves
+several vectors and processes the remainder in scalar code. The forward and the backward operation
+are therefore written as LLVM instructions, with masked loads and stores for the remainder channels.
+The arguments ``right`` and ``down`` are the strides to the next pixel and to the next row.
 """
 
 import numpy as np
@@ -17,13 +17,13 @@ from kernels._microkernel import splat
 from kernels._vectors import VECTOR_BYTES
 
 DEAD = np.uint8(4)
-"""In place of an index in a window: its maximum is not above 0, and has no gradient."""
+"""Index stored for a window whose maximum is not above 0, and so has no gradient."""
 
 _INT, _LANE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 
 
 def _in_vectors(builder, count, lanes, body):
-    """Emit ``body(first, mask)`` for whole vectors, without a mask, and for what is left."""
+    """Emit ``body(first, mask)`` for each whole vector (mask None) and for the remainder."""
     width = ir.Constant(_INT, lanes)
     with cgutils.for_range(builder, builder.udiv(count, width)) as loop:
         body(builder.mul(loop.index, width), None)
@@ -88,7 +88,7 @@ def _maximum(rectify):
                 best, *others = [_load(b, b.gep(p, [first]), vector, size, mask) for p in pixels]
                 k = ir.Constant(indices, [0] * lanes)
                 for i, value in enumerate(others, 1):
-                    # NaN counts as larger than any number, and the first stays, as in NumPy.
+                    # NaN compares as larger than any number and the first NaN is kept, as in NumPy.
                     more = b.and_(
                         b.fcmp_unordered(">", value, best), b.fcmp_ordered("ord", best, best)
                     )
@@ -169,10 +169,10 @@ def _plain_unpool(dout, at, arg, arg_at, dx, dx_at, right, down, count):
 
 
 maximum_of_4 = _plain_maximum if config.DISABLE_JIT else _maximum(rectify=False)
-"""Write the maxima of one window, ``count`` channels of it, and which of the 4 pixels they are."""
+"""Write the maximum of one window in each of ``count`` channels, and its index from 0 to 3."""
 
 rectified_maximum_of_4 = _plain_rectified_maximum if config.DISABLE_JIT else _maximum(rectify=True)
-"""Write 0 and `DEAD` where the maximum is not above 0; elsewhere as `maximum_of_4`."""
+"""Do the same as `maximum_of_4`, but write 0 and `DEAD` where the maximum is not above 0."""
 
 unpool_4 = _plain_unpool if config.DISABLE_JIT else _unpool
-"""Write a window's 4 pixels: each gradient to where the maximum was, and zeros elsewhere."""
+"""Write the 4 pixels of one window: the gradient at the index of the maximum, zeros elsewhere."""

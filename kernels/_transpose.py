@@ -1,9 +1,9 @@
-"""The transpose of a matrix, in squares that fit into vector registers.
+"""Transposition of a matrix in square tiles that fit into vector registers.
 
-A square of eight rows is turned in three rounds. In each, rows that lie some steps apart change
-places of their elements that lie as many steps apart, as in J. Eklundh, "A Fast Computer Method for
-Matrix Transposing", IEEE Transactions on Computers C-21 (1972). Element by element, each store
-would touch another cache line.
+A tile of eight rows is transposed in three rounds of shuffles. In the round with distance ``s``,
+rows ``i`` and ``i + s`` exchange elements that are ``s`` columns apart, as in J. Eklundh, "A Fast
+Computer Method for Matrix Transposing", IEEE Transactions on Computers C-21 (1972). In a scalar
+loop, each store would touch another cache line.
 """
 
 from llvmlite import ir
@@ -25,7 +25,7 @@ def _side(itemsize):
 
 @intrinsic
 def _transpose_square(context, a, a_row, out, out_row, like):
-    """Transpose a square at an address; rows lie `a_row` and `out_row` elements apart."""
+    """Transpose a square tile at an address; `a_row` and `out_row` are row strides in elements."""
 
     def emit(context, builder, signature, args):
         element = element_type(like.dtype)
@@ -76,11 +76,11 @@ def transpose_at(a, a_row, rows, columns, out, out_row, like):
     a, out : int
         Addresses of the first elements.
     a_row, out_row : int
-        Elements from a row to the next, of the matrix and of its transpose.
+        Row strides in elements, of the matrix and of its transpose.
     rows, columns : int
         Shape of the matrix.
     like : ndarray
-        An array of the elements' type.
+        Array of the same dtype; its contents are not used.
     """
     size, side = like.itemsize, _side(like.itemsize)
     if rows < side or columns < side:
@@ -89,7 +89,7 @@ def transpose_at(a, a_row, rows, columns, out, out_row, like):
             for j in range(columns):
                 target[j, i] = source[i, j]
         return
-    for i0 in range(0, rows, side):  # squares at the ends overlap their neighbours
+    for i0 in range(0, rows, side):  # the last tiles overlap the ones before them
         for j0 in range(0, columns, side):
             i, j = min(i0, rows - side), min(j0, columns - side)
             _transpose_square(

@@ -1,7 +1,7 @@
-"""Rules of optimizers: how a block of parameters is updated.
+"""Update rules of the optimizers, for one contiguous block of parameters.
 
-A rule has a body that updates one contiguous block, and is called by its address: one that is not
-used is not compiled, and one that is, once, whatever calls it.
+Rules are called by address. A rule is compiled when it is first used, and only once for all of its
+callers.
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import call_address, emit_function
 from kernels._plain_code import plain_code, plain_code_address
 
-# NumPy integers: Numba would compile the callees once more for each literal.
+# NumPy integers: for Python literals, Numba would compile the callees once per value.
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = (np.int64(code) for code in range(6))
 
 NUM_COEFFICIENTS = 4  # the size of the array that `rule_coefficients` fills
@@ -25,10 +25,11 @@ NUM_COEFFICIENTS = 4  # the size of the array that `rule_coefficients` fills
 
 @njit(nogil=True, error_model="numpy")
 def rule_coefficients(rule, options, t, out):
-    """Fill `out` with what `update_block` needs, from a rule's options and the iteration `t`.
+    """Fill `out` with the coefficients that `update_block` needs in iteration `t`.
 
-    `options` is a float64 array: the learning rate, the others in the order of the public update,
-    epsilon last. `t` counts from 1. `out` has `NUM_COEFFICIENTS` elements of float64.
+    `options` is a float64 array of the rule's options: the learning rate, the others in the order
+    of the public update function, and epsilon last. `t` counts from 1. `out` is a float64 array of
+    `NUM_COEFFICIENTS` elements.
     """
     for i in range(options.size):
         out[i] = options[i]
@@ -38,13 +39,13 @@ def rule_coefficients(rule, options, t, out):
     elif rule == RMSPROP:
         out[2], out[3] = 1 - options[1], options[2]
     elif rule == ADAM:
-        # As float: an integer power would be multiplied out, with other roundings than NumPy's.
+        # float: an integer power is computed by multiplications, which round unlike NumPy.
         steps = np.float64(t)
         out[0] *= np.sqrt(1 - options[2] ** steps) / (1 - options[1] ** steps)
         out[1], out[2] = 1 - options[1], 1 - options[2]
 
 
-# Each rule updates one contiguous block; a state that it does not have is empty.
+# Each rule updates one contiguous block. Arguments named `none` or `nothing` are empty arrays.
 
 
 @inner
@@ -96,9 +97,6 @@ def _adam(p, g, m, v, c):
         m[i] += rest1 * (g[i] - m[i])
         v[i] += rest2 * (g[i] * g[i] - v[i])
         p[i] -= lr * m[i] / (np.sqrt(v[i]) + epsilon)
-
-
-# Rules are called by their addresses: one that is not used is not compiled, and one that is, once.
 
 
 def _by_addresses(rule):
@@ -168,7 +166,7 @@ _ADDRESSES = (jit_sgd_address, jit_momentum_address, jit_nesterov_address, jit_a
 
 @lru_cache
 def get_rule_address(rule: int, dtype: np.dtype[Any]) -> int:
-    """Return the address of a rule for `update_block`, compiled at first use."""
+    """Return the address of a rule for `update_block`, compiling the rule at first use."""
     address: int = _ADDRESSES[rule](np.empty(0, dtype))
     return address
 
@@ -188,6 +186,7 @@ def _plain_update_block(address, p, g, s0, s1, coefficients):
 update_block = _plain_update_block if config.DISABLE_JIT else _update_block
 """Update one contiguous block of parameters and of the rule's states, on one thread.
 
-`address` is from `get_rule_address`. All arrays are one-dimensional, contiguous and of one dtype,
-and the states as long as the parameters, or empty if the rule does not have them.
+`address` is from `get_rule_address`. The arrays are one-dimensional, contiguous and of one dtype,
+except `coefficients`, which is float64. A state is as long as the parameters, or empty if the rule
+does not use it.
 """

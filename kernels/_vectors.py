@@ -1,16 +1,16 @@
-"""The processor's vectors, and the tiles of sums that fit its registers."""
+"""Vector width of the processor, and sizes of the micro-kernel's register tiles."""
 
 from llvmlite.binding import get_host_cpu_name
 from numba import config
 from numba.core import codegen
 
-# Vector registers of a processor family: bytes in each, and vectors across a tile. Six rows by
-# `across` vectors of sums, a row of `b` and one broadcast must fit into its registers.
+# For each instruction set: bytes of a vector register, and vectors across a tile. Six rows by
+# `across` accumulators, a row of `b` and one broadcast element must fit into the registers.
 _SIMD_TARGETS = (
     # feature, bytes, across
-    ("+avx512f", 64, 4),  # 32 registers: 24 sums
-    ("+avx2", 32, 2),  # 16 registers: 12 sums
-    ("+neon", 16, 4),  # 32 registers: 24 sums
+    ("+avx512f", 64, 4),  # 32 registers: 24 accumulators
+    ("+avx2", 32, 2),  # 16 registers: 12 accumulators
+    ("+neon", 16, 4),  # 32 registers: 24 accumulators
     ("", 16, 2),  # SSE2: 16 registers
 )
 
@@ -21,7 +21,7 @@ def _processor() -> str:
 
 
 def _simd_target() -> tuple[int, int]:
-    """Bytes of a vector and vectors across a tile on the processor compiled for."""
+    """Return the bytes of a vector and the vectors across a tile for the target processor."""
     features = config.CPU_FEATURES
     if features is None:
         features = "" if config.CPU_NAME == "generic" else codegen.get_host_cpu_features()
@@ -34,19 +34,19 @@ def _simd_target() -> tuple[int, int]:
 
 VECTOR_BYTES, TILE_VECTORS = _simd_target()
 LOADED_BYTES = min(VECTOR_BYTES, 32) if _processor() == "znver4" else VECTOR_BYTES
-"""Bytes of a vector that is loaded whole. Zen 4 takes vectors of 64 bytes in two halves: where
-loads bound the time, two vectors of 32 cost the same, and fewer columns are idle."""
+"""Bytes of a vector in kernels that are limited by loads. Zen 4 splits 64-byte operations into two
+halves: two 32-byte vectors cost the same, and leave fewer lanes idle."""
 OVERLAPS = VECTOR_BYTES < 64
-"""Whether columns that do not fill a vector overlap their neighbours where there are any: masks
-take long where the processor has no registers for them."""
+"""Whether the remainder columns are computed in a full vector that overlaps the preceding columns,
+if there are enough of these. Masked access is slow on processors without mask registers."""
 EVEN_TILES = TILE_VECTORS == 2
-"""Whether a block's rows are shared out evenly. Eight sums hide how long a multiply-add takes:
-tiles of two vectors need four rows for that, those of four vectors two."""
+"""Whether the rows of a block are distributed evenly over its tiles. Eight accumulators hide the
+latency of a multiply-add: four rows of a tile two vectors wide, or two rows of four vectors."""
 TILE_ROWS = (6, 5, 4, 3, 2, 1) if EVEN_TILES else (6, 2, 1)
-"""Heights of the tiles: evenly shared out, they differ by one at most; or else the highest that
-fits comes next."""
+"""Rows of a tile. With `EVEN_TILES` the heights in a block differ by at most one; otherwise the
+largest height that fits is taken next."""
 NARROW_TILE_ROWS = (7, 8, 4, 2, 1)
-"""The same where a tile is at most half as wide: 6 sums alone would wait for one another. Sevens
-are taken if nothing is left of them, as of the 28, 14 and 7 pixels across an image of MNIST."""
+"""Rows of a tile at most half as wide, where 6 accumulators do not hide the latency. Seven rows are
+used only if 7 divides the number of rows, as it does the widths 28, 14 and 7 of MNIST's images."""
 ROW_VECTORS = 8 if OVERLAPS else TILE_VECTORS
-"""Vectors of sums in the tile of a block of one row, which reads those of `b` from memory."""
+"""Vectors across the tile of a block of a single row, whose vectors of `b` are memory operands."""

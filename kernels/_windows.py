@@ -1,9 +1,10 @@
-"""Windows of an image, each times a number: their sum, or a row added to all of them.
+"""Sparse gradients of a convolution: scaled sums over windows of an image.
 
-Where few outputs of a convolution have a gradient, a list tells which: the place of each one's
-window, and its gradient. The gradient of a filter is the sum of these windows; that of the input
-gets the filter in each of them. What all windows share stays in vector registers, so these loops
-are written as LLVM instructions.
+Where few outputs of a convolution have a nonzero gradient, these are listed: the position of the
+window of each output, and its gradient. The gradient of a filter is the sum of these windows, each
+times its gradient. The gradient of the input is the sum of the filter times each gradient, at the
+positions of the windows. The loops are written as LLVM instructions, to keep the row of the filter
+or of its gradient in vector registers for all windows.
 """
 
 from typing import Any
@@ -21,22 +22,23 @@ from kernels._plain_code import plain_array, plain_code, plain_code_address
 from kernels._pool_vectors import DEAD
 
 WINDOWS_TO_ROW, ROW_TO_WINDOWS = np.int64(0), np.int64(1)
-"""Whether the row gets the sum of the windows, or each window the row."""
+"""Modes of `add_windows`: add the windows to the row, or the row to each window."""
 
 _STRIPS = (12, 6, 3, 2)
-"""Vectors of the row in registers; one more, or a part of one, is left."""
+"""Widths, in vectors, of the strips of the row that are held in registers. The remainder is at most
+one vector and a partial one."""
 
 _LATENT_VECTORS = 3
-"""Vectors of sums up to which a processor waits for the one multiply-add before the next."""
+"""Number of accumulators up to which the latency of a multiply-add limits the loop."""
 
 _INT = ir.IntType(64)
 
 
 class _WindowEmitter(_Emitter):
-    """Writes both for one element type."""
+    """Emitter of `list_maxima` and `add_windows` for one element type."""
 
     def maxima(self) -> ir.Function:
-        """List the maxima of one filter, without a branch for those that have no gradient."""
+        """Emit `list_maxima`, without a branch for maxima that have no gradient."""
         name = f"njitnet_maxima_{self.c_type}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_INT] * 10), name)
         self._private(fn)
@@ -61,7 +63,7 @@ class _WindowEmitter(_Emitter):
         return fn
 
     def windows(self) -> ir.Function:
-        """Cut the row into strips."""
+        """Emit `add_windows`, which splits the row into strips."""
         name = f"njitnet_windows_{self.c_type}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_INT] * 8), name)
         self._private(fn)
@@ -99,7 +101,7 @@ class _WindowEmitter(_Emitter):
         return fn
 
     def _strip_of_windows(self, whole: int, tail: bool, to_windows: bool) -> ir.Function:
-        """Take all windows past `whole` vectors of the row, and a part of one under a mask."""
+        """Emit the loop over all windows for `whole` vectors, and a masked one if `tail`."""
         pointer = self.element.as_pointer()
         args = [pointer, _INT.as_pointer(), _INT, pointer, _INT, pointer, _INT]
         name = f"njitnet_windows_{self.c_type}_{whole}_{int(tail)}_{int(to_windows)}"
@@ -132,7 +134,7 @@ class _WindowEmitter(_Emitter):
         if to_windows or len(vectors) > _LATENT_VECTORS:
             with self._loop(b, count) as loop:
                 take(loop.index, kept)
-        else:  # two sums, which do not wait for each other
+        else:  # two independent sets of accumulators
             zeros = ir.Constant(kind, None)
             other = [cgutils.alloca_once_value(b, zeros) for _ in vectors]
             with self._loop(b, b.lshr(count, constant(1))) as loop:
@@ -166,7 +168,7 @@ def _address(context, a):
 
 @njit
 def windows_addresses(a):
-    """Addresses of `list_maxima` and of `add_windows` for the element type of ``a``."""
+    """Return the addresses of `list_maxima` and `add_windows` for the dtype of ``a``."""
     return _list_address(a), _address(a)
 
 
@@ -206,21 +208,23 @@ def _plain_windows(address, way, values, places, count, windows, step, row, size
 
 
 list_maxima = _plain_list_maxima if config.DISABLE_JIT else call_address
-"""List the places of a filter's maxima in an image, and their gradients:
+"""List the positions of a filter's maxima in an image, and their gradients:
 ``list_maxima(address, arg, arg_step, dout, dout_step, corners, shifts, pixels, places, values,
 count)``.
 
-All arrays are given by their addresses. Of each of the `pixels` that were pooled, `arg` tells which
-of 4 outputs was the maximum, or `DEAD`, and `dout` the gradient, both some steps apart. An output's
-place is that of the pixel in int64 `corners`, and what `shifts` has for it, also for `DEAD`. Their
-number is written to `count`; after the list, one place and one value may be written.
+Arrays are passed by address. For each of `pixels` pooling windows, `arg` holds the index of the
+maximum, from 0 to 3, or `DEAD`, and `dout` its gradient; `arg_step` and `dout_step` are their
+strides. The position of a maximum is the window's element of `corners` (int64) plus the element of
+`shifts` (int64) at the index of the maximum; `shifts` also has an element for `DEAD`. The positions
+are written to `places`, the gradients to `values`, and their number to `count`. One element after
+the end of `places` and of `values` may be overwritten.
 """
 
 add_windows = _plain_windows if config.DISABLE_JIT else call_address
-"""Add windows to a row, or the row to windows, each times its value:
+"""Add scaled windows to a row, or the scaled row to each window:
 ``add_windows(address, way, values, places, count, windows, step, row, size)``.
 
-All arrays are given by their addresses: `count` values and int64 places, the windows' first element
-and the row's. A window begins `step` elements after the first for each unit of its place, and is
-`size` long, as the row.
+Arrays are passed by address. `values` holds the `count` factors and `places` (int64) the positions.
+The window at position ``p`` begins at element ``p * step`` of `windows`. A window and `row` have
+`size` elements.
 """
