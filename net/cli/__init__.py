@@ -15,18 +15,18 @@ from net.distributed import SingleProcess
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train a network of the course, or let a trained one predict; see ``njitnet --help``.
+    """Train a network of the course, or predict with a trained network; see ``njitnet --help``.
 
     Parameters
     ----------
     arguments : sequence of str, optional
-        Those of the command line, without the program's name; by default from `sys.argv`.
+        Command-line arguments without the program's name; by default from `sys.argv`.
 
     Returns
     -------
     int
-        The exit status: 0, 2 after an error, 130 after Ctrl-C, 143 after SIGTERM, 141 when nobody
-        reads the output.
+        Exit status: 0 on success, 2 after an error, 130 after Ctrl-C, 143 after SIGTERM, 141 if
+        the output pipe was closed.
     """
     run, parser = train.run, train_parser
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run, parser = predict.run, predict_parser
     if words[:1] in (["predict"], ["train"]):
         del words[0]
-    if isinstance(sys.stdout, io.TextIOWrapper):  # each line at once, and any file's name
+    if isinstance(sys.stdout, io.TextIOWrapper):  # flush each line; print any file name
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     group = SingleProcess()
     with interrupts.handled():
@@ -65,10 +65,10 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _join_group() -> SingleProcess:
-    """Return this process as one of those that mpiexec started; ranks other than 0 are silent."""
+    """Return the group of processes that mpiexec started; silence all ranks except 0."""
     try:
         from net.process_group import world
-    except (ImportError, RuntimeError) as error:  # the second where it finds no MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: no MPI library found
         raise ValueError(
             "argument --mpi: expected mpi4py and an MPI to be installed, as by "
             f"pip install 'njitnet[mpi]' ({error})"
@@ -82,7 +82,7 @@ def _join_group() -> SingleProcess:
 
 
 def _flush(stream: TextIO | None) -> None:
-    """Write what a stream still holds, or drop it, so that Python does not fail to as it ends."""
+    """Flush a stream; if that fails, discard its buffer so that Python exits without error."""
     if stream is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Compile all that a run of the command needs, on two cores, before its data are there."""
+"""Compilation of the functions that a run needs, on two cores, while the data are loaded."""
 
 import argparse
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from net.cli.networks import make_network, make_optimizer
 
 MNIST_SIZE = 60_000
-"""Images of the training set, unless there are others in ``--data``."""
+"""Number of training images, assumed before the data are loaded."""
 
 
 def compile_run(options: argparse.Namespace, comm: Any) -> None:
-    """Compile all that a run needs, or load it, by training a throw-away network."""
+    """Compile the functions that a run needs, or load them, by training a temporary network."""
     import numpy as np
 
     from kernels.mlp import MIN_PASSES
@@ -34,7 +34,7 @@ def compile_run(options: argparse.Namespace, comm: Any) -> None:
         if comm is None and not options.dropout and not options.batch_norm:
             compile_training(network.params["W1"].dtype, optimizer.rule, x, units, encodes)
         if encodes:
-            x = x.astype(np.uint8)  # what codes are
+            x = x.astype(np.uint8)  # the dtype of encoded data
     try:
         train(
             *(network, x, t, x, t),
@@ -49,7 +49,7 @@ def compile_run(options: argparse.Namespace, comm: Any) -> None:
 
 
 def compile_convolutions(network: Any, x: Any, optimizer: Any) -> None:
-    """Compile a convolutional network's blocks and updates, and in another process the rest."""
+    """Compile convolution blocks and updates, and in another process the other layers."""
     import numba
     import numpy as np
 
@@ -70,7 +70,7 @@ def compile_convolutions(network: Any, x: Any, optimizer: Any) -> None:
 
 
 def compile_dense_layers(dtype: str) -> None:
-    """Compile what the layers after convolutions call, for other processes: it is kept on disk."""
+    """Compile the kernels of the layers after the convolutions into the cache on disk."""
     import numpy as np
 
     from net.layers import Affine, Relu, SoftmaxWithLoss

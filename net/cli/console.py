@@ -1,4 +1,4 @@
-"""What the commands share: output, and checks before the work."""
+"""Helpers shared by the commands: output, and checks before a run."""
 
 import sys
 import time
@@ -8,13 +8,13 @@ from typing import TextIO
 
 from net.distributed import is_raised_on_all_ranks
 
-# What was done before this line, the interpreter's start and the package's own imports, can only be
-# told by the processor time it took.
+# The start of the interpreter and of the package's imports is not known; the processor time that
+# they took is.
 START_SECONDS = time.process_time()
 
 
 def describe_error(error: BaseException) -> str:
-    """Return in words what went wrong."""
+    """Return an error message for the user."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error) or "not enough memory"
@@ -23,20 +23,20 @@ def describe_error(error: BaseException) -> str:
 def print_error(
     message: str, status: int, error: BaseException | None = None, is_rank_zero: bool = True
 ) -> int:
-    """Print one line on standard error; once, where all ranks have the error. Return the status."""
+    """Print a line on standard error, once if all ranks raise `error`; return `status`."""
     if is_rank_zero or not is_raised_on_all_ranks(error):
         print_status(f"njitnet: {' '.join(message.split())}")
     return status
 
 
 def print_status(text: str) -> None:
-    """Print a line on standard error, if that can be written: a full disk must not end the work."""
+    """Print a line on standard error; ignore failures, so that a full disk does not end a run."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
 
 def set_threads(count: int | None) -> None:
-    """Let kernels use so many threads."""
+    """Set the number of threads of the kernels; None leaves the default."""
     if count is None:
         return
     import numba
@@ -50,7 +50,7 @@ def set_threads(count: int | None) -> None:
 
 
 def check_output(file: Path) -> None:
-    """See that a file can be written, before any work is done for it; make its folder."""
+    """Check before a run that its output file can be written; create the file's folder."""
     from net.archive import check_writable
 
     try:
@@ -66,10 +66,10 @@ def check_output(file: Path) -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether a stream is shown on a terminal."""
+    """Return whether a stream is a terminal."""
     return stream is not None and stream.isatty()
 
 
 def print_result(name: str, value: object) -> None:
-    """Print a result under its name."""
+    """Print the name and the value of a result."""
     print(f"{name:<15}{value}")

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a command."""
+"""Handling of Ctrl-C and SIGTERM by the commands."""
 
 import os
 import signal
@@ -12,21 +12,21 @@ _terminated = False
 
 
 def exit_on_interrupt(*_: Any) -> NoReturn:
-    """End the process on Ctrl-C as long as there is nothing to keep.
+    """Exit immediately on Ctrl-C, before there are results to save.
 
-    A KeyboardInterrupt would be lost where LLVM calls Python as it compiles.
+    A KeyboardInterrupt raised in a callback from LLVM during compilation would be lost.
     """
     os.write(2, b"njitnet: interrupted\n")
     os._exit(130)
 
 
 def exit_silently(*_: Any) -> NoReturn:
-    """End the process on Ctrl-C where another process prints that."""
+    """Exit immediately on Ctrl-C without a message, since rank 0 prints one."""
     os._exit(130)
 
 
 def raise_on_interrupt() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt, and so does SIGTERM: a network is kept."""
+    """Make Ctrl-C and SIGTERM raise KeyboardInterrupt, so that the network is saved."""
     if signal.getsignal(signal.SIGINT) in (exit_on_interrupt, exit_silently):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -40,15 +40,15 @@ def _interrupt(*_: Any) -> None:
 
 
 def exit_status() -> int:
-    """Return the exit status of a command that was interrupted: 130, or 143 by SIGTERM."""
+    """Return the exit status of an interrupted command: 130, or 143 after SIGTERM."""
     return 143 if _terminated else 130
 
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Let Ctrl-C end the process at once, until `raise_on_interrupt`.
+    """Make Ctrl-C exit immediately, until `raise_on_interrupt` is called.
 
-    A signal that is ignored, as in a background job, or that the caller handles, is left alone.
+    A signal that is ignored, as in a background job, or handled by the caller is left unchanged.
     """
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:

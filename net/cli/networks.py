@@ -5,7 +5,7 @@ from typing import Any
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Raise where an option does not belong to the network.
+    """Check that the options apply to the chosen network.
 
     Parameters
     ----------
@@ -14,6 +14,7 @@ def check_options(options: argparse.Namespace) -> None:
     Raises
     ------
     ValueError
+        If an option does not apply to the network.
     """
     for name in ("activation", "dropout", "batch_norm"):
         if getattr(options, name) not in (None, False) and options.network != "multi-layer":
@@ -41,11 +42,12 @@ def make_network(
     ----------
     options : argparse.Namespace
     image : (int, int)
-        Height and width.
+        Height and width of the images.
     classes : int
+        Number of classes.
     rng : numpy.random.Generator or RandomState
     hidden : list of int, optional
-        In place of the options' sizes.
+        Sizes of the hidden layers, instead of ``options.hidden``.
 
     Returns
     -------
@@ -98,6 +100,6 @@ def make_optimizer(options: argparse.Namespace) -> Any:
 
     rate = options.learning_rate
     if rate is None and options.optimizer == "sgd":
-        rate = 0.1  # the lecture's
-    kind = OPTIMIZERS[options.optimizer]
+        rate = 0.1  # as in the lecture
+    kind = kinds[options.optimizer]
     return kind() if rate is None else kind(lr=rate)

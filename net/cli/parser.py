@@ -1,4 +1,4 @@
-"""The options of the commands."""
+"""Command-line options of the commands."""
 
 import argparse
 import math
@@ -12,17 +12,17 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises its errors, and knows what both commands share."""
+    """Argument parser that raises ValueError, with the options shared by both commands."""
 
     def __init__(self, **texts: Any):
         super().__init__(allow_abbrev=False, **texts)
 
     def error(self, message: str) -> NoReturn:
-        """Raise it."""
+        """Raise ValueError instead of exiting."""
         raise ValueError(message)
 
     def option(self, name: str, help: str, metavar: str | None = None, **options: Any) -> None:
-        """Add an option whose help tells its default."""
+        """Add an option, with its default appended to the help text."""
         if "default" in options:
             help += " (default: %(default)s)"
         if metavar is not None:
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def train_parser() -> Parser:
-    """Return the options of ``njitnet train``."""
+    """Return the parser of ``njitnet train``."""
     parser = Parser(
         prog="njitnet",
         usage="njitnet [train] [options]\n       njitnet predict [FILE ...] [options]",
@@ -130,7 +130,7 @@ def train_parser() -> Parser:
 
 
 def predict_parser() -> Parser:
-    """Return the options of ``njitnet predict``."""
+    """Return the parser of ``njitnet predict``."""
     parser = Parser(
         prog="njitnet predict",
         description="Show digits with the network's predictions and their probabilities: drawn in "
@@ -166,7 +166,7 @@ class _Version(argparse.Action):
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return what reads a whole number of a range."""
+    """Return a converter to integers from `least` to `most`, for `argparse`."""
 
     def read(text: str) -> int:
         try:
@@ -184,7 +184,7 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def _number(lower: float, strict: bool = True) -> Callable[[str], float]:
-    """Return what reads a finite number from a lower bound."""
+    """Return a converter to finite numbers above, or from, a lower bound, for `argparse`."""
 
     def read(text: str) -> float:
         try:

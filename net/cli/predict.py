@@ -1,4 +1,4 @@
-"""``njitnet predict``: show digits and what a trained network takes them for."""
+"""``njitnet predict``: show digits with the network's predictions."""
 
 import argparse
 import shutil
@@ -9,11 +9,11 @@ from typing import Any
 from net.cli.console import check_output, is_terminal, print_result, set_threads
 from net.distributed import SingleProcess
 
-_IN_PICTURE = 60  # of the digits that were predicted wrong
+_IN_PICTURE = 60  # the most wrongly predicted digits that are drawn
 
 
 def run(options: argparse.Namespace, group: SingleProcess) -> int:
-    """Predict, and return the exit status."""
+    """Show the predictions, and return the exit status."""
     import numpy as np
 
     from kernels import softmax
@@ -105,7 +105,7 @@ def _input_size(network: Any) -> int | None:
 
 
 def _predict(network: Any, images: Any, file: Path) -> Any:
-    """Return the logits of images, so many at a time that memory does not grow."""
+    """Return the logits of images, in batches of 500 to limit memory."""
     import numpy as np
 
     try:

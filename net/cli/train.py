@@ -1,4 +1,4 @@
-"""``njitnet train``: train a network, and keep it with a picture of its history."""
+"""``njitnet train``: train a network, and save it with a picture of its history."""
 
 import argparse
 import math
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def run(options: argparse.Namespace, group: SingleProcess) -> int:
-    """Train, and return the exit status."""
+    """Train a network, and return the exit status."""
     import numpy as np
 
     from net import load_mnist, train
@@ -52,14 +52,14 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
                 _timed, load_mnist, path=options.data, flatten=flat, part=group.shard
             )
             if options.data is not None:
-                loading.result()  # a wrong file is told before anything is compiled
+                loading.result()  # report a wrong file before compiling
             compile_seconds, _ = _timed(compile_run, options=options, comm=group.self_comm)
             load_seconds, data = loading.result()
-        clock.lap("load")  # both side by side; each is told with its own time
+        clock.lap("load")  # loading and compiling ran concurrently; report the time of each
         clock.seconds |= {"load": load_seconds, "compile": compile_seconds}
     (x_train, t_train), (x_test, t_test) = data
     for a in (x_train, t_train, x_test, t_test):
-        a.setflags(write=False)  # so that `train` need not look whether the reporter changed it
+        a.setflags(write=False)  # `train` need not check whether the callback changed it
     count = sum(group.allgather(len(x_train)))
     classes = 1 + max(group.allgather(max(int(t.max(initial=0)) for t in (t_train, t_test))))
     image = x_train.shape[2:] if len(x_train.shape) == 4 else (1, x_train.shape[1])
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
                 comm=group.comm,
             )
     except BrokenPipeError:
-        raise  # nobody reads the output: nothing is kept of a part of a run
+        raise  # the output pipe is closed: a partial run is not saved
     except (KeyboardInterrupt, OSError) as error:
         done = group.on_rank_zero(lambda: len(reporter.history.train_loss_list))
         if not done:
@@ -153,7 +153,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
 
 
 def _first_filters(network: Any) -> Any:
-    """Return a copy of the first layer's filters, or None where it is no convolution."""
+    """Return a copy of the first layer's filters, or None if it is not a convolution."""
     from net import Convolution
 
     first = network.layers[0]
@@ -161,7 +161,7 @@ def _first_filters(network: Any) -> Any:
 
 
 def _check(options: argparse.Namespace, written: list[Path]) -> None:
-    """Check options beside each other."""
+    """Check the options for conflicts."""
     check_options(options)
     if options.checkpoint is None:
         if options.resume is not None:
@@ -185,14 +185,14 @@ def _check(options: argparse.Namespace, written: list[Path]) -> None:
 
 
 def _timed(function: Callable[..., T], **options: Any) -> tuple[float, T]:
-    """Return how many seconds a function took, and what it returned."""
+    """Return the seconds that a function took, and its result."""
     begin = time.perf_counter()
     result = function(**options)
     return time.perf_counter() - begin, result
 
 
 class _Clock:
-    """How long each part of the work takes."""
+    """Stopwatch of the phases of a run."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -204,7 +204,7 @@ class _Clock:
 
 
 class _Reporter:
-    """Prints the accuracies of each epoch, and holds on to the history for after Ctrl-C."""
+    """Callback that prints the accuracies of each epoch and keeps the history after Ctrl-C."""
 
     def __init__(self, iterations: int, checkpoint: Path | None):
         from net import History
@@ -217,18 +217,18 @@ class _Reporter:
         self._before = len(self.history.train_loss_list)
 
     def start(self) -> None:
-        """Start to count time."""
+        """Start the clock."""
         self._started = time.perf_counter()
 
     def rate(self) -> float:
-        """Return the iterations per second until now."""
+        """Return the iterations per second since `start`."""
         done = len(self.history.train_loss_list) - self._before
         return done / (time.perf_counter() - self._started)
 
     def __call__(self, iteration: int, history: "History") -> None:
         self.history = history
         if history.evaluated_at[-1:] != [iteration - 1]:
-            return  # called at the end of the run, which is no epoch
+            return  # last call of the run, not at the end of an epoch
         _print_beside_bar(f"{history.train_acc_list[-1]} {history.test_acc_list[-1]}")
         if not is_terminal(sys.stderr):
             print_status(

@@ -1,4 +1,4 @@
-"""Layers: state and attributes around :mod:`kernels`, no arithmetic of their own."""
+"""Layers: state and attributes; the arithmetic is in :mod:`kernels`."""
 
 from net.layers._base import Layer
 from net.layers.activations import Relu, Sigmoid

@@ -1,4 +1,4 @@
-"""The protocol of a layer, and what the layers share."""
+"""The protocol of a layer, and helpers shared by the layers."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -13,19 +13,19 @@ Array = NDArray[Any]
 
 @runtime_checkable
 class Layer(Protocol):
-    """What a network needs of a layer: `forward` and `backward`.
+    """Interface of a layer in a network: `forward` and `backward`.
 
-    A layer of your own needs no base class. More attributes are read where it has them:
+    A user-defined layer needs no base class. These attributes are optional:
 
     ``parameters``
-        Names of the attributes that are trained, such as ``("W", "b")``. The gradient of each is
-        in the attribute with a ``d`` before its name after `backward`.
+        Names of the trainable attributes, such as ``("W", "b")``. `backward` stores the gradient
+        of each in the attribute of that name prefixed by ``d``, such as ``dW``.
     ``buffers``
         Names of the arrays that are saved with the parameters but not trained.
     ``options``
         Names of the attributes that are arguments of the constructor, and are saved.
 
-    `forward` is called with ``train_flg=True`` or ``False`` where it takes that argument.
+    `forward` is called with ``train_flg=True`` or ``False`` if it takes that argument.
 
     Examples
     --------
@@ -46,14 +46,14 @@ class Layer(Protocol):
     """
 
     def forward(self, x: Any) -> Any:
-        """Return the output for a batch, and keep what `backward` needs."""
+        """Return the output for a batch, and store the values that `backward` needs."""
 
     def backward(self, dout: Any) -> Any:
-        """Return the gradient with respect to the input, and set those of the parameters."""
+        """Return the gradient with respect to the input, and set the parameters' gradients."""
 
 
 def require_forward(layer: Any, name: str) -> Any:
-    """Return what `forward` left in an attribute, or raise RuntimeError."""
+    """Return an attribute that `forward` sets; raise RuntimeError if it is None."""
     value = getattr(layer, name)
     if value is None:
         raise RuntimeError(
@@ -63,21 +63,21 @@ def require_forward(layer: Any, name: str) -> Any:
 
 
 def as_parameter(a: ArrayLike, name: str, ndim: int, dtype: np.dtype[Any] | None = None) -> Array:
-    """Return an array of parameters, itself where it already is one, so that it stays shared."""
+    """Convert to an array of parameters; an array of the right dtype is not copied."""
     a = as_real(a, name)
     if a.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimensions, got shape {a.shape}")
-    with np.errstate(over="ignore", under="ignore"):  # what float32 cannot hold is infinite or 0
+    with np.errstate(over="ignore", under="ignore"):  # beyond float32's range: inf or 0
         return a.astype(dtype or compute_dtype(a), copy=False)
 
 
 class Later:
-    """A value that is computed when it is first read.
+    """A lazily evaluated value, computed when it is first read.
 
     Parameters
     ----------
     compute : callable
-        Without arguments.
+        Function without arguments that returns the value.
     """
 
     def __init__(self, compute: Callable[[], Any]):
@@ -86,7 +86,7 @@ class Later:
 
     @property
     def value(self) -> Any:
-        """The value."""
+        """Value, computed by the first access."""
         if self._compute is not None:
             self._value, self._compute = self._compute(), None
         return self._value
@@ -100,7 +100,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 class MaybeLater:
-    """An attribute of a layer to which a `Later` may be assigned: reading it gives the value."""
+    """Descriptor of an attribute that may be set to a `Later`; reading it returns the value."""
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""Whether layers are those of `net`, unchanged, so that compiled code may stand in for them."""
+"""Check for unmodified layers of `net`, which compiled code can replace."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _METHODS = {
 
 
 def supports_fast_path(layer: Any) -> bool:
-    """Tell whether a layer is one of `net`, with the methods that it was defined with.
+    """Return whether a layer is an instance of a class of `net` with its original methods.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def supports_fast_path(layer: Any) -> bool:
     Returns
     -------
     bool
-        False for a subclass, and where a method was replaced on the class or the layer.
+        False for a subclass, and if `forward` or `backward` was replaced on the class or instance.
     """
     kind = type(layer)
     methods = _METHODS.get(kind)

@@ -1,4 +1,4 @@
-"""Affine layer, fully connected: ``out = x W + b``."""
+"""Affine (fully connected) layer: ``out = x W + b``."""
 
 from typing import Any, ClassVar
 
@@ -108,14 +108,15 @@ class Affine(Layer):
 
         Returns
         -------
-        dx : ndarray, shape of the input, or None without `input_gradient`
+        dx : ndarray, shape of the input, or None
+            None without `input_gradient`.
 
         Raises
         ------
         RuntimeError
             If `forward` has not been called.
         ValueError
-            If `dout` has not the shape of the output.
+            If `dout` does not have the shape of the output.
         """
         x = require_forward(self, "x")
         if not self.input_gradient:

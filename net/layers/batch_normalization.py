@@ -14,17 +14,17 @@ from net.validation import check_share
 class BatchNormalization(Layer):
     """Normalise each feature over the batch: ``out = gamma (x - mean) / sqrt(var + 1e-6) + beta``.
 
-    In inference mean and variance are running averages over the batches of training.
+    In inference, mean and variance are running averages over the training batches.
 
     Parameters
     ----------
     gamma, beta : ndarray, shape (D,)
-        Scale and shift, float32 or float64. Images (N, C, H, W) are normalised by channel where
-        there are C elements, and by element where there are C H W.
+        Scale and shift, float32 or float64. Images (N, C, H, W) are normalised per channel if
+        D = C, and per element if D = C H W.
     momentum : float, default 0.9
-        Share of the running averages that is kept in each batch, from 0 to 1.
+        Weight of the old running averages in each update, from 0 to 1.
     running_mean, running_var : ndarray, shape (D,), optional
-        Running averages to begin with; by default 0.
+        Initial running averages; by default 0.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class BatchNormalization(Layer):
     Raises
     ------
     TypeError, ValueError
-        If arrays do not fit together or `momentum` is no number from 0 to 1.
+        If shapes do not match, or `momentum` is not a number from 0 to 1.
 
     Notes
     -----
@@ -88,7 +88,7 @@ class BatchNormalization(Layer):
     running_var: Array
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
-        """Normalise a batch, by its own statistics in training and by running ones otherwise.
+        """Normalise a batch, with its own statistics in training, otherwise with running averages.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class BatchNormalization(Layer):
         Raises
         ------
         TypeError, ValueError
-            If `x` does not fit `gamma`, or in training the batch is empty.
+            If the shape of `x` does not match `gamma`, or the batch is empty in training.
         """
         if not train_flg:
             return kernels.batch_norm_inference(
@@ -118,7 +118,7 @@ class BatchNormalization(Layer):
 
     @staticmethod
     def _average(keep: float, running: Array, new: Array) -> Array:
-        """Return a running average in its dtype."""
+        """Return the updated running average, in the dtype of `running`."""
         return (keep * running + (1 - keep) * new).astype(running.dtype, copy=False)
 
     def backward(self, dout: ArrayLike) -> Array:
@@ -135,9 +135,9 @@ class BatchNormalization(Layer):
         Raises
         ------
         RuntimeError
-            If `forward` has not been called in training.
+            If `forward` has not been called with ``train_flg=True``.
         ValueError
-            If `dout` has not the shape of the output.
+            If `dout` does not have the shape of the output.
         """
         x, statistics = require_forward(self, "_x"), require_forward(self, "_statistics")
         dx, self.dgamma, self.dbeta = kernels.batch_norm_backward(dout, x, self.gamma, *statistics)

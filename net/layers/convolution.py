@@ -12,7 +12,7 @@ from net.validation import check_int
 
 
 class Convolution(Layer):
-    """Convolution of images with filters: `kernels.convolution_forward`.
+    """Convolution of images with filters; see `kernels.convolution_forward`.
 
     Parameters
     ----------
@@ -20,14 +20,14 @@ class Convolution(Layer):
         Filters, float32 or float64; integers are converted to float64. Not copied: changing the
         array in place changes the layer.
     b : ndarray, shape (FN,), or a number
-        Bias, converted to the dtype of `W`; of a number, each filter has its own.
+        Bias, converted to the dtype of `W`. A number is the initial bias of every filter.
     stride : int, default 1
         Distance between windows.
     pad : int, default 0
-        Zeros around each image.
+        Number of zeros added on each side of an image.
     input_gradient : bool, default True
         Whether `backward` computes the gradient with respect to the input. A network's first layer
-        does without.
+        does not need it.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Convolution(Layer):
         TypeError
             If `x` does not hold real numbers, or is masked.
         ValueError
-            If the shapes do not fit together, or no window fits into the padded image.
+            If the shapes do not match, or no window fits into the padded image.
         """
         x = x if type(x) is np.ndarray else as_real(x, "x")
         out = kernels.convolution_forward(x, self.W, self.b, self.stride, self.pad)
@@ -124,7 +124,7 @@ class Convolution(Layer):
         RuntimeError
             If `forward` has not been called.
         ValueError
-            If `dout` has not the shape of the output.
+            If `dout` does not have the shape of the output.
         """
         args = dout, require_forward(self, "x"), self.W, self.stride, self.pad
         if not self.input_gradient:
@@ -135,7 +135,7 @@ class Convolution(Layer):
 
 
 class Pooling(Layer):
-    """Maximum pooling: `kernels.max_pool_forward`.
+    """Maximum pooling; see `kernels.max_pool_forward`.
 
     Parameters
     ----------
@@ -144,14 +144,14 @@ class Pooling(Layer):
     stride : int, default 2
         Distance between windows.
     pad : int, default 0
-        How far windows reach beyond the image; what is there is never a maximum.
+        Padding on each side of an image; padded elements are never a maximum.
 
     Attributes
     ----------
     x : ndarray, shape (N, C, H, W), or None
         Last input.
     arg_max : ndarray of int32, shape (N, C, PH, PW), or None
-        Which element of its window each maximum of the last input is.
+        Index in its window of each maximum of the last input.
 
     Examples
     --------
@@ -194,8 +194,8 @@ class Pooling(Layer):
         TypeError
             If `x` does not hold real numbers, or is masked.
         ValueError
-            If `x` has not 4 dimensions, no window fits into the padded image, or the pad is as
-            large as a window.
+            If `x` does not have 4 dimensions, no window fits into the padded image, or the pad is
+            as large as a window.
         """
         x = x if type(x) is np.ndarray else as_real(x, "x")
         out, self.arg_max = kernels.max_pool_forward(

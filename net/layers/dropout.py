@@ -1,4 +1,4 @@
-"""Dropout: units are left out at random in training."""
+"""Dropout: random omission of units in training."""
 
 from typing import ClassVar
 
@@ -12,25 +12,25 @@ from net.validation import check_share
 
 
 class Dropout(Layer):
-    """Leave out units at random in training: ``out = x * mask``.
+    """Dropout: set random units to zero in training: ``out = x * mask``.
 
-    In inference all units count, scaled down: ``out = x * (1 - dropout_ratio)``.
+    In inference all units are kept and scaled: ``out = x * (1 - dropout_ratio)``.
 
     Parameters
     ----------
     dropout_ratio : float, default 0.5
-        Share of units that are left out, from 0 to 1.
+        Probability that a unit is dropped, from 0 to 1.
 
     Attributes
     ----------
     dropout_ratio : float
     mask : ndarray of bool, or None
-        True where the last input in training was kept.
+        True where the last training input was kept.
 
     Raises
     ------
     TypeError, ValueError
-        If `dropout_ratio` is no number from 0 to 1.
+        If `dropout_ratio` is not a number from 0 to 1.
 
     Notes
     -----
@@ -57,7 +57,7 @@ class Dropout(Layer):
         self.mask: NDArray[np.bool_] | None = None
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
-        """Leave out units in training, scale them otherwise.
+        """Drop units in training, scale them otherwise.
 
         Parameters
         ----------

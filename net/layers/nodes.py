@@ -28,7 +28,7 @@ class Add:
         return x + y
 
     def backward(self, dout: Any) -> tuple[Any, Any]:
-        """Return the gradients with respect to `x` and `y`: `dout`, passed on to both."""
+        """Return the gradients with respect to `x` and `y`: `dout` for both."""
         (dout,) = _operands(dout=dout)
         return dout * 1, dout * 1
 
@@ -61,7 +61,7 @@ class Mul:
         return self.x * self.y
 
     def backward(self, dout: Any) -> tuple[Any, Any]:
-        """Return the gradients with respect to `x` and `y`: `dout` times the other one."""
+        """Return the gradients with respect to `x` and `y`: ``dout * y`` and ``dout * x``."""
         dout, x, y = _operands(
             dout=dout, x=require_forward(self, "x"), y=require_forward(self, "y")
         )
@@ -69,7 +69,7 @@ class Mul:
 
 
 def _operands(**operands: Any) -> tuple[Any, ...]:
-    """Return numbers as they are and anything else as arrays, all of shapes that fit together."""
+    """Return numbers unchanged and other operands as arrays; check that the shapes broadcast."""
     checked: tuple[Any, ...] = tuple(
         a if isinstance(a, Number) and not isinstance(a, complex | np.generic) else as_real(a, name)
         for name, a in operands.items()

@@ -1,4 +1,4 @@
-"""Last layer of a classifier: softmax with cross-entropy."""
+"""Last layer of a classifier: softmax with cross-entropy loss."""
 
 from numpy.typing import ArrayLike
 
@@ -7,7 +7,7 @@ from net.layers._base import Array, require_forward
 
 
 class SoftmaxWithLoss:
-    """Softmax and the mean cross-entropy of its output with the targets.
+    """Softmax, and the mean cross-entropy of its output with the targets.
 
     Attributes
     ----------

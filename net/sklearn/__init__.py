@@ -1,6 +1,6 @@
-"""A classifier with scikit-learn's interface, trained by the compiled path.
+"""A classifier with scikit-learn's interface, trained by compiled kernels.
 
-No other package of njitnet imports scikit-learn, which the extra ``sklearn`` installs.
+scikit-learn is installed by the extra ``sklearn``. No other package of njitnet imports it.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""`MLPClassifier`: what scikit-learn's users call."""
+"""`MLPClassifier`, with the interface of scikit-learn's estimator."""
 
 from typing import Any, Self
 
@@ -16,51 +16,53 @@ from net.sklearn.parameters import ACTIVATIONS, check_parameters
 from net.sklearn.training import EpochTraining, as_writable, num_threads
 
 
-# scikit-learn and SciPy have no types: what is ignored in this module.
+# scikit-learn and SciPy have no type annotations; hence the ignored errors in this module.
 class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
-    """scikit-learn's multi-layer perceptron for classification, on compiled kernels.
+    """Multi-layer perceptron classifier with scikit-learn's interface, on compiled kernels.
 
-    It takes the place of ``sklearn.neural_network.MLPClassifier``: from the same `random_state`
-    it draws the same initial weights and batches, and its formulas are the same, so that
-    parameters and losses are, to rounding.
+    It is a replacement for ``sklearn.neural_network.MLPClassifier``. With the same `random_state`
+    it draws the same initial weights and batches. The formulas are the same, so parameters and
+    losses agree up to rounding.
 
     Parameters
     ----------
     hidden_layer_sizes : int or array-like of int, default (100,)
+        Number of units of each hidden layer.
     activation : {'relu', 'logistic', 'identity'}, default 'relu'
-        Of the hidden layers.
+        Activation function of the hidden layers.
     solver : {'adam', 'sgd'}, default 'adam'
     alpha : float, default 0.0001
-        Adds ``0.5 alpha sum W^2 / n`` to the loss of a batch of ``n`` examples.
+        Strength of the L2 penalty: ``0.5 alpha sum W^2 / n`` is added to the loss of a batch of
+        ``n`` examples.
     batch_size : int or 'auto', default 'auto'
         'auto' is 200, or the number of examples if that is less.
     learning_rate : {'constant'}, default 'constant'
     learning_rate_init : float, default 0.001
     power_t : float, default 0.5
-        Not used; so that scikit-learn's parameters can be passed, as `max_fun`.
+        Not used. Accepted for compatibility with scikit-learn, as is `max_fun`.
     max_iter : int, default 200
-        The largest number of epochs.
+        Maximum number of epochs.
     shuffle : bool, default True
         Whether to shuffle the examples before each epoch.
     random_state : int, RandomState or None, default None
     tol : float, default 1e-4
-        Training ends when the loss, or the validation score with `early_stopping`, has not got
-        better by `tol` for more than `n_iter_no_change` epochs.
+        Training ends when the loss, or the validation score with `early_stopping`, has not
+        improved by `tol` for more than `n_iter_no_change` epochs.
     verbose : bool, default False
         Whether to print the loss of each epoch.
     warm_start : bool, default False
-        Whether `fit` goes on from the parameters of the previous one.
+        Whether `fit` starts from the parameters of the previous call.
     momentum : float, default 0.9
-        For 'sgd'.
+        Momentum of the solver 'sgd'.
     nesterovs_momentum : bool, default True
-        For 'sgd'.
+        Whether the solver 'sgd' uses Nesterov's momentum.
     early_stopping : bool, default False
-        Whether to keep the parameters of the best score on a part of the training set, which is
-        not trained on, and end by that score.
+        Whether to set aside a part of the training set for validation, end training by the
+        validation score, and keep the parameters of the best score.
     validation_fraction : float, default 0.1
-        The size of that part.
+        Fraction of the training set that is set aside for validation.
     beta_1, beta_2, epsilon : float, default 0.9, 0.999 and 1e-8
-        For 'adam'.
+        Parameters of the solver 'adam'.
     n_iter_no_change : int or inf, default 10
     max_fun : int, default 15000
         Not used.
@@ -69,43 +71,44 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
     ----------
     classes_ : ndarray, shape (n_classes,)
     coefs_ : list of ndarray
-        Weights, shapes ``(n_features, M1), (M1, M2) ...``; of two classes, the last layer has one
-        logistic output.
+        Weights, shapes ``(n_features, M1), (M1, M2) ...``. With two classes, the last layer has
+        one logistic output.
     intercepts_ : list of ndarray
         Biases, shapes ``(M1,), (M2,) ...``.
     loss_ : float
-        Of the last epoch.
+        Loss of the last epoch.
     loss_curve_ : list of float
-        Mean loss of each epoch, each batch's before its update.
+        Mean loss of each epoch; the loss of a batch is computed before its update.
     best_loss_ : float or None
-        None with `early_stopping`.
+        Smallest loss; None with `early_stopping`.
     validation_scores_ : list of float or None
-        Accuracy after each epoch; None without `early_stopping`.
+        Validation accuracy after each epoch; None without `early_stopping`.
     best_validation_score_ : float or None
+        None without `early_stopping`.
     n_iter_ : int
         Number of epochs.
     t_ : int
-        Number of examples that were trained on, each counted once in each epoch.
+        Number of training examples seen, each counted once per epoch.
     n_layers_ : int
-        Those of units: one more than of weights.
+        Number of layers of units, including the input: one more than ``len(coefs_)``.
     n_outputs_ : int
     n_features_in_ : int
     feature_names_in_ : ndarray, shape (n_features,)
-        Where `X` has names of type str.
+        Defined if `X` has feature names that are strings.
     out_activation_ : {'softmax', 'logistic'}
 
     Notes
     -----
-    Parameters are checked by `fit`, which raises ValueError where one is out of range or has no
-    meaning here. float32 input is trained in float32, all other in float64. Sparse matrices are
-    refused. `y` may be a matrix of 0 and 1, of several labels for each example.
+    `fit` checks the parameters and raises ValueError if one is out of range or not supported.
+    float32 input is trained in float32, any other dtype in float64. Sparse matrices are not
+    supported. `y` may be an indicator matrix of 0 and 1 (multilabel classification).
 
-    The loss is the logarithm of the sum of exponentials, without a bound: where a probability
-    rounds to 0 it is larger than scikit-learn's, which takes the logarithm of no less than the
-    dtype's epsilon. Gradients do not differ.
+    The loss is computed by log-sum-exp and is not clipped. Where a probability rounds to 0, it is
+    larger than the loss of scikit-learn, which clips probabilities at the epsilon of the dtype.
+    The gradients do not differ.
 
-    `fit` chooses its number of threads by timing, and the result does not depend on it. In a
-    worker of a pool, as joblib starts them, it uses one thread, or those that joblib allots.
+    `fit` chooses its number of threads by timing; the result does not depend on it. In a worker
+    of a pool, as started by joblib, it uses one thread or the number of threads that joblib sets.
 
     Examples
     --------
@@ -177,7 +180,7 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train until the loss or the validation score stands still, or for `max_iter` epochs.
+        """Train until the loss or the validation score stops improving, or for `max_iter` epochs.
 
         Parameters
         ----------
@@ -192,20 +195,19 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If a parameter, `X` or `y` is not as expected, or training ends in parameters that are
-            not finite.
+            If a parameter, `X` or `y` is invalid, or the trained parameters are not finite.
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """Train one epoch, going on from the parameters and the optimizer's state.
+        """Train one epoch, starting from the current parameters and optimizer state.
 
         Parameters
         ----------
         X, y, sample_weight
             As for `fit`.
         classes : array-like, shape (n_classes,), optional
-            All classes that there will be; needed in the first call.
+            All classes; required in the first call.
 
         Returns
         -------
@@ -214,7 +216,7 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            As for `fit`, and with `early_stopping`.
+            As for `fit`, and if `early_stopping` is set.
         """
         if not hasattr(self, "classes_"):
             if classes is None:
@@ -249,18 +251,18 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (n_samples, n_classes)
-            Of several labels, the probability of each label.
+            For multilabel classification, the probability of each label.
         """
         z = self._logits(X)
         if self.out_activation_ == "logistic":
             return expit(z)  # type: ignore[no-any-return]
-        # In NumPy: `kernels.softmax` would be compiled for this alone, for seconds.
+        # NumPy: compiling `kernels.softmax` takes seconds, and nothing else here uses it.
         y: Array = np.exp(z - z.max(axis=1, keepdims=True))
         y /= y.sum(axis=1, keepdims=True)
         return y
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithm of `predict_proba`, finite where a probability rounds to 0, too.
+        """Return the logarithm of `predict_proba`, finite even if a probability rounds to 0.
 
         Parameters
         ----------
@@ -278,7 +280,7 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         return y
 
     def _logits(self, X: Any) -> Array:
-        """Compute a column for each class or label; of two classes -z and z."""
+        """Return a column of logits for each class or label; ``-z`` and ``z`` for two classes."""
         check_is_fitted(self)
         z = self._outputs(self._validate_x(X))
         return np.hstack([-z, z]) if self.n_outputs_ == 1 else z
@@ -299,7 +301,7 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         if self._multilabel:
             return (z > 0).astype(np.int64)
         codes: Array = z.argmax(axis=1) if self.out_activation_ == "softmax" else z[:, 0] > 0
-        return np.minimum(codes, len(self.classes_) - 1)  # where there is only one class
+        return np.minimum(codes, len(self.classes_) - 1)  # if there is only one class
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         check_parameters(self)
@@ -345,7 +347,7 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
         self.classes_ = np.arange(np.shape(y)[1]) if self._multilabel else unique_labels(y)
 
     def _encode(self, y: Array) -> Array:
-        """Return the number of each example's class, or its labels."""
+        """Return the index of each example's class, or the label matrix."""
         if self._multilabel:
             if y.shape[1:] != self.classes_.shape or not ((y == 0) | (y == 1)).all():
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Epochs of mini-batches in compiled code: the training of `net.sklearn`."""
+"""Training epochs of `net.sklearn` in compiled code."""
 
 import time
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from net.thread_tuner import ThreadTuner
 
 @dataclass
 class OptimizerState:
-    """An optimizer between two calls of `partial_fit`.
+    """State of an optimizer between two calls of `partial_fit`.
 
     Attributes
     ----------
     rule : int
-        `kernels._update_rules.ADAM` and so on.
+        Update rule, such as `kernels._update_rules.ADAM`.
     options : list of float
-        As for `kernels._update_rules.rule_coefficients`.
+        Options as for `kernels._update_rules.rule_coefficients`.
     states : list of list of ndarray
-        For each of its states, the arrays in the order ``W1 b1 W2 b2 ...``.
+        For each state of the rule, one array per parameter, in the order ``W1 b1 W2 b2 ...``.
     iteration : int
         Number of updates so far.
     """
@@ -33,28 +33,28 @@ class OptimizerState:
 
 
 class Epochs:
-    """Mini-batches in a given order, whose loss is recorded before each update.
+    """Trainer of epochs of mini-batches, which records the loss before each update.
 
     Parameters
     ----------
     weights, biases, activations
-        As for `kernels.mlp.MLPTrainer`. Read here and written by `store`.
+        As for `kernels.mlp.MLPTrainer`. `store` writes `weights` and `biases`.
     x : ndarray, shape (N, D)
     labels : ndarray of int64, shape (N,), or None
-        Classes, for a softmax output.
+        Class indices, for a softmax output.
     targets : ndarray, shape (N, C), or None
-        From 0 to 1, for logistic outputs; the one of the two that there is.
+        Targets from 0 to 1, for logistic outputs. Exactly one of `labels` and `targets` is None.
     sample_weight : ndarray, shape (N,), or None
     batch_size : int
-        The last batch of an epoch holds the rest.
+        Number of examples per batch; the last batch of an epoch may be smaller.
     alpha : float
-        Adds ``0.5 alpha sum W^2 / n`` to the loss of a batch, where ``n`` is the sum of its sample
-        weights, or its number of examples.
+        Strength of the L2 penalty: ``0.5 alpha sum W^2 / n`` is added to the loss of a batch,
+        where ``n`` is the sum of its sample weights, or its number of examples.
     optimizer : OptimizerState
-        Read here and written by `store`.
+        Initial state, updated by `store`.
     team : Team
     most : int
-        The largest number of epochs.
+        Maximum number of epochs.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Epochs:
             logistic=labels is None,
             loss_before_update=True,
         )
-        probe = max(1, min(20, len(x) // batch_size))  # the longest stretch of a small set
+        probe = max(1, min(20, len(x) // batch_size))  # at most one epoch of a small set
         self._tuner = ThreadTuner(team.size, ITERATIONS_PER_CALL, probe)
         self._cold = True
 
@@ -99,12 +99,12 @@ class Epochs:
         Parameters
         ----------
         order : ndarray of int64, shape (N,)
-            The examples in the order in which batches take them.
+            Indices of the examples, in the order of the batches.
 
         Returns
         -------
         float
-            Mean loss of the examples, each before the update by its batch.
+            Mean loss of the examples; the loss of a batch is computed before its update.
         """
         batch, total, done = self._batch_size, 0.0, 0
         full = len(order) // batch
@@ -114,7 +114,7 @@ class Epochs:
             part = rows[done : done + (1 if self._cold else length)]
             begin = time.perf_counter()
             total += batch * float(self._train(part, threads).sum())
-            if not self._cold:  # the first call of a process may compile
+            if not self._cold:  # the first call may compile
                 self._tuner.record(threads, len(part), time.perf_counter() - begin)
             self._cold = False
             done += len(part)
@@ -131,11 +131,11 @@ class Epochs:
             return self._trainer.train(rows, labels, targets, threads, weight_decay=decay)
         weights = self._sample_weight[rows]
         sums = weights.sum(axis=1)
-        sums[sums == 0] = 1  # a batch without weight has no gradient
+        sums[sums == 0] = 1  # a batch of zero weight has no gradient
         weights *= (rows.shape[1] / sums)[:, None]
         return self._trainer.train(rows, labels, targets, threads, weights, self._alpha / sums)
 
     def store(self) -> None:
-        """Bring the arrays of parameters and the optimizer's state up to date."""
+        """Write the current values to the parameter arrays and the optimizer state."""
         self._trainer.store()
         self._optimizer.iteration = self._trainer.iteration

@@ -1,4 +1,4 @@
-"""Checks of a classifier's parameters, at the time of `fit`."""
+"""Validation of a classifier's parameters in `fit`."""
 
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -62,11 +62,16 @@ _EXPECTED: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def check_parameters(estimator: Any) -> None:
-    """Raise ValueError where a parameter is out of range or has no meaning here.
+    """Check the parameters of a classifier.
 
     Parameters
     ----------
     estimator : MLPClassifier
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range or not supported.
     """
     for name, (words, is_valid) in _EXPECTED.items():
         value = getattr(estimator, name)

@@ -1,4 +1,4 @@
-"""What `fit` and `partial_fit` do once their input has been checked."""
+"""Training loop of `fit` and `partial_fit`, after validation of the input."""
 
 import multiprocessing
 import threading
@@ -17,11 +17,11 @@ from kernels._update_rules import ADAM, MOMENTUM, NESTEROV
 from net.sklearn.epochs import Epochs, OptimizerState
 
 MIN_TUNED_PRODUCTS = 2_000_000_000
-"""Multiplications of a forward pass, in all epochs, from which several threads are tried."""
+"""Multiplications of the forward passes of all epochs from which several threads are tried."""
 
 
 class EpochTraining(BaseEstimator):  # type: ignore[misc]
-    """Parameters, their training by epochs, and when it ends; all of it as in scikit-learn."""
+    """Initialisation, training by epochs, and stopping criteria, as in scikit-learn."""
 
     coefs_: list[Array]
     intercepts_: list[Array]
@@ -31,7 +31,7 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
     _best_parameters: Any
 
     def _initialize(self, sizes: list[int], dtype: Any) -> None:
-        """Draw parameters as scikit-learn does, by X. Glorot and Y. Bengio, AISTATS 2010."""
+        """Draw parameters as scikit-learn does, after X. Glorot and Y. Bengio, AISTATS 2010."""
         self.n_iter_ = self.t_ = 0
         self.n_layers_, self.n_outputs_ = len(sizes), sizes[-1]
         self.coefs_, self.intercepts_ = [], []
@@ -44,7 +44,7 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
         self._reset_best()
 
     def _reset_best(self) -> None:
-        """Begin to look for the best loss or validation score."""
+        """Reset the best loss or validation score."""
         stopping, self._no_improvement_count = self.early_stopping, 0
         self._best_parameters = self._copy_parameters() if stopping else None
         self.best_loss_ = None if stopping else np.inf
@@ -177,10 +177,11 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
 
 
 def num_threads() -> int | None:
-    """Return None, for all, or 1 for a worker, which has others beside it.
+    """Return the number of threads for training: 1 in a worker, otherwise None for all.
 
-    A worker is any thread but the main one, as of joblib's backend 'threading', and a process of a
-    pool. Those of its backend 'loky' find their number of threads in their environment.
+    A worker is any thread except the main one, as with joblib's backend 'threading', or a process
+    of a pool. The workers of joblib's backend 'loky' read their number of threads from the
+    environment.
 
     Returns
     -------
@@ -191,7 +192,7 @@ def num_threads() -> int | None:
 
 
 def as_writable(arrays: list[Array]) -> list[Array]:
-    """Return arrays as kernels write them; joblib gives workers memory that is read-only.
+    """Return arrays that kernels can write to; joblib passes read-only memory to workers.
 
     Parameters
     ----------
@@ -200,6 +201,6 @@ def as_writable(arrays: list[Array]) -> list[Array]:
     Returns
     -------
     list of ndarray
-        Copies where need be.
+        The arrays, copied if they are not writable, aligned and C-contiguous.
     """
     return [np.require(a, requirements=["C", "A", "W"]) for a in arrays]
