@@ -1,14 +1,14 @@
-"""What airspeed velocity measures, in the modules ``bench_*``; see ``docs/benchmarks.md``.
+"""Benchmarks for airspeed velocity (asv), in the modules ``bench_*``; see ``docs/benchmarks.md``.
 
-Every commit that asv measures has its own folder of compiled kernels. The stamp that keys them
-(`kernels._cache`) already keeps old code from being run. Folders of their own keep commits that are
-measured in turn, as ``asv continuous`` does, from compiling again at every turn, and keep asv out
-of a folder that you have set for yourself.
+Each commit that asv measures has its own Numba cache directory. The hash of the sources in the
+cache key (`kernels._cache`) already prevents stale code from being run. Separate directories avoid
+recompilation when commits are measured alternately, as by ``asv continuous``, and keep asv out of
+a cache directory that the user has set.
 
-JAX, where asv measures it beside our one thread, has one too, which it reads when it is loaded.
+asv compares JAX with njitnet on one thread. JAX reads its number of threads when it is imported.
 
-The folder `tracking` has no ``__init__.py``, so that asv looks for no benchmarks in it: what it
-imports is not in asv's environments.
+The folder `tracking` has no ``__init__.py``, so that asv does not search it for benchmarks: its
+imports are not installed in asv's environments.
 """
 
 import os

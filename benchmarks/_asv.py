@@ -1,4 +1,4 @@
-"""How airspeed velocity times a call."""
+"""Base class and settings of the benchmarks for airspeed velocity."""
 
 import ctypes
 from abc import ABC, abstractmethod
@@ -15,37 +15,37 @@ THREADS = ["1", "all"]
 
 
 def set_threads(threads: str) -> None:
-    """Let kernels use one thread, or ``all``."""
+    """Set the number of threads of the kernels: ``"1"`` or ``"all"``."""
     _timing.set_threads("njitnet", 1 if threads == "1" else CORES)
 
 
 def keep_memory() -> None:
-    """Let malloc of Linux keep what is freed, so that large results are not on fresh pages.
+    """Make glibc's malloc keep freed memory, so that large results cause no page faults.
 
-    By default that depends on what the process did before: the gradients of a convolution took
-    9.4 ms in one process and 11.2 in the next, of which 800 page faults were 2.
+    By default, page faults depend on the history of the process: the gradients of a convolution
+    took 9.4 ms in one process and 11.2 ms in another, of which 800 page faults took 2 ms.
     """
     trim_threshold, mmap_threshold = -1, -3
-    with suppress(AttributeError, OSError, TypeError):  # another system's malloc
+    with suppress(AttributeError, OSError, TypeError):  # malloc of another system
         libc = ctypes.CDLL(None)
         libc.mallopt(trim_threshold, 1 << 30)
         libc.mallopt(mmap_threshold, 1 << 25)
 
 
-class Timed(ABC):  # asv leaves out what is abstract
-    """A benchmark of one call, which `make` makes from the parameters.
+class Timed(ABC):  # asv ignores abstract classes
+    """Benchmark of one call, which `make` returns for the parameters.
 
-    asv runs `setup` again before every call that it times. Only the first does something: it makes
-    the call once, which compiles it or loads it from disk. A call that a version does not have yet
+    asv runs `setup` before every timed call. Only the first `setup` has an effect: it runs the call
+    once, which compiles the kernels or loads them from disk. A call that a commit does not support
     is skipped.
     """
 
     repeat = (5, 10, 1.0)
-    """Samples in a round: 10, or as many from 5 on as fit into a second."""
+    """Samples per round: from 5 to 10, limited to one second."""
 
     @abstractmethod
     def make(self, *parameters: Any) -> Callable[[], Any]:
-        """Return the call."""
+        """Return the call to time."""
 
     def setup(self, *parameters: Any) -> None:
         if hasattr(self, "call"):

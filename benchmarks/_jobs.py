@@ -1,8 +1,8 @@
-"""Training and evaluation of the course's networks: what is computed, and by which library how.
+"""Training and evaluation of the course's networks, as benchmark jobs in several libraries.
 
-A job has a method for each library, which returns a call, or several by variant. A network of this
-project is made once; those of NumPy, PyTorch and JAX mirror it layer by layer, with its weights.
-Names that older versions do not have are imported where they are needed.
+A job has a method for each library, which returns a call, or a dict of calls by variant. The
+networks in NumPy, PyTorch and JAX have the layers and the weights of a network of this project.
+Names that older commits do not have are imported inside functions.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Data = tuple[Any, Any, Any, Any]
 
 @cache
 def images(count: int, dtype: str) -> Any:
-    """Return images as sparse as MNIST's, in which 19 % of the pixels are not zero."""
+    """Return random images as sparse as those of MNIST, where 19 % of the pixels are not zero."""
     rng = np.random.default_rng(count)
     ink = rng.random((count, 784), dtype=np.float32) < 0.19
     return (ink * rng.integers(1, 256, ink.shape, dtype=np.uint8) / np.float32(255)).astype(dtype)
@@ -36,7 +36,7 @@ def load(data: str) -> Data:
     Parameters
     ----------
     data : {"mnist", "synthetic", "dense"}
-        The second is small and as sparse as MNIST, the third has no zeros.
+        "synthetic" is small and as sparse as MNIST; "dense" has no zeros.
     """
     if data == "mnist":
         from net import load_mnist
@@ -50,23 +50,23 @@ def load(data: str) -> Data:
 
 
 class Job:
-    """A computation in all libraries.
+    """Computation to time in several libraries.
 
     Attributes
     ----------
     name : str
     per : int
-        Iterations of a call.
+        Iterations per call.
     flops : float
-        Floating-point operations of an iteration, without those on zeros of the images, where these
-        are the limit.
+        Floating-point operations per iteration, without operations on zeros of the images; defined
+        for jobs that are limited by arithmetic.
     """
 
     per = 1
     name: str
 
     def calls(self, libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Call]:
-        """Return what to time, by library and perhaps a comma and a variant."""
+        """Return the calls to time, by library, or by library and variant separated by a comma."""
         found: dict[str, Call] = {}
         for library in libraries:
             make = getattr(self, library, None)
@@ -86,7 +86,7 @@ def two_layer_net(dtype: str, hidden: int = 50, rng: Any = 0) -> Any:
 
 # ------------------------------------------------------------------------------------ user's loops
 class _Answer:
-    """A network that knows its answers already: what is left are the script's own lines."""
+    """Network with constant results, to time the script's own lines alone."""
 
     def __init__(self, network: Any, x: Any, t: Any):
         self.params, self.grads = network.params, network.gradient(x, t)
@@ -102,7 +102,7 @@ class _Answer:
 
 
 class LectureLoop(Job):
-    """The lecture's own loop, its lines unchanged, an epoch at a time."""
+    """The lecture's training loop, with its lines unchanged; a call is one epoch."""
 
     def __init__(self, dtype: str, data: str = "mnist"):
         x, t, x_test, t_test = load(data)
@@ -147,13 +147,13 @@ class LectureLoop(Job):
         return self._loop(answer, (self.train, self.test))
 
     def numpy(self) -> Call:
-        # Images and labels in the dtype in which NumPy computes: this is faster.
+        # Images and labels are in the dtype of the network, which is faster in NumPy.
         data = [(x.astype(self.dtype), t.astype(self.dtype)) for x, t in (self.train, self.test)]
         return self._loop(Net(two_layer_net(self.dtype), "SGD", 0.1), data)
 
 
 class Layers(Job):
-    """A user's own stack of single layers, as with the course's: gradient, update and loss."""
+    """User's loop over single layers, as in the course: gradient, update and loss."""
 
     per = 200
 
@@ -198,9 +198,10 @@ class Layers(Job):
 
 # ------------------------------------------------------------------------------------------- train
 class Case(Job):
-    """`net.train` without what it does before the first iteration, beside the same in others.
+    """Iterations of `net.train`, without its start-up, and the same iterations in other libraries.
 
-    An iteration is a batch, its gradient, the update, and the batch's loss with the new weights.
+    An iteration draws a batch, computes its gradient, updates the weights, and computes the loss of
+    the batch with the new weights.
     """
 
     def __init__(
@@ -252,8 +253,8 @@ class Case(Job):
         group, optimizer = SingleProcess(), self.own_optimizer()
         run = TrainingRun(self.network(), data, optimizer, self.batch, rng, group)
         run.begin()
-        run.start(Team(), 1_000_000)  # as of a long run
-        run.advance(1)  # as `train` does: what is loaded then counts against no number of threads
+        run.start(Team(), 1_000_000)  # as in a long run
+        run.advance(1)  # as `train` does: loading is not timed for any number of threads
         return lambda: run.advance(run.done + self.per)
 
     def numpy_loop(self, x: Any, t: Any, per: int, input_gradient: bool = False) -> Call:
@@ -357,7 +358,7 @@ CASES: tuple[dict[str, Any], ...] = (
 
 # ------------------------------------------------------------------------------------------ PyTorch
 def torch_network(network: Any) -> Any:
-    """Return a network in PyTorch, with the weights of one of this project."""
+    """Return a network of this project, with its weights, in PyTorch."""
     import torch
 
     nn, parts = torch.nn, []
@@ -384,7 +385,7 @@ def torch_network(network: Any) -> Any:
 
 
 def torch_optimizer(network: Any, rule: str, lr: float, fused: bool = True) -> Any:
-    """Return PyTorch's optimizer."""
+    """Return PyTorch's optimizer of an update rule."""
     import torch
 
     if rule == "Adam":
@@ -395,7 +396,7 @@ def torch_optimizer(network: Any, rule: str, lr: float, fused: bool = True) -> A
 
 # --------------------------------------------------------------------------- convolutional networks
 class ConvNet(Job):
-    """Gradient and Adam of a convolutional network, on batches of 100 images."""
+    """Gradient and Adam update of a convolutional network, on batches of 100 images."""
 
     def __init__(self, network: str, dtype: str = "float32", data: str = "synthetic"):
         self.kind, self.dtype, self.name = network, dtype, f"{network}, gradient and Adam, {dtype}"
@@ -455,7 +456,7 @@ class ConvNet(Job):
 
 
 class ConvNetEvaluation(ConvNet):
-    """The accuracy of a convolutional network on 1,000 images, in batches of 100."""
+    """Accuracy of a convolutional network on 1,000 images, in batches of 100."""
 
     def __init__(self, network: str, dtype: str = "float32", data: str = "synthetic"):
         super().__init__(network, dtype, data)
@@ -494,7 +495,7 @@ class ConvNetEvaluation(ConvNet):
 
 
 class Evaluation(Job):
-    """The accuracy of the lecture's network on the 60,000 images of MNIST."""
+    """Accuracy of the lecture's network on the training set, by default of MNIST."""
 
     def __init__(self, dtype: str, data: str = "mnist"):
         self.x, self.t = load(data)[:2]
@@ -511,7 +512,7 @@ class Evaluation(Job):
 
 
 def torch_orders() -> dict[str, Any]:
-    """Return the orders of images in memory, by their names."""
+    """Return PyTorch's memory formats of images, by name."""
     import torch
 
     return {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}

@@ -1,4 +1,4 @@
-"""What a processor can do at most: multiply-adds in registers, and copies in memory."""
+"""Peak performance of the processor: multiply-adds in registers, and memory bandwidth."""
 
 import threading
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# kernels._vectors is imported where it is used: asv imports all of this folder, beside commits
-# that have no such module.
+# kernels._vectors is imported inside functions: asv imports this module for commits that do not
+# have it.
 
 CHAINS = 12
 
 
 @intrinsic
 def _chains(context: Any, count: Any, factor: Any, term: Any) -> Any:
-    # `CHAINS` vectors that are each multiplied and added to `count` times, in registers: so many
-    # that the units never wait for a result, so few that no processor has to put one in memory.
+    # Run `count` multiply-adds on each of `CHAINS` vectors in registers. The number of chains hides
+    # the latency of the multiply-adds, and is small enough to avoid spills on every processor.
     from kernels._addresses import element_type
     from kernels._vectors import VECTOR_BYTES
 
@@ -57,12 +57,12 @@ def _chains(context: Any, count: Any, factor: Any, term: Any) -> Any:
 
 @numba.njit(nogil=True)
 def fma_chains(count: int, factor: Any, term: Any) -> Any:
-    """Multiply and add `count` times in each of `CHAINS` vectors, and return the sum of all."""
+    """Run `count` multiply-adds on each of `CHAINS` vectors, and return the sum of all elements."""
     return _chains(count, factor, term)
 
 
 def on_threads(threads: int, work: Callable[[], Any]) -> float:
-    """Return the seconds from when all threads begin to when the last is done."""
+    """Run `work` in several threads; return the seconds from the first start to the last end."""
     together = threading.Barrier(threads)
     times: list[tuple[float, float]] = []
 
@@ -83,13 +83,13 @@ def on_threads(threads: int, work: Callable[[], Any]) -> float:
 
 @cache
 def peak_flops(dtype: str, threads: int, duration: float = 0.01) -> float:
-    """Return the multiplications and additions a second that the processor can do."""
+    """Measure the processor's peak of multiplications and additions per second."""
     from kernels._vectors import VECTOR_BYTES
 
     half = np.dtype(dtype).type(0.5)
     fma_chains(1, half, half)
     once = 2 * CHAINS * VECTOR_BYTES // half.itemsize
-    count = int(duration * 100e9 / once)  # as if 100 GFLOP/s, to begin with
+    count = int(duration * 100e9 / once)  # initial guess: 100 GFLOP/s
     count = max(1, int(count * duration / on_threads(1, lambda: fma_chains(count, half, half))))
     return max(
         threads * once * count / on_threads(threads, lambda: fma_chains(count, half, half))
@@ -99,7 +99,7 @@ def peak_flops(dtype: str, threads: int, duration: float = 0.01) -> float:
 
 @cache
 def read_speed(threads: int, megabytes: int = 64) -> float:
-    """Return the bytes a second in reading what no cache holds."""
+    """Measure the bytes per second of reading data that no cache holds."""
     words = np.ones((threads, megabytes << 17), np.int64)
     parts = iter(list(words) * 5)
     seconds = min(on_threads(threads, lambda: np.bitwise_or.reduce(next(parts))) for _ in range(5))
@@ -108,7 +108,7 @@ def read_speed(threads: int, megabytes: int = 64) -> float:
 
 @cache
 def copy_speed(threads: int, megabytes: int = 64) -> float:
-    """Return the bytes a second, read and written, of copies too large for any cache."""
+    """Measure the bytes per second, read and written, of copies too large for any cache."""
     source = np.ones((threads, megabytes << 17))
     copies = np.ones_like(source)
     parts = iter(list(zip(copies, source, strict=True)) * 5)

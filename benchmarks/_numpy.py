@@ -1,7 +1,7 @@
-"""NumPy as a person writes it: formulas of the kernels, and networks of layers.
+"""Reference implementations in idiomatic NumPy: the kernels' formulas, and networks of layers.
 
-`Net` mirrors a network of this project, layer by layer, with the same weights. Convolution and
-pooling are the course's, by im2col.
+`Net` has the layers and the weights of a network of this project. Convolution and pooling use
+im2col, as in the course.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ Array = np.ndarray[Any, Any]
 
 
 def affine_backward(dout: Array, x: Array, W: Array) -> tuple[Array, ...]:
-    """Return the gradients of input, weights and bias."""
+    """Return the gradients with respect to input, weights and bias."""
     return dout @ W.T, x.T @ dout, dout.sum(axis=0)
 
 
 def softmax(x: Array) -> Array:
-    """Return probabilities."""
+    """Return the softmax of each row."""
     y = np.exp(x - x.max(axis=1, keepdims=True))
     y /= y.sum(axis=1, keepdims=True)
     return y
@@ -30,7 +30,7 @@ def cross_entropy(x: Array, t: Array) -> tuple[Any, Array]:
 
 
 def cross_entropy_backward(y: Array, t: Array) -> Array:
-    """Return the gradient of the logits."""
+    """Return the gradient with respect to the logits."""
     dx = y.copy()
     dx[np.arange(len(t)), t] -= 1
     dx /= len(t)
@@ -38,12 +38,12 @@ def cross_entropy_backward(y: Array, t: Array) -> Array:
 
 
 def _features(x: Array) -> tuple[int, ...]:
-    """Return the shape that an array of one element a feature needs beside `x`."""
+    """Return the shape in which an array with one element per feature broadcasts with `x`."""
     return (1, -1, *[1] * (x.ndim - 2))
 
 
 def batch_norm(x: Array, gamma: Array, beta: Array, *given: Array) -> Any:
-    """Return the batch normalised by its own or by given statistics, and its own."""
+    """Return the batch normalised by given statistics; without them, by its own, and these."""
     axes, shape = (0, *range(2, x.ndim)), _features(x)
     mean, var = given or (x.mean(axis=axes), x.var(axis=axes))
     scale = gamma / np.sqrt(var + 1e-6).astype(x.dtype)
@@ -52,7 +52,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, *given: Array) -> Any:
 
 
 def batch_norm_backward(dout: Array, x: Array, gamma: Array, mean: Array, var: Array) -> Any:
-    """Return the three gradients."""
+    """Return the gradients with respect to `x`, `gamma` and `beta`."""
     axes, shape, n = (0, *range(2, x.ndim)), _features(x), x.size // x.shape[1]
     std = np.sqrt(var + 1e-6).astype(x.dtype)
     xn = (x - mean.astype(x.dtype).reshape(shape)) / std.reshape(shape)
@@ -62,7 +62,7 @@ def batch_norm_backward(dout: Array, x: Array, gamma: Array, mean: Array, var: A
 
 
 def sgd(p: Array, g: Array, lr: float) -> None:
-    """Update by stochastic gradient descent; the others below by their rules."""
+    """Update by stochastic gradient descent; the functions below apply the other rules."""
     p -= lr * g
 
 
@@ -111,7 +111,7 @@ def im2col(x: Array, height: int, width: int, stride: int = 1, pad: int = 0) -> 
 
 
 def col2im(col: Array, shape: Any, height: int, width: int, stride: int = 1, pad: int = 0) -> Array:
-    """Add up the windows' shares of each input."""
+    """Sum the contributions of all windows to each input: the adjoint of `im2col`."""
     n, c, h, w = shape
     oh, ow = (h + 2 * pad - height) // stride + 1, (w + 2 * pad - width) // stride + 1
     col = col.reshape(n, oh, ow, c, height, width).transpose(0, 3, 4, 5, 1, 2)
@@ -194,7 +194,7 @@ class Convolution(Affine):
 
 
 class Pooling(Relu):
-    """Maxima of windows of 2 x 2."""
+    """Maximum pooling in 2 x 2 windows."""
 
     def forward(self, x: Array, train: bool) -> Array:
         self.shape = n, c, h, w = x.shape
@@ -214,7 +214,7 @@ LAYERS: dict[str, Any] = {
 
 
 class Net:
-    """The network of this project in NumPy, and its optimizer.
+    """NumPy version of a network of this project, and its optimizer.
 
     Parameters
     ----------
@@ -222,7 +222,8 @@ class Net:
     rule : {"SGD", "Momentum", "Adam"}
     lr : float
     input_gradient : bool, default True
-        Whether the gradient of the images is taken, which nobody reads, as in the course.
+        Whether to compute the gradient with respect to the images, which is not used; the course
+        does.
     """
 
     def __init__(self, network: Any, rule: str, lr: float, input_gradient: bool = True):
@@ -239,7 +240,7 @@ class Net:
         return x
 
     def loss(self, x: Array, t: Array) -> Any:
-        """Return the loss; labels may be one-hot."""
+        """Return the loss; `t` is class indices or one-hot."""
         loss, self.y = cross_entropy(self.predict(x, True), t if t.ndim == 1 else t.argmax(axis=1))
         return loss
 
@@ -253,7 +254,7 @@ class Net:
         return dict(zip(self.params, grads, strict=True))
 
     def step(self, x: Array, t: Array) -> None:
-        """Take the gradient of a batch, and update."""
+        """Update the parameters by the gradient of a batch."""
         grads, self.done = self.gradient(x, t), self.done + 1
         for (key, p), (a, b) in zip(self.params.items(), self.states, strict=True):
             if self.rule == "SGD":
@@ -264,7 +265,7 @@ class Net:
                 adam(p, grads[key], a, b, self.done, self.lr, 0.9, 0.999)
 
     def accuracy(self, x: Array, t: Array, batch: int | None = None) -> float:
-        """Return the share of right predictions."""
+        """Return the fraction of correct predictions."""
         batch = batch or len(x)
         t = t if t.ndim == 1 else t.argmax(axis=1)
         right = sum(
@@ -274,7 +275,10 @@ class Net:
         return float(right) / len(x)
 
     def flops(self, x: Array, density: float = 1.0) -> tuple[float, float]:
-        """Return the multiplications and additions of a forward and of a backward pass."""
+        """Return the multiplications and additions of a forward and of a backward pass.
+
+        `density` is the fraction of nonzero inputs: the first layer skips the zeros.
+        """
         forward, first = 0.0, 0.0
         for layer in self.layers:
             x = layer.forward(x, False)

@@ -1,7 +1,7 @@
-"""The kernels' operations in NumPy, PyTorch and JAX, in the fastest form that each has.
+"""The operations of the kernels in NumPy, PyTorch and JAX, each in the library's fastest form.
 
-The elementwise operations of the others are their own: PyTorch's ReLU makes no mask, its
-cross-entropy gives no probabilities. Images have the channels last in memory.
+Some operations of the libraries compute less: PyTorch's ReLU returns no mask, and its cross-entropy
+returns no probabilities. Images are stored with the channels last.
 """
 
 from collections.abc import Callable
@@ -18,26 +18,26 @@ from benchmarks._timing import LIBRARIES, Call
 
 Array = np.ndarray[Any, Any]
 CONVOLUTIONAL = 437_610
-"""Parameters of the course's SimpleConvNet."""
+"""Number of parameters of the course's SimpleConvNet."""
 
 
 @cache
 def normal(*shape: int, dtype: str) -> Array:
-    """Return normally distributed numbers, the same array at every call."""
+    """Return normally distributed numbers; the same shape and dtype return the same array."""
     return np.random.default_rng(shape).standard_normal(shape, np.dtype(dtype))
 
 
 @cache
 def labels(count: int, classes: int = 10) -> Array:
-    """Return class indices."""
+    """Return random class indices."""
     return np.random.default_rng(count).integers(0, classes, count)
 
 
 class Operation(NamedTuple):
-    """One operation: its random arguments, and what computes it.
+    """An operation: its random arguments, and its functions in each library.
 
-    `torch` takes tensors and returns a call; `jax` is a function to compile. `flops` are
-    floating-point operations by shape; none where memory limits.
+    `torch` takes tensors and returns a call; `jax` is a function to compile. `flops` returns the
+    floating-point operations for a shape; None if the operation is limited by memory.
     """
 
     arguments: Callable[..., tuple[Any, ...]]
@@ -48,7 +48,7 @@ class Operation(NamedTuple):
 
 
 class _Torch:
-    """PyTorch, imported when it is needed."""
+    """Proxy that imports PyTorch lazily."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(import_module("torch"), name)
@@ -62,7 +62,7 @@ def _images(n: int, c: int, h: int, w: int, dtype: str) -> Array:
 
 
 def _output(n: int, c: int, h: int, w: int, f: int, k: int) -> tuple[int, int, int, int]:
-    """Return the shape of a convolution's output: filters of 3 x 3 have a pad of 1."""
+    """Return the shape of a convolution's output; 3 x 3 filters have a pad of 1."""
     return n, f, *((h, w) if k == 3 else (h - k + 1, w - k + 1))
 
 
@@ -112,7 +112,7 @@ def _torch_convolution_backward(dout: Any, x: Any, W: Any, stride: int, pad: int
 
 
 def _torch_cross_entropy_backward(y: Any, t: Any) -> Call:
-    # What its autograd calls. It keeps the logarithm of the probabilities.
+    # These functions are called by autograd, which stores the logarithm of the probabilities.
     aten = torch.ops.aten
     log_y, one, count = y.log(), y.new_ones(()), y.new_full((), len(y))
 
@@ -175,7 +175,7 @@ def _batch_norm(*shape: int, dtype: str) -> tuple[Any, ...]:
     x = normal(*shape, dtype=dtype) if len(shape) == 2 else _images(*shape, dtype)
     gamma, beta = normal(2, shape[1], dtype=dtype)
     mean, var = kernels.batch_norm_forward(x, gamma, beta)[1:]
-    return x[::-1].copy(), x, gamma, beta, mean, var + 1  # that of a batch of one is 0
+    return x[::-1].copy(), x, gamma, beta, mean, var + 1  # the variance of a batch of one is 0
 
 
 def _update(*states_and_options: Any) -> Callable[..., tuple[Any, ...]]:
@@ -286,11 +286,11 @@ OPERATIONS: dict[str, Operation] = {
         lambda x, *window: partial(torch.ops.aten.max_pool2d_with_indices, x, [2, 2], [2, 2]),
     ),
 }
-"""By the kernel's name."""
+"""Operations by the name of the kernel."""
 
 
 def ours(operation: str) -> Callable[..., Any]:
-    """Return the kernel of an operation."""
+    """Return njitnet's function for an operation."""
     if operation == "convolution_backward":
         return _our_convolution_backward
     kernel: Callable[..., Any] = getattr(kernels, operation)
@@ -298,7 +298,7 @@ def ours(operation: str) -> Callable[..., Any]:
 
 
 def convert(library: str, arguments: tuple[Any, ...], variant: str = "") -> list[Any]:
-    """Return the arguments as a library has them; PyTorch's images in either order in memory."""
+    """Convert arguments to a library's arrays; `variant` is PyTorch's memory format of images."""
     if library == "torch":
         order = torch.channels_last if variant == "channels-last" else torch.contiguous_format
         return [
@@ -320,7 +320,7 @@ def convert(library: str, arguments: tuple[Any, ...], variant: str = "") -> list
 def operation_calls(
     operation: str, shape: tuple[int, ...], dtype: str, libraries: tuple[str, ...] = LIBRARIES
 ) -> dict[str, Call]:
-    """Return what to time for each library that is installed and has the operation."""
+    """Return the calls to time, for each library that is installed and has the operation."""
     job, found = OPERATIONS[operation], {}
     arguments = job.arguments(*shape, dtype=dtype)
     if "njitnet" in libraries:
@@ -343,19 +343,19 @@ def operation_calls(
 
 
 def bytes_moved(operation: str, shape: tuple[int, ...], dtype: str) -> float:
-    """Return how many bytes a kernel reads and writes."""
+    """Return the number of bytes that a kernel reads and writes."""
     arguments = OPERATIONS[operation].arguments(*shape, dtype=dtype)
     results = ours(operation)(*arguments)
     results = results if isinstance(results, tuple) else (results,)
     arrays = [a for a in (*arguments, *results) if a is not None]
     total = float(sum(np.asarray(a).nbytes for a in arrays))
-    if operation.endswith("update"):  # all but the gradient are written, too
+    if operation.endswith("update"):  # all arrays except the gradient are also written
         total += total - arguments[1].nbytes
     return total
 
 
 def difference(operation: str, shape: tuple[int, ...], dtype: str) -> float:
-    """Return how far a kernel is from NumPy in float64, relative to the largest value."""
+    """Return a kernel's largest difference from NumPy in float64, relative to the largest value."""
     arguments = OPERATIONS[operation].arguments(*shape, dtype=dtype)
     floats = [isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in arguments]
     exact = [a.astype("float64") if f else a for a, f in zip(arguments, floats, strict=True)]

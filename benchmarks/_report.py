@@ -1,4 +1,4 @@
-"""Tables as text and in the documentation, and what is said beside them."""
+"""Output of tables as text and in the documentation, with facts about the machine."""
 
 import os
 import platform
@@ -12,17 +12,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 DISTRIBUTIONS = {"numba": "numba", "numpy": "numpy", "torch": "torch", "jax": "jax"}
-"""The libraries in the tables, by what one imports."""
+"""Distributions of the libraries in the tables, by import name."""
 
 
 def installed(*names: str) -> bool:
-    """Return whether all of some modules can be imported, without importing them."""
+    """Return whether all the named modules can be imported, without importing them."""
     return all(find_spec(name) for name in names)
 
 
 def machine() -> str:
-    """Return a line on processor, system and versions."""
-    from kernels._vectors import VECTOR_BYTES  # where asv measures old commits it is not there
+    """Return a line that describes the processor, the system and the versions."""
+    from kernels._vectors import VECTOR_BYTES  # missing in old commits, which asv measures
 
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -38,13 +38,13 @@ def machine() -> str:
 
 
 class Neighbours:
-    """The share of the processor that other processes take: all that is used, less our own."""
+    """Processor time of other processes: that of the whole system minus that of this process."""
 
     def __init__(self) -> None:
         self._begin = time.perf_counter(), self._others()
 
     def report(self) -> str:
-        """Return a sentence on the time since the start; empty where the system does not tell."""
+        """Return a sentence on the use since the start; empty if the system does not report it."""
         begin, before = self._begin
         now = self._others()
         if before is None or now is None:
@@ -66,7 +66,7 @@ class Neighbours:
 
 
 def plain(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in plain text, the first column to the left and the others to the right."""
+    """Return a table in plain text, the first column left-aligned, the others right-aligned."""
     lines = [list(header), *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -79,22 +79,22 @@ def plain(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return the same table in Markdown."""
+    """Return a table in Markdown, with the alignment of `plain`."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in [header, rule, *rows])
 
 
 def number(value: float | None) -> str:
-    """Return a number with three significant digits, or a dash for none."""
+    """Return a number with three significant digits, or a dash for None and NaN."""
     if value is None or value != value:
         return "-"
     return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
 
 
 def fill(name: str, text: str, path: Path) -> None:
-    """Put text between ``<!-- table:name -->`` and the next ``<!-- end -->`` of a file.
+    """Replace the text between ``<!-- table:name -->`` and the next ``<!-- end -->`` of a file.
 
-    Raises ValueError if the file has no such place; it is not changed then.
+    Raises ValueError, and leaves the file unchanged, unless it has exactly one such place.
     """
     before = path.read_text(encoding="utf-8")
     begin, end = f"<!-- table:{name} -->", "<!-- end -->"

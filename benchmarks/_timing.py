@@ -1,4 +1,4 @@
-"""Time several libraries in turn in one process, each on numbers of threads of its own."""
+"""Interleaved timing of several libraries in one process, each on its own numbers of threads."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ LIBRARIES = ("njitnet", "numpy", "torch", "jax")
 
 
 def settle(pause: float = 0.01, longest: float = 0.5) -> None:
-    """Wait until no thread of this process runs any more.
+    """Wait until all threads of this process are idle.
 
-    Threads that have nothing to do go on spinning for a while in case more work comes: OpenMP's for
-    some milliseconds, OpenBLAS's for 130. On two cores an affine layer that takes our two threads
-    45 us took them 137 right after a product on OpenBLAS's two, and 45 again after this wait.
+    Idle threads of a pool busy-wait for a while: those of OpenMP for some milliseconds, those of
+    OpenBLAS for 130 ms. On two cores, an affine layer on two threads of njitnet took 45 us, 137 us
+    right after a product on two threads of OpenBLAS, and 45 us again after this wait.
     """
     begin, used, quiet = time.perf_counter(), time.process_time(), 0
-    # Twice, since on a busy machine a thread may spin and not get a core for a while.
+    # Two quiet periods, since on a busy machine a spinning thread may get no core for a while.
     while quiet < 2 and time.perf_counter() - begin < longest:
         time.sleep(pause)
         before, used = used, time.process_time()
@@ -30,7 +30,7 @@ def settle(pause: float = 0.01, longest: float = 0.5) -> None:
 
 
 def set_threads(library: str, count: int) -> None:
-    """Let a library use so many threads: njitnet no more than that; JAX always takes all."""
+    """Set the number of threads of a library; at most `count` for njitnet, no effect on JAX."""
     if library == "numpy":
         if installed("threadpoolctl"):
             from threadpoolctl import threadpool_limits
@@ -46,12 +46,12 @@ def set_threads(library: str, count: int) -> None:
 
 @dataclass
 class Row:
-    """The seconds of each contestant's samples, by its name and number of threads."""
+    """Samples in seconds, by call and number of threads."""
 
     seconds: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
     def best(self, name: str, count: int | None = None) -> float | None:
-        """Return the shortest sample of a contestant, on so many threads or any number."""
+        """Return the shortest sample of a library, on `count` threads or any number."""
         found = [
             second
             for (each, n), seconds in self.seconds.items()
@@ -61,22 +61,22 @@ class Row:
         return min(found, default=None)
 
     def threads(self, name: str) -> int:
-        """Return on how many threads a contestant is fastest."""
+        """Return the number of threads on which a library is fastest."""
         counts = [n for each, n in self.seconds if each.partition(",")[0] == name]
         return min(counts, key=lambda n: self.best(name, n) or 0.0)
 
     def ratio(self, name: str) -> float | None:
-        """Return how many times as long as njitnet a library takes, each at its best."""
+        """Return the best time of a library divided by the best time of njitnet."""
         other, ours = self.best(name), self.best("njitnet")
         return other / ours if other and ours else None
 
     def peers(self) -> list[str]:
-        """Return the other libraries, the fastest first."""
+        """Return the libraries except njitnet, the fastest first."""
         names = {name.partition(",")[0] for name, _ in self.seconds} - {"njitnet"}
         return sorted(names, key=lambda name: self.best(name) or 0.0)
 
     def spread(self) -> float:
-        """Return the median of our samples by the shortest, on the best number of threads."""
+        """Return njitnet's median sample divided by its shortest, on its best number of threads."""
         samples = self.seconds["njitnet", self.threads("njitnet")]
         return median(samples) / min(samples)
 
@@ -84,23 +84,25 @@ class Row:
 def measure(
     calls: Mapping[str, Call], rounds: int, per: float = 1.0, duration: float = 0.0, **counts: Any
 ) -> Row:
-    """Time calls in turn: each contestant on each of its numbers of threads, round after round.
+    """Time calls in interleaved rounds, each call on each of its library's numbers of threads.
 
     Parameters
     ----------
     calls : mapping of str to callable
-        By the library, with a variant behind a comma: ``"torch, channels-last"``.
+        Calls by library, or by library and variant: ``"torch, channels-last"``.
     rounds : int
+        Number of samples of each call on each number of threads.
     per : float, default 1
-        How many iterations one call does.
+        Number of iterations per call.
     duration : float, default 0
-        Seconds that a sample lasts at least; by default one call is a sample.
+        Minimum seconds per sample; by default one call is a sample.
     **counts : sequence of int
-        Numbers of threads by library. By default njitnet and JAX have all, the others 1 and all.
+        Numbers of threads by library. By default all threads for njitnet, JAX and "script", and
+        one and all threads for the other libraries.
     """
     row = Row()
     repeats: dict[tuple[str, int], int] = {}
-    for i in range(-1, rounds):  # the first round warms up, and may compile
+    for i in range(-1, rounds):  # the first round is a warm-up and may compile
         for name, call in calls.items():
             library = name.partition(",")[0]
             own = (CORES,) if library in ("njitnet", "jax", "script") else (1, CORES)

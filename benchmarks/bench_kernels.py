@@ -1,4 +1,4 @@
-"""The kernels: how fast each is, and how far its results are from NumPy's."""
+"""Speed of the kernels, and the difference of their results from NumPy."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,14 +14,14 @@ LAYERS = {
     "32x14x14 32x3x3": (100, 32, 14, 14, 32, 3),
     "64x8x8 64x3x3": (100, 64, 8, 8, 64, 3),
 }
-"""Channels, height and width, and filters and their size; those of 3 x 3 have a pad of 1."""
+"""Batch, channels, height, width, filters and filter size; 3 x 3 filters have a pad of 1."""
 OF_IMAGES = ["convolution_forward", "convolution_backward", "max_pool_forward"]
 UPDATES = [name for name in OPERATIONS if name.endswith("_update")]
 OF_BATCHES = [name for name in OPERATIONS if name not in [*OF_IMAGES, *UPDATES]]
 
 
 def shape(operation: str, size: Any) -> tuple[int, ...]:
-    """Return the shape of an operation: of the lecture's layers for a batch, or of images."""
+    """Return the shape for an operation: of the lecture's layers, of parameters, or of images."""
     if operation in OF_IMAGES:
         return LAYERS[size][:4] if operation.startswith("max_pool") else LAYERS[size]
     if operation in UPDATES:
@@ -32,7 +32,7 @@ def shape(operation: str, size: Any) -> tuple[int, ...]:
 
 
 class Kernel(Timed):
-    """A kernel on a batch of the lecture's network."""
+    """Time of a kernel on a batch of the lecture's network."""
 
     params: tuple[list[Any], ...] = (OF_BATCHES, BATCHES, DTYPES, THREADS)
     param_names = ("operation", "size", "dtype", "threads")
@@ -44,21 +44,21 @@ class Kernel(Timed):
 
 
 class Update(Kernel):
-    """An update of the parameters of the lecture's first layer, and of SimpleConvNet."""
+    """Time of updating the lecture's first layer, or all parameters of SimpleConvNet."""
 
     params = (UPDATES, [784 * 50, CONVOLUTIONAL], DTYPES, THREADS)
 
 
 class Images(Kernel):
-    """Convolution and pooling of 100 images in layers of the course's networks."""
+    """Time of convolution and pooling of 100 images in layers of the course's networks."""
 
     params = (OF_IMAGES, list(LAYERS), DTYPES, THREADS)
 
 
 class Correctness:
-    """The largest relative difference to NumPy over sizes and numbers of threads.
+    """Largest relative difference from NumPy over sizes and numbers of threads.
 
-    A fast wrong kernel shows.
+    It shows a kernel that is fast but wrong.
     """
 
     params = (list(OPERATIONS), DTYPES)

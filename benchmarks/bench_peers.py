@@ -1,8 +1,8 @@
-"""The headline jobs beside NumPy, PyTorch and JAX, in one process and on one thread.
+"""The main jobs compared with NumPy, PyTorch and JAX, in one process and on one thread.
 
-The ratios are our time by theirs, measured in turn: they do not move with the speed of the machine,
-and lower is better, as asv takes it. asv's environments have NumPy; to measure another one:
-``.asv/env/*/bin/pip install torch``.
+A ratio is the time of njitnet divided by that of a library, measured alternately. It does not
+depend on the speed of the machine, and lower is better, as asv assumes. asv's environments have
+NumPy; to measure another library: ``.asv/env/*/bin/pip install torch``.
 """
 
 from abc import abstractmethod
@@ -22,7 +22,7 @@ EAGER = [name for name in PEERS if name != "jax"]
 
 
 class BesidePeers(Timed):
-    """A job that each library does."""
+    """Benchmark of a job in several libraries."""
 
     peers = PEERS
     params: tuple[list[str], ...] = (["njitnet", *PEERS], DTYPES)
@@ -42,10 +42,10 @@ class BesidePeers(Timed):
 
     @abstractmethod
     def calls(self, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
-        """Return the job as some libraries do it, by their names."""
+        """Return the calls of the job by library."""
 
     def job(self, library: str, dtype: str) -> Callable[[], Any]:
-        """Return what to time, in PyTorch's first variant."""
+        """Return the call to time; of PyTorch, the first variant."""
         for call in self.calls(dtype, (library,)).values():
             return call
         # What asv takes for a row to skip.
@@ -57,7 +57,7 @@ class BesidePeers(Timed):
         return self.job(library, dtype)
 
     def ratio(self, dtype: str) -> float:
-        """Return our time by theirs, the median of several turns."""
+        """Return the median ratio of njitnet's time to the library's, over several rounds."""
         ours = self.job("njitnet", dtype)
         for _ in range(2):
             ours()
@@ -74,7 +74,7 @@ class BesidePeers(Timed):
 
 
 class AffineForward(BesidePeers):
-    """``x W + b`` of a batch in the first layer."""
+    """``x W + b`` of a batch in the lecture's first layer."""
 
     operation, shape = "affine_forward", (100, 784, 50)
 
@@ -83,20 +83,20 @@ class AffineForward(BesidePeers):
 
 
 class AffineBackward(AffineForward):
-    """Its gradients."""
+    """Gradients of the lecture's first layer."""
 
     operation = "affine_backward"
 
 
 class AdamUpdate(AffineForward):
-    """An update of SimpleConvNet's parameters."""
+    """Adam update of SimpleConvNet's parameters."""
 
     operation, shape = "adam_update", (CONVOLUTIONAL,)
     peers = EAGER
 
 
 class LectureLoop(BesidePeers):
-    """The lecture's own loop with its evaluations, on small data."""
+    """The lecture's training loop with its evaluations, on small data."""
 
     peers = PEERS[:1]
 
@@ -105,7 +105,7 @@ class LectureLoop(BesidePeers):
 
 
 class Train(BesidePeers):
-    """`net.train` with its evaluation, beside as many iterations of the others."""
+    """`net.train` with start-up and evaluation, beside the same iterations in other libraries."""
 
     case: ClassVar[dict[str, Any]] = {"name": "784-50-10, SGD"}
 
@@ -123,19 +123,19 @@ class Train(BesidePeers):
 
 
 class TrainSigmoid(Train):
-    """The lecture's network with Sigmoid."""
+    """Training of the lecture's network with Sigmoid."""
 
     case: ClassVar[dict[str, Any]] = {"name": "Sigmoid", "activation": "sigmoid"}
 
 
 class TrainAdam(Train):
-    """The lecture's network with Adam."""
+    """Training of the lecture's network with Adam."""
 
     case: ClassVar[dict[str, Any]] = {"name": "Adam", "optimizer": "Adam"}
 
 
 class TrainDeepAdam(Train):
-    """784-100-100-10 with Adam."""
+    """Training of a 784-100-100-10 network with Adam."""
 
     case: ClassVar[dict[str, Any]] = {
         "name": "deep, Adam",
@@ -145,7 +145,7 @@ class TrainDeepAdam(Train):
 
 
 class SimpleConvNet(BesidePeers):
-    """Gradient and Adam of the course's small convolutional network."""
+    """Gradient and Adam update of the course's SimpleConvNet."""
 
     peers = EAGER
 
@@ -154,4 +154,4 @@ class SimpleConvNet(BesidePeers):
 
 
 class DeepConvNet(SimpleConvNet):
-    """Gradient and Adam of the deep one."""
+    """Gradient and Adam update of the course's DeepConvNet."""

@@ -1,7 +1,7 @@
-"""What a user waits for before the first result: imports, and compiling or loading kernels.
+"""Start-up time: imports, and compiling or loading the kernels.
 
-Each sample is a process of its own. The first call is that of ``gradient``, which needs the affine,
-ReLU and softmax kernels forward and backward.
+Each sample is a new process. The first call is ``gradient``, which needs the forward and backward
+kernels of the affine layer, ReLU and softmax.
 """
 
 import subprocess
@@ -28,7 +28,7 @@ def fill_cache() -> None:
 
 
 class Import:
-    """Importing the packages, and Numba alone for comparison."""
+    """Import time of the packages, and of Numba for comparison."""
 
     def timeraw_net(self) -> str:
         return "import net"
@@ -41,9 +41,9 @@ class Import:
 
 
 class FirstCall:
-    """The first ``gradient`` of a process, in float64, without the imports."""
+    """Time of the first ``gradient`` of a process, in float64, without the imports."""
 
-    # A cold call takes seconds: no warming up, and few samples.
+    # A cold call takes seconds: no warm-up, and few samples.
     rounds = 1
     repeat = 3
     warmup_time = 0

@@ -1,8 +1,8 @@
-"""Below which share of non-zeros is it faster to skip the zeros of a product?
+"""Measurement of the density below which skipping the zeros makes a matrix product faster.
 
 ``python -m benchmarks.density`` times ``x W + b`` and ``x^T dout`` on random data of several
-densities, by all of their elements and by the non-zeros in turn, on one thread, and marks where
-`kernels._gemm.skip_threshold` chooses the non-zeros.
+densities, on one thread, alternating between all elements and the nonzero elements alone. It marks
+the densities at which `kernels._bitmap.skip_threshold` skips the zeros.
 """
 
 from argparse import ArgumentParser
@@ -22,7 +22,7 @@ REPEATS = 20
 def ratio(
     shape: tuple[int, int, int], dtype: np.dtype, density: float, transpose: bool, rounds: int
 ) -> float:
-    """Return how many times as long all elements take as the non-zeros.
+    """Return the time of the dense product divided by that of the product that skips zeros.
 
     Parameters
     ----------
@@ -30,16 +30,16 @@ def ratio(
         Rows and columns of x, columns of the result.
     dtype : dtype
     density : float
-        Share of non-zeros.
+        Fraction of nonzero elements.
     transpose : bool
-        ``x^T dout`` in place of ``x W + b``.
+        Whether to compute ``x^T dout`` instead of ``x W + b``.
     rounds : int
-        How often the two are timed in turn.
+        Number of times that the two products are timed alternately.
 
     Returns
     -------
     float
-        The median over the rounds.
+        Median over the rounds.
     """
     n, d, m = shape
     rng = np.random.default_rng(0)

@@ -1,21 +1,22 @@
-"""How training on ranks scales, measured here and predicted for more: the table ``scaling``.
+"""Scaling of distributed training, measured here and predicted for more ranks: table ``scaling``.
 
-It starts mpiexec itself, for one rank and for as many as cores, each on one thread. Strong scaling
-shares one batch among the ranks; in weak scaling each rank has as many examples as one rank alone.
-The efficiency is the time of one rank over that of n, in strong scaling divided by n.
+The script starts mpiexec, for one rank and for `RANKS` ranks, a power of two, each on one thread.
+Strong scaling divides one batch among the ranks. In weak scaling each rank has the batch of a
+single rank. The efficiency is the time of one rank divided by that of n ranks, and in strong
+scaling also by n.
 
 The model of an iteration on n ranks:
 
-* computing: ``overhead + share * per_example``, a line through what one rank needs for batches of
-  several sizes. The share is that of the busiest rank, since all wait for it: the examples of a
-  batch are drawn at random, and so are their numbers in the parts.
-* Allreduce of the gradient: of recursive doubling, ``log2 n (latency + bytes (1 / bandwidth +
-  add))``, and Rabenseifner's algorithm, ``2 log2 n latency + (n - 1) / n bytes (2 / bandwidth +
-  add)``, the quicker one; ``add`` is the time to add a byte. R. Thakur, R. Rabenseifner and
+* Computation: ``overhead + share * per_example``, a line fitted to the times of one rank for
+  batches of several sizes. The share is the number of examples of the busiest rank, since all ranks
+  wait for it: the examples of a batch are drawn at random, so their number per rank varies.
+* Allreduce of the gradient: the faster of recursive doubling, ``log2 n (latency + bytes (1 /
+  bandwidth + add))``, and Rabenseifner's algorithm, ``2 log2 n latency + (n - 1) / n bytes (2 /
+  bandwidth + add)``, where ``add`` is the time to add a byte. R. Thakur, R. Rabenseifner and
   W. Gropp, "Optimization of Collective Communication Operations in MPICH", International Journal of
   High Performance Computing Applications 19 (2005).
 
-Latency and bandwidth of this machine are fitted to Allreduce as measured between the ranks.
+Latency and bandwidth of this machine are fitted to the measured times of Allreduce.
 """
 
 import json
@@ -43,13 +44,13 @@ BATCHES = {
     "SimpleConvNet": (100, 400),
     "DeepConvNet": (100, 400),
 }
-"""Of all ranks together, by network."""
+"""Batch sizes over all ranks, by network."""
 ONLY_PREDICTED = "784-8192-10"
 FAR = (8, 64, 1024)  # ranks
 
 
 class Network(NamedTuple):
-    """What connects the ranks: latency in seconds, bandwidth in bytes a second."""
+    """Interconnect of the ranks: latency in seconds, bandwidth in bytes per second."""
 
     name: str
     latency: float
@@ -61,12 +62,12 @@ NETWORKS = (
     Network("25 Gb/s Ethernet", 15e-6, 3.1e9),
     Network("200 Gb/s InfiniBand", 1.5e-6, 25e9),
 )
-"""Round figures of what is sold under these names, as a program sees them."""
+"""Typical latency and bandwidth of these interconnects, as seen by a program."""
 
 
 # ---------------------------------------------------------------------------------------- measuring
 class Job(NamedTuple):
-    """Iterations of a network; the batch is that of all ranks together."""
+    """Training of a network; `batch` is the batch size over all ranks."""
 
     network: str
     batch: int
@@ -83,10 +84,10 @@ def make(name: str) -> Any:
 
 
 def work(jobs: Sequence[Job], sizes: Sequence[int], duration: float, alone: bool) -> dict[str, Any]:
-    """Measure on the ranks that this process is one of, about `duration` seconds for each job.
+    """Measure on all ranks of this MPI run, for about `duration` seconds per job.
 
-    Returns the seconds of an iteration of each job, with `alone` as `net.train` works without MPI;
-    of Allreduce by bytes, and to add a byte.
+    Returns the seconds of an iteration of each job, the seconds of Allreduce by bytes, the seconds
+    to add a byte, and the version of the MPI library. With `alone` the jobs run without MPI.
     """
     import numpy as np
     from mpi4py import MPI
@@ -146,7 +147,7 @@ def work(jobs: Sequence[Job], sizes: Sequence[int], duration: float, alone: bool
 def measure(
     ranks: int, jobs: Sequence[Job], sizes: Sequence[int], duration: float, threads: int = 0
 ) -> dict[str, Any]:
-    """Start ranks that do `work`; or one process of so many threads that trains without MPI."""
+    """Run `work` on `ranks` ranks; with `threads`, train without MPI on that many threads."""
     mpiexec = which(
         "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     )
@@ -168,8 +169,8 @@ def measure(
 
 # ---------------------------------------------------------------------------------------- the model
 def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return the line ``a + b x`` nearest to points by relative error, neither a nor b negative."""
-    # Least squares of (a + b x) / y - 1.
+    """Fit the line ``a + b x`` to points by relative error, with `a` and `b` not negative."""
+    # Minimise the sum of squares of (a + b x) / y - 1.
     n = [1 / y for _, y in points]
     m = [x / y for x, y in points]
     nn, nm, mm = (
@@ -184,7 +185,7 @@ def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def allreduce(ranks: int, size: float, network: Network, add: float) -> float:
-    """Return the seconds that Allreduce of so many bytes takes: the formulas are at the top."""
+    """Return the predicted seconds of Allreduce of `size` bytes, by the formulas of the module."""
     rounds, byte = math.ceil(math.log2(ranks)), 1 / network.bandwidth
     doubling = rounds * (network.latency + size * (byte + add))
     rabenseifner = 2 * rounds * network.latency + (ranks - 1) / ranks * size * (2 * byte + add)
@@ -192,7 +193,7 @@ def allreduce(ranks: int, size: float, network: Network, add: float) -> float:
 
 
 def busiest(batch: int, ranks: int) -> float:
-    """Return the mean over many batches of the most examples that one rank has."""
+    """Return the expected number of examples of the busiest rank, by simulation."""
     import numpy as np
 
     drawn = np.random.default_rng(0).multinomial(batch, [1 / ranks] * ranks, 1000)
@@ -201,14 +202,16 @@ def busiest(batch: int, ranks: int) -> float:
 
 @dataclass
 class Model:
-    """What one rank needs, and what lies between two here.
+    """Model of the time of an iteration.
 
     Attributes
     ----------
     compute : dict of str to (float, float)
-        For each network: seconds of an iteration, and of an example in it.
+        For each network, the overhead of an iteration and the time per example, in seconds.
     parameters : dict of str to int
+        Number of parameters of each network.
     here : Network
+        Fitted latency and bandwidth between the ranks of this machine.
     add : float
         Seconds to add a byte.
     """
@@ -219,18 +222,18 @@ class Model:
     add: float
 
     def seconds(self, job: Job, ranks: int, network: Network) -> float:
-        """Return how long an iteration takes."""
+        """Return the predicted seconds of an iteration."""
         overhead, example = self.compute[job.network]
         return overhead + example * busiest(job.batch, ranks) + self.message(job, ranks, network)
 
     def message(self, job: Job, ranks: int, network: Network) -> float:
-        """Return how long the Allreduce of an iteration takes."""
-        add = 0.0 if network is self.here else self.add  # here, it is in the bandwidth
+        """Return the predicted seconds of the Allreduce of an iteration."""
+        add = 0.0 if network is self.here else self.add  # the fitted bandwidth includes it
         size = 4 * self.parameters[job.network]
         return allreduce(ranks, size, network, add) if ranks > 1 else 0.0
 
     def efficiency(self, job: Job, ranks: int, network: Network, weak: bool) -> float:
-        """Return that of so many ranks; in weak scaling, each with the batch of `job`."""
+        """Return the predicted efficiency; in weak scaling, each rank has the batch of `job`."""
         one = self.seconds(job, 1, network)
         if weak:
             return one / self.seconds(Job(job.network, job.batch * ranks), ranks, network)
@@ -239,7 +242,7 @@ class Model:
 
 # ---------------------------------------------------------------------------------------- all of it
 class Results(NamedTuple):
-    """Seconds by job: of one rank, of all, and of `train` by number of threads; and the model."""
+    """Seconds by job of one rank, of all ranks, and of `train` by number of threads; the model."""
 
     one: dict[Job, float]
     all: dict[Job, float]
@@ -250,7 +253,7 @@ class Results(NamedTuple):
 
 
 def run(batches: dict[str, tuple[int, ...]], far: str, duration: float) -> Results:
-    """Measure, and make the model."""
+    """Run the measurements, and fit the model."""
     jobs = [Job(name, batch) for name, each in batches.items() for batch in each]
     weak = [Job(name, batch * RANKS) for name, batch in jobs]
     fitted = [Job(name, max(1, batch // 4)) for name, batch in jobs]
@@ -272,17 +275,17 @@ def run(batches: dict[str, tuple[int, ...]], far: str, duration: float) -> Resul
 
 
 def strong(results: Results, job: Job) -> float:
-    """Return the measured efficiency of all ranks on one batch."""
+    """Return the measured strong-scaling efficiency."""
     return results.one[job] / results.all[job] / RANKS
 
 
 def weak(results: Results, job: Job) -> float:
-    """Return the measured efficiency of all ranks with a batch each."""
+    """Return the measured weak-scaling efficiency."""
     return results.one[job] / results.all[Job(job.network, job.batch * RANKS)]
 
 
 def tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return title, header and rows of each table."""
+    """Return the title, the header and the rows of each table."""
     model, threads = results.model, sorted(results.train)
     near = [
         [job.network, str(job.batch)]
@@ -333,7 +336,7 @@ def tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
 
 
 def facts(results: Results) -> str:
-    """Return what the model was made of, in sentences."""
+    """Return sentences on the parameters of the model."""
     model = results.model
     computing = "; ".join(
         f"{name} {1e3 * a:.3g} ms and {1e6 * b:.3g} µs an example"
@@ -350,7 +353,7 @@ def facts(results: Results) -> str:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draw the predicted efficiencies over the number of ranks, and the measured points."""
+    """Plot the predicted efficiencies over the number of ranks, and the measured ones."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -381,7 +384,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def main(quick: bool, docs: bool) -> None:
-    """Measure, and print the tables; with `docs` write them into ``docs/scaling.md``, and draw."""
+    """Measure and print the tables; with `docs`, write them to ``docs/scaling.md``, with a plot."""
     if quick:
         results = run({"784-8-10": (20, 60), "SimpleConvNet": (4, 8)}, "784-16-10", 0.02)
     else:
@@ -399,7 +402,7 @@ def main(quick: bool, docs: bool) -> None:
         draw(results, DOCS.parent / "images" / "scaling.png")
 
 
-if __name__ == "__main__":  # a rank
+if __name__ == "__main__":  # run on each rank by `measure`
     _jobs, *_rest = json.loads(sys.argv[1])
     _seen = work([Job(*job) for job in _jobs], *_rest)
     from mpi4py import MPI

@@ -1,8 +1,9 @@
-"""`net.sklearn.MLPClassifier` beside scikit-learn's own: time of an epoch, and accuracy.
+"""Comparison of `net.sklearn.MLPClassifier` with scikit-learn's: time per epoch, and accuracy.
 
-``python -m benchmarks.sklearn_classifier`` fits both in turn, from the same seeds, with default
-parameters but for the number of epochs, and prints a row for each data set, hidden layers and
-dtype. Compilation is apart: each dtype is fitted once before it is timed.
+``python -m benchmarks.sklearn_classifier`` fits both alternately, from the same seeds, with default
+parameters except for the number of epochs and the stopping criterion, and prints a row for each
+data set, hidden layers and dtype. Compilation is not included: each dtype is fitted once before it
+is timed.
 """
 
 import warnings
@@ -17,11 +18,11 @@ import numpy as np
 
 from net import load_mnist
 
-# scikit-learn is imported where it is used: asv imports all of this folder, and does without.
+# scikit-learn is imported inside functions: asv imports this module in environments without it.
 
 
 def digits() -> list[Any]:
-    """Return 1,797 images of 64 pixels, a quarter of them for the test."""
+    """Return 1,797 images of 64 pixels, a quarter of them as the test set."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -39,7 +40,7 @@ def dense() -> list[Any]:
 
 
 def mnist() -> list[Any]:
-    """Return 60,000 images of 784 pixels and 10,000 for the test."""
+    """Return 60,000 training images of 784 pixels and 10,000 test images."""
     (x_train, t_train), (x_test, t_test) = load_mnist()
     return [x_train, x_test, t_train, t_test]
 
@@ -49,20 +50,20 @@ SETS: dict[str, tuple[Callable[[], list[Any]], int, tuple[tuple[int, ...], ...]]
     "dense": (dense, 5, ((30,), (100,), (256, 128))),
     "MNIST": (mnist, 10, ((50,), (100,), (256, 128))),
 }
-"""How to load a set, epochs, and sizes of hidden layers."""
+"""Data sets: function that loads the set, number of epochs, and sizes of hidden layers."""
 
 
 def fit(kind: Any, data: list[Any], **options: Any) -> tuple[float, float]:
-    """Return the seconds of an epoch, and the accuracy on the test set.
+    """Fit a classifier; return the seconds per epoch and the accuracy on the test set.
 
     Parameters
     ----------
     kind : class
-        One of the two classifiers.
+        Class of the classifier.
     data : list of ndarray
         Training and test set: ``x_train, x_test, t_train, t_test``.
     **options
-        Its parameters.
+        Parameters of the classifier.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def fit(kind: Any, data: list[Any], **options: Any) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the rows."""
+    """Print a row for each data set, hidden layers and dtype."""
     from sklearn.neural_network import MLPClassifier as Theirs
     from threadpoolctl import threadpool_limits
 
@@ -103,7 +104,7 @@ def main() -> None:
             begin = perf_counter()
             fit(Ours, [a[:500] for a in data], max_iter=1)
             started = perf_counter() - begin
-            fit(Ours, data, hidden_layer_sizes=layers[0], max_iter=epochs)  # all is compiled here
+            fit(Ours, data, hidden_layer_sizes=layers[0], max_iter=epochs)  # compiles what is left
             for hidden in layers:
                 rows: dict[Any, list[tuple[float, float]]] = {Theirs: [], Ours: []}
                 for seed in range(args.rounds):

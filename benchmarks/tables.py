@@ -1,8 +1,8 @@
-"""Tables of speed beside NumPy, PyTorch and JAX: ``python -m benchmarks.tables NAME ...``.
+"""Measure speed beside NumPy, PyTorch and JAX: ``python -m benchmarks.tables NAME ...``.
 
-All contestants take turns in one process, round after round, NumPy and PyTorch on one thread and on
-all; the best sample of each counts, on its best number of threads. What else runs on the machine
-makes samples slower, never faster. Libraries that are not installed are left out.
+The libraries are timed in interleaved rounds in one process, NumPy and PyTorch on one thread and on
+all. The best sample of each library counts, on its best number of threads: other load on the
+machine makes samples slower, never faster. Libraries that are not installed are left out.
 """
 
 import argparse
@@ -31,13 +31,13 @@ TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
 
 class Options(NamedTuple):
-    """How much is measured: of some tables the first rows only, and how many rounds."""
+    """Amount of work: `quick` limits the rows and rounds; `rounds` overrides the default."""
 
     quick: bool = False
     rounds: int | None = None
 
     def of(self, rounds: int) -> int:
-        """Return the number of rounds, of which a table has a default."""
+        """Return the number of rounds, given a table's default."""
         return self.rounds or (2 if self.quick else rounds)
 
     def some(self, rows: Iterable[Any]) -> Iterable[Any]:
@@ -47,7 +47,7 @@ class Options(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A header, rows, and how to read them."""
+    """Header, rows, and an explanatory note of a table."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -55,17 +55,17 @@ class Table(NamedTuple):
 
 
 def share(value: float, limit: float) -> str:
-    """Return a share of a limit in percent."""
+    """Return a value as a percentage of a limit."""
     return f"{value / limit:.0%}"
 
 
 def compared(row: Row, peers: Sequence[str] = PEERS) -> list[str]:
-    """Return how many times as long as njitnet each library takes."""
+    """Return the time of each library divided by that of njitnet."""
     return [number(row.ratio(peer)) for peer in peers]
 
 
 def best_other(row: Row) -> tuple[str, str]:
-    """Return the fastest of the others, and how many times as long as njitnet it takes."""
+    """Return the fastest other library, and its time divided by that of njitnet."""
     peer = row.peers()[0]
     return TITLES[peer], f"**{row.ratio(peer):.2f}**"
 
@@ -109,8 +109,8 @@ POOLED: list[Shape] = [(100, 30, 24, 24), (100, 16, 28, 28), (100, 32, 14, 14), 
 
 
 def kernel(operation: str, shape: Shape, dtype: str, rounds: int) -> Row:
-    """Measure a kernel and its peers."""
-    # The course's NumPy for a convolution is in the table of the networks.
+    """Time a kernel and the same operation in other libraries."""
+    # The table of the networks has the course's convolution in NumPy.
     convolves = operation.startswith("convolution")
     peers = ("torch", "jax") if convolves else PEERS
     calls = operation_calls(operation, shape, dtype, ("njitnet", *peers))
@@ -119,7 +119,7 @@ def kernel(operation: str, shape: Shape, dtype: str, rounds: int) -> Row:
 
 
 def speed(row: Row, operation: str, shape: Shape, dtype: str) -> list[str]:
-    """Return our GFLOP/s and the share of the peak, on our best number of threads."""
+    """Return njitnet's GFLOP/s and the share of the peak, on its best number of threads."""
     flops = OPERATIONS[operation].flops
     assert flops
     here = flops(*shape) / (row.best("njitnet") or np.inf)
@@ -128,7 +128,7 @@ def speed(row: Row, operation: str, shape: Shape, dtype: str) -> list[str]:
 
 
 def affine(options: Options) -> Table:
-    """Products of the affine layer, forward and backward."""
+    """Measure the products of the affine layer, forward and backward."""
     rows = []
     for shape in options.some(AFFINE):
         for operation in ("affine_forward", "affine_backward"):
@@ -149,7 +149,7 @@ def affine(options: Options) -> Table:
 
 
 def elementwise(options: Options) -> Table:
-    """Operations that memory limits."""
+    """Measure operations that are limited by memory bandwidth."""
     rows = []
     for operation, shapes in options.some(ELEMENTWISE.items()):
         for shape in shapes:
@@ -171,7 +171,7 @@ def elementwise(options: Options) -> Table:
 
 
 def convolution(options: Options) -> Table:
-    """Single convolution and pooling layers."""
+    """Measure single convolution and pooling layers."""
     rows = []
     jobs = [(o, s) for s in CONVOLUTIONS for o in ("convolution_forward", "convolution_backward")]
     for operation, shape in options.some([*jobs, *(("max_pool_forward", s) for s in POOLED)]):
@@ -196,7 +196,7 @@ def convolution(options: Options) -> Table:
 
 # ----------------------------------------------------------------------------------------- training
 def loop(options: Options) -> Table:
-    """The user's own loops, and evaluation."""
+    """Measure training loops written by the user, and evaluation."""
     jobs = [
         *(lambda d=d: _jobs.LectureLoop(d) for d in DTYPES),
         *(lambda h=h: _jobs.Layers(h) for h in ((50,), _jobs.DEEP)),
@@ -225,7 +225,7 @@ def loop(options: Options) -> Table:
 
 
 def train(options: Options) -> Table:
-    """`net.train`."""
+    """Measure `net.train`."""
     rows = []
     for case in options.some(_jobs.CASES):
         job = _jobs.Case(**case)
@@ -245,7 +245,7 @@ def train(options: Options) -> Table:
 
 
 def networks(options: Options) -> Table:
-    """The course's convolutional networks."""
+    """Measure the course's convolutional networks."""
     jobs = [
         lambda: _jobs.ConvNet("SimpleConvNet"),
         lambda: _jobs.ConvNetEvaluation("SimpleConvNet"),
@@ -257,7 +257,7 @@ def networks(options: Options) -> Table:
     rows = []
     for make in options.some(jobs):
         job = make()
-        # Long samples: caches and threads are as in the middle of a run, for all of them.
+        # Long samples: caches and threads are in the same state as in the middle of a run.
         row = measure(job.calls(), options.of(6), duration=0.2)
         ours = row.best("njitnet") or np.inf
         torch = [(min(s), name, n) for (name, n), s in row.seconds.items() if name[:5] == "torch"]
@@ -277,7 +277,7 @@ def networks(options: Options) -> Table:
 # ------------------------------------------------------------------------ a neighbour, and starting
 @contextmanager
 def busy_core() -> Any:
-    """Keep a core busy by another process."""
+    """Keep a core busy with another process."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -287,7 +287,7 @@ def busy_core() -> Any:
 
 
 class OwnRelu:
-    """A user's own layer, which no fast path knows."""
+    """User-defined layer, which disables the fast paths."""
 
     def forward(self, x: Any) -> Any:
         self.mask = x <= 0
@@ -298,7 +298,7 @@ class OwnRelu:
 
 
 def users_jobs() -> dict[str, Callable[[], Any]]:
-    """Return what a user may run, by name."""
+    """Return typical training loops of users, by name."""
     from net import MultiLayerNet, Trainer
 
     x, t, *test = (a[:6000] for a in _jobs.load("mnist"))
@@ -324,7 +324,7 @@ def users_jobs() -> dict[str, Callable[[], Any]]:
 
 
 def busy(options: Options) -> Table:
-    """All threads against one, alone and beside a process that keeps a core busy."""
+    """Compare all threads with one thread, on an idle machine and with one core kept busy."""
     calls, rounds = users_jobs(), options.of(15)
 
     def measured() -> dict[str, list[float]]:
@@ -351,7 +351,7 @@ def busy(options: Options) -> Table:
 
 
 def start(options: Options) -> Table:
-    """Whole processes, from an empty cache and from a warm one."""
+    """Measure whole processes, with an empty and with a warm cache."""
     gradient = "import numpy as np, net; net.{}.gradient(np.ones({}), np.zeros(100, int))"
     lecture = ["-c", gradient.format("TwoLayerNet(784, 50, 10)", "(100, 784)")]
     simple = ["-c", gradient.format("SimpleConvNet()", "(100, 1, 28, 28)")]
@@ -408,7 +408,7 @@ TABLES: dict[str, Callable[[Options], Table]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the tables."""
     summary = str(__doc__).partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=summary)
     names = [*TABLES, "scaling"]
@@ -440,7 +440,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def page() -> Path:
-    """Return the page that has the tables."""
+    """Return the path of the page that contains the tables."""
     return ROOT / "docs" / "performance.md"
 
 

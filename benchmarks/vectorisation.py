@@ -1,7 +1,7 @@
-"""What LLVM makes of the kernels: ``python -m benchmarks.vectorisation``.
+"""Vectorisation of the compiled kernels: ``python -m benchmarks.vectorisation``.
 
-Counts the floating-point instructions of each compiled kernel by the width that they work on, and
-compares the register-tiled micro-kernel with the best plain loop for the same product.
+The script counts the floating-point instructions of each compiled kernel by vector width, and
+compares the register-tiled micro-kernel with plain loops for the same product.
 """
 
 import re
@@ -23,7 +23,7 @@ ARITHMETIC = re.compile(
 
 
 def widths(assembly: str) -> Counter[str]:
-    """Count the arithmetic instructions of a listing for x86 by the bits of their registers."""
+    """Count the arithmetic instructions of an x86 assembly listing by register width in bits."""
     found: Counter[str] = Counter()
     for line in assembly.splitlines():
         match = ARITHMETIC.match(line)
@@ -35,9 +35,9 @@ def widths(assembly: str) -> Counter[str]:
 
 
 @numba.njit(nogil=True)
-# Numba infers the types.
+# Without annotations: Numba infers the types.
 def plain_product(x, W, b, out):
-    """``x W + b`` in plain loops: four rows at a time, along the rows of `W`."""
+    """Compute ``x W + b`` in plain loops: four rows at a time, along the rows of `W`."""
     n, m = out.shape
     for i in range(0, n - 3, 4):
         for j in range(m):
@@ -53,7 +53,7 @@ def plain_product(x, W, b, out):
 
 
 def best(call: Callable[[], Any], rounds: int = 200) -> float:
-    """Return the shortest time of several calls, in seconds."""
+    """Return the shortest of `rounds` times of a call, in seconds."""
     return min(timeit.repeat(call, number=1, repeat=rounds))
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     softmax = import_module("kernels.softmax")  # the package has a function of that name
     logits, none = np.ascontiguousarray(out[:, :10]), np.empty((0, 10), np.float32)
     y = np.empty_like(logits)
-    # Called by an address, of which the compiled driver does not tell.
+    # These are called by address, so the driver's listing does not contain them.
     softmax._softmax_part(logits, y, none, t, np.empty(100))
     softmax._backward_part(y, none, t, np.float32(0.01), np.empty_like(y))
     rooms = {
@@ -88,7 +88,7 @@ def main() -> None:
     print("\narithmetic instructions   512-bit   256-bit   128-bit    scalar")
     for name, functions in rooms.items():
         for compiled in functions:
-            compiled.recompile()  # what comes from the cache cannot be inspected
+            compiled.recompile()  # code loaded from the cache cannot be inspected
         body = functions[-1]
         found = widths("\n".join(body.inspect_asm(s) for s in body.signatures))
         counts = "".join(f"{found[k]:10}" for k in ("512", "256", "128", "scalar"))

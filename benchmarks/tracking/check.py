@@ -1,9 +1,9 @@
-"""Is the working tree slower than the last commit? ``python -m benchmarks.tracking.check``.
+"""Compare the speed of the working tree with a commit: ``python -m benchmarks.tracking.check``.
 
-``asv continuous`` measures both, round after round in turn, on one thread. asv compares medians,
-which move with whatever else runs on the machine. The verdict here goes by the fastest sample of
-all rounds, which moves less: a row that is slower is measured once more, with the samples of both
-times together, before it counts.
+``asv continuous`` measures both in interleaved rounds, on one thread. asv compares medians, which
+vary with other load on the machine. This script compares the fastest samples over all rounds, which
+vary less. A row that is slower is measured a second time, and counts only if it is still slower by
+the samples of both measurements together.
 """
 
 import argparse
@@ -35,15 +35,15 @@ ROWS = [
     r"^bench_network\.Method\.time_call\('(gradient|accuracy)', 'float32', '1'\)$",
     r"^bench_network\.Train\.time_call\('float32', '1', 'sparse'\)$",
 ]
-"""What is measured: of each kernel the row that shows its loops, and of some its overhead.
+"""Patterns of the measured rows: for each kernel one limited by its loops, for some the overhead.
 
-Larger batches leave the second cache. What is beyond it other programs use, too, and the rows come
-in two speeds, 20 % apart, from one process to the next.
+The data of larger batches exceed the L2 cache. The caches beyond L2 are shared with other programs,
+and the times of such rows differ by 20 % from one process to the next.
 """
 
 
 def git(*arguments: str, **environment: str) -> str:
-    """Return what a git command prints."""
+    """Return the output of a git command."""
     return subprocess.run(
         ["git", *arguments],
         env=os.environ | environment,
@@ -54,9 +54,10 @@ def git(*arguments: str, **environment: str) -> str:
 
 
 def working_tree() -> str:
-    """Return a commit of the working tree, new files included; the last one if nothing changed.
+    """Commit the working tree, including new files, and return the hash; HEAD if nothing changed.
 
-    Neither the tree nor the index is touched, and no branch has the commit: git removes it in time.
+    The working tree and the index are not modified. The commit is on no branch, so git removes it
+    eventually.
     """
     who = {
         f"GIT_{who}_{what}": "check"
@@ -74,9 +75,9 @@ def working_tree() -> str:
 
 
 def measure(base: str, head: str, rows: Sequence[str], rounds: int, append: bool = False) -> None:
-    """Measure two commits by ``asv continuous``, in turn; `rows` are regular expressions.
+    """Measure two commits with ``asv continuous``; `rows` are regular expressions.
 
-    With `append` the samples that there are are kept.
+    With `append`, samples are added to the existing ones.
     """
     settings = Config.load(str(ROOT / "asv.conf.json"))
     settings.results_dir = RESULTS
@@ -94,7 +95,7 @@ def measure(base: str, head: str, rows: Sequence[str], rounds: int, append: bool
 
 
 def fastest(commit: str) -> dict[str, float]:
-    """Return the fastest sample, in seconds, of each row that did not fail."""
+    """Return the fastest sample in seconds of each row of a commit, without rows that failed."""
     found = {}
     for result in iter_results(RESULTS):
         if result.commit_hash == commit:
@@ -106,14 +107,14 @@ def fastest(commit: str) -> dict[str, float]:
 
 
 def ratios(base: str, head: str) -> dict[str, float]:
-    """Return the fastest sample of `head` by that of `base`, infinite where `head` failed."""
+    """Return the fastest sample of `head` divided by that of `base`; inf if `head` failed."""
     before, after = fastest(base), fastest(head)
     found = {row: after.get(row, inf) / seconds for row, seconds in before.items()}
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def slower(base: str, head: str, rounds: int) -> dict[str, float]:
-    """Measure two commits and return by how much some rows became slower."""
+    """Measure two commits; return the ratios of the rows that became slower."""
     shutil.rmtree(RESULTS, ignore_errors=True)
     measure(base, head, ROWS, rounds)
     found = ratios(base, head)
@@ -130,7 +131,7 @@ def slower(base: str, head: str, rounds: int) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compare, and end with exit code 1 if a row became slower."""
+    """Compare the two commits, and exit with status 1 if a row became slower."""
     summary = str(__doc__).partition("\n")[0]
     prog = "python -m benchmarks.tracking.check"
     parser = argparse.ArgumentParser(prog=prog, description=summary)

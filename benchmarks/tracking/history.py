@@ -1,6 +1,7 @@
-"""Draw how many times as fast as NumPy each commit is: ``python -m benchmarks.tracking.history``.
+"""Plot the speedup over NumPy of each commit: ``python -m benchmarks.tracking.history``.
 
-Both were measured in turn in one process, so the curves do not move with the speed of the machine.
+njitnet and NumPy are measured alternately in one process, so the curves do not depend on the speed
+of the machine.
 """
 
 import argparse
@@ -26,13 +27,13 @@ JOBS = {
     "AffineForward": "affine layer, forward",
     "AffineBackward": "affine layer, gradients",
 }
-"""The classes of `bench_peers` whose ratios are drawn."""
+"""Classes of `bench_peers` whose ratios are plotted, with their labels."""
 
 
 def speedups(results: Path, machine: str, dtype: str = "float32") -> dict[str, dict[str, float]]:
-    """Return NumPy's time by ours: by commit, the oldest first, and by job.
+    """Return NumPy's time divided by njitnet's, by commit, the oldest first, and by job.
 
-    What was not measured is left out.
+    Jobs and commits without measurements are left out.
     """
     wanted = {f"bench_peers.{name}.track_ratio('numpy', '{dtype}')": name for name in JOBS}
     found: dict[str, dict[str, float]] = {}
@@ -47,7 +48,7 @@ def speedups(results: Path, machine: str, dtype: str = "float32") -> dict[str, d
 
 
 def keep(results: Path, folder: Path) -> None:
-    """Copy results to others; what was measured there alone keeps its description."""
+    """Copy results into a folder; benchmarks that only the folder has keep their description."""
     path = folder / "benchmarks.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     shutil.copytree(results, folder, dirs_exist_ok=True)
@@ -55,7 +56,7 @@ def keep(results: Path, folder: Path) -> None:
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
-    """Return places, in ascending order, moved so that each is so far above the one before."""
+    """Return ascending positions, moved up so that each is at least `apart` above the previous."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + apart) if moved else place)
@@ -63,7 +64,7 @@ def spread(places: Sequence[float], apart: float) -> list[float]:
 
 
 def draw(found: dict[str, dict[str, float]], path: Path) -> None:
-    """Draw them; raise ValueError if there are less than two commits."""
+    """Plot the speedups; raise ValueError if there are fewer than two commits."""
     if len(found) < 2:
         raise ValueError(f"expected results of two or more commits, found {len(found)}")
     import numpy as np
@@ -87,7 +88,7 @@ def draw(found: dict[str, dict[str, float]], path: Path) -> None:
     axes.axhline(1, color="gray", linestyle="--", linewidth=1)
     axes.text(-0.25, 0.97, "NumPy", va="top", color="gray")
     lines.sort()
-    # A label's height, in the logarithms of the axis.
+    # Height of a label, on the logarithmic axis.
     apart = 0.055 * np.log(1.32 * high / low)
     heights = spread([float(np.log(value)) for value, *_ in lines], float(apart))
     end = len(places) - 1
@@ -105,7 +106,7 @@ def draw(found: dict[str, dict[str, float]], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the results of a machine."""
+    """Plot the results of a machine."""
     prog = "python -m benchmarks.tracking.history"
     parser = argparse.ArgumentParser(prog=prog, description=str(__doc__).partition("\n")[0])
     parser.add_argument("machine", help="the name that its results have")

@@ -1,9 +1,9 @@
-"""Pages of what asv measured, which need no other server: ``python -m benchmarks.tracking.pages``.
+"""Write self-contained pages of asv's results: ``python -m benchmarks.tracking.pages``.
 
-``asv publish`` draws the results of all machines into one curve, those of ``--quick`` too. Its
-``index.html`` takes jQuery, Flot, Bootstrap and others from three servers; a commit has no page.
-Here it gets the results of one machine, the scripts come from npm packages beside the page, and
-commits are shown as git shows them.
+``asv publish`` plots the results of all machines, and those of ``--quick``, in one curve. Its
+``index.html`` loads jQuery, Flot, Bootstrap and others from three servers, and commits have no
+pages. This script passes the results of one machine to it, copies the scripts from npm packages
+into the pages, and adds a page with the commits in the format of ``git show``.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from asv.config import Config
 from benchmarks.tracking.check import ROOT, git
 
 SHIPPED = ROOT / "benchmarks" / "results"
-"""Results of the project's own machine; all others are in asv's folder, which git ignores."""
+"""Results of the project's machine; other results are in asv's folder, which git ignores."""
 PACKAGES = Path(__file__).with_name("package.json")
 
 SCRIPTS = {
@@ -40,7 +40,7 @@ SCRIPTS = {
     "bootstrap.min.js": "bootstrap/dist/js/bootstrap.min.js",
     "bootstrap.min.css": "bootstrap/dist/css/bootstrap.min.css",
 }
-"""By the last part of the address in asv's page, the file in the packages."""
+"""File in the npm packages, by the last part of the URL in asv's page."""
 
 ELSEWHERE = re.compile(
     r'(<(?:script|link)\b[^>]*?\b(?:src|href)=")https?://[^"]*/([^"/]+)"([^>]*)>'
@@ -49,7 +49,7 @@ CHECKS = re.compile(r'\s(?:integrity|crossorigin|referrerpolicy)="[^"]*"')
 
 
 def fetch(folder: Path) -> Path:
-    """Install the packages with npm, and return their folder."""
+    """Install the packages with npm in a folder, and return their ``node_modules``."""
     npm = shutil.which("npm")
     if not npm:
         raise RuntimeError("expected npm, which installs the pages' scripts; install Node.js")
@@ -67,13 +67,13 @@ def fetch(folder: Path) -> Path:
 
 
 def packages() -> dict[str, str]:
-    """Return the packages and their versions."""
+    """Return the versions of the npm packages by name."""
     found: dict[str, str] = json.loads(PACKAGES.read_text(encoding="utf-8"))["dependencies"]
     return found
 
 
 def localise(folder: Path, node_modules: Path) -> None:
-    """Put the scripts into the pages, and let the pages refer to them."""
+    """Copy the scripts to the pages, and replace their URLs by local paths."""
     index = folder / "index.html"
 
     def here(found: re.Match[str]) -> str:
@@ -93,7 +93,7 @@ def configuration() -> Any:
 
 
 def without_quick(result: dict[str, Any]) -> dict[str, Any]:
-    """Return what asv wrote on a commit less timings of a single sample: those of ``--quick``."""
+    """Return asv's results of a commit without single-sample timings, those of ``--quick``."""
     column = result["result_columns"].index("stats_repeat")
 
     def quick(row: list[Any]) -> bool:
@@ -105,7 +105,7 @@ def without_quick(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def measured_values(name: str, results: Sequence[dict[str, Any]]) -> list[set[str]]:
-    """Return for each parameter of a benchmark the values that there are measurements of."""
+    """Return, for each parameter of a benchmark, the set of values with measurements."""
     found: list[set[str]] = []
     for row in (result["results"][name] for result in results if name in result["results"]):
         values, params = row[0] or [], row[1]
@@ -118,11 +118,11 @@ def measured_values(name: str, results: Sequence[dict[str, Any]]) -> list[set[st
 
 
 def collect(machine: str, folder: Path, sources: Sequence[Path]) -> int:
-    """Bring together what is known of a machine, later sources before earlier ones.
+    """Merge the results of a machine from several sources; later sources take precedence.
 
-    Benchmarks and parameters that nothing was measured for, such as those of another version or a
-    library that is not installed, are left out.
-    Returns the number of results, of which there is one for each commit and environment.
+    Benchmarks and parameters without measurements, such as those of another version or of a library
+    that is not installed, are left out. Returns the number of results, one for each commit and
+    environment.
     """
     (folder / machine).mkdir(parents=True)
     results, benchmarks = {}, {}
@@ -152,7 +152,7 @@ def collect(machine: str, folder: Path, sources: Sequence[Path]) -> int:
 
 
 def write_commits(page: Path, commits: Sequence[str], length: int) -> None:
-    """Write a page of commits as git shows them, each at the place that asv's links have."""
+    """Write a page with ``git show`` of each commit, at the anchors that asv's links refer to."""
     shown = [
         f'<pre id="{commit[:length]}">{html.escape(git("show", "--stat", commit))}</pre>'
         for commit in commits
@@ -179,7 +179,7 @@ def publish(machine: str, sources: Sequence[Path], settings: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the pages of a machine: of this one, or else of the project's own."""
+    """Write the pages of a machine, by default this one, or the project's if it has no results."""
     prog = "python -m benchmarks.tracking.pages"
     parser = argparse.ArgumentParser(prog=prog, description=str(__doc__).partition("\n")[0])
     settings = configuration()
