@@ -1,4 +1,4 @@
-"""Measure speed beside NumPy, PyTorch and JAX: ``python -m benchmarks.tables NAME ...``.
+"""Comparison with NumPy, PyTorch and JAX, in tables: ``python -m benchmarks.tables NAME ...``.
 
 The libraries are timed in interleaved rounds in one process, NumPy and PyTorch on one thread and on
 all. The best sample of each library counts, on its best number of threads: other load on the

@@ -23,7 +23,7 @@ def is_lowered(channels, filter_width):
 
 @inner
 def weave_rows(image, origin, row, channels, height, stride, rows, woven, size):
-    """Fill ``woven[y][x][fy][c]`` for `rows` output rows, of `size` elements each.
+    """Interleave input rows into ``woven[y][x][fy][c]``, `size` elements for each output row `y`.
 
     The windows of the first output row begin at ``image[origin]``; `row` is the row stride of the
     image in elements.

@@ -1,4 +1,4 @@
-"""Compare the speed of the working tree with a commit: ``python -m benchmarks.tracking.check``.
+"""Comparison of the working tree's speed with a commit: ``python -m benchmarks.tracking.check``.
 
 ``asv continuous`` measures both in interleaved rounds, on one thread. asv compares medians, which
 vary with other load on the machine. This script compares the fastest samples over all rounds, which

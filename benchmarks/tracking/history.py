@@ -1,4 +1,4 @@
-"""Plot the speedup over NumPy of each commit: ``python -m benchmarks.tracking.history``.
+"""Plot of the speedup over NumPy of each commit: ``python -m benchmarks.tracking.history``.
 
 njitnet and NumPy are measured alternately in one process, so the curves do not depend on the speed
 of the machine.

@@ -1,4 +1,4 @@
-"""Write self-contained pages of asv's results: ``python -m benchmarks.tracking.pages``.
+"""Self-contained pages of asv's results: ``python -m benchmarks.tracking.pages``.
 
 ``asv publish`` plots the results of all machines, and those of ``--quick``, in one curve. Its
 ``index.html`` loads jQuery, Flot, Bootstrap and others from three servers, and commits have no

@@ -177,7 +177,7 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
 
 
 def num_threads() -> int | None:
-    """Return the number of threads for training: 1 in a worker, otherwise None for all.
+    """Return the number of threads to use: 1 in a worker, otherwise None for all.
 
     A worker is any thread except the main one, as with joblib's backend 'threading', or a process
     of a pool. The workers of joblib's backend 'loky' read their number of threads from the
