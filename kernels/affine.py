@@ -201,11 +201,6 @@ def _code_for(kinds: _Kinds) -> tuple[int, ...]:
         return _code.setdefault(kinds, get_product_addresses(*kinds[:2], DENSE))
 
 
-def get_microkernel_address(a: np.dtype[np.generic], c: np.dtype[np.generic]) -> int:
-    """Return the address of the micro-kernel for operands of dtype `a` and results of dtype `c`."""
-    return get_product_addresses(a, c, MICROKERNEL)[3]
-
-
 @register_jitable
 def _fit_forward(x, W, b):
     return x.shape[1] == W.shape[0] and W.shape[1] == b.shape[0]
@@ -224,7 +219,7 @@ def _backward(mixed, plain, dout, x, W, dx, dW, db):
     """
     db[:] = 0
     missing = gemm(mixed, x, TRANSPOSE, dout, NO_TRANSPOSE, db, dW)  # with `db` as a zero bias
-    _column_sums(dout, db)
+    column_sums(dout, db)
     n, d = dx.shape
     if not dx.size:
         return missing

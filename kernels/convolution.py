@@ -249,7 +249,7 @@ def as_bias(b: ArrayLike, W: Array) -> Array:
     return bias
 
 
-def as_gradient(name: str, dout: ArrayLike, x: Array, W: Array, g: Geometry) -> tuple[Array, bool]:
+def as_gradient(name: str, dout: ArrayLike, W: Array, g: Geometry) -> tuple[Array, bool]:
     """Check that a gradient has the shape of the output, and convert it by `as_images`."""
     dout = as_kernel_array(dout, W.dtype, "dout") if type(dout) is not np.ndarray else dout
     expected = g.images, g.filters, g.out_height, g.out_width

@@ -16,9 +16,6 @@ ITERATIONS_PER_CALL = 100
 MAX_ITERATIONS_PER_CALL = 1000
 """Upper limit of the same for small batches, whose iterations are short beside a check."""
 
-_DETERMINISTIC = {Affine, Relu, Sigmoid}
-"""Layers that draw no random numbers, so that several batches may be drawn in advance."""
-
 
 class Iterations(Protocol):
     """Protocol of the iterations of a training run."""

@@ -7,15 +7,6 @@ from net.validation import check_share
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "Optimizer", "RMSprop"]
 
 
-def _share(value: Any, name: str, *, below_one: bool = False) -> float:
-    """Check that an option is from 0 to 1, and return its value."""
-    number = check_finite(value, name)
-    if not 0 <= number <= 1 or (below_one and number == 1):
-        upper = "less than 1" if below_one else "1"
-        raise ValueError(f"{name}: expected a number from 0 to {upper}, got {number}")
-    return number
-
-
 class SGD(Optimizer):
     """Stochastic gradient descent: ``p -= lr g``; see `kernels.sgd_update`.
 

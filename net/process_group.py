@@ -240,7 +240,7 @@ class ProcessGroup(SingleProcess):
         """
         names = ["train", "test"][: len(sets)]
         common: dict[str, Any] = {
-            "njitnet": _version(),
+            "njitnet": net.__version__,
             "NumPy": np.__version__,  # random streams may differ between releases
             "sets": names,
             **fields,

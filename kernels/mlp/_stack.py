@@ -115,14 +115,6 @@ def backward_rows(net, zeros, n, r0, r1):
 
 
 @inner
-def column_sums(a, sums):
-    """Add the rows of `a`, in order, to `sums`."""
-    for i in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            sums[j] += a[i, j]
-
-
-@inner
 def largest_of(row):
     """Return the index of the first maximum, or of the first NaN, as `numpy.argmax` does."""
     best = 0

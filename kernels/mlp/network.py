@@ -33,7 +33,7 @@ from kernels.mlp._stack import (
 PARALLEL_PRODUCTS = 100_000_000
 """Number of multiplications in a batch above which a team of threads is faster."""
 
-_ONE_THREAD = np.zeros(16, np.int64)  # barrier for one thread, which never waits
+_ONE_THREAD = new_barrier()  # of one thread, which never waits
 
 
 class Forward(NamedTuple):

@@ -101,5 +101,5 @@ def make_optimizer(options: argparse.Namespace) -> Any:
     rate = options.learning_rate
     if rate is None and options.optimizer == "sgd":
         rate = 0.1  # as in the lecture
-    kind = kinds[options.optimizer]
+    kind = OPTIMIZERS[options.optimizer]
     return kind() if rate is None else kind(lr=rate)
