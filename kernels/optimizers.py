@@ -89,8 +89,19 @@ def sgd_update(p: Array, g: ArrayLike, lr: float) -> None:
 def momentum_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float) -> None:
     """Update parameters with momentum, in place: ``v = momentum v - lr g; p += v``.
 
-    Parameters, errors and conversions are those of `sgd_update`. `v`, the velocity, is an array of
-    the dtype and shape of `p`, initially zero, which must not share memory with `p`.
+    Parameters
+    ----------
+    p, g
+        As for `sgd_update`.
+    v : ndarray, dtype and shape of `p`
+        Velocity, initially zero; changed in place.
+    lr, momentum : float
+        Learning rate, and factor of the velocity.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sgd_update`; ValueError also if arrays share memory.
 
     Notes
     -----
@@ -113,7 +124,21 @@ def nesterov_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float
     """Update parameters with Nesterov's momentum, in place.
 
     ``p += momentum^2 v - (1 + momentum) lr g; v = momentum v - lr g``, with the old `v` in both
-    formulas. The arguments are those of `momentum_update`.
+    formulas.
+
+    Parameters
+    ----------
+    p, g
+        As for `sgd_update`.
+    v : ndarray, dtype and shape of `p`
+        Velocity, initially zero; changed in place.
+    lr, momentum : float
+        Learning rate, and factor of the velocity.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sgd_update`; ValueError also if arrays share memory.
 
     Notes
     -----
@@ -135,8 +160,21 @@ def nesterov_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float
 def adagrad_update(p: Array, g: ArrayLike, h: Array, lr: float, epsilon: float = 1e-7) -> None:
     """Update parameters by AdaGrad, in place: ``h += g^2; p -= lr g / (sqrt(h) + epsilon)``.
 
-    Parameters, errors and conversions are those of `sgd_update`. `h`, the sum of squared gradients,
-    is an array of the dtype and shape of `p`, initially zero.
+    Parameters
+    ----------
+    p, g
+        As for `sgd_update`.
+    h : ndarray, dtype and shape of `p`
+        Sum of the squared gradients, initially zero; changed in place.
+    lr : float
+        Learning rate.
+    epsilon : float, default 1e-7
+        Added to the root to avoid division by zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sgd_update`; ValueError also if arrays share memory.
 
     Notes
     -----
@@ -160,8 +198,25 @@ def rmsprop_update(
 ) -> None:
     """Update parameters by RMSprop, in place.
 
-    ``h = decay_rate h + (1 - decay_rate) g^2; p -= lr g / (sqrt(h) + epsilon)``. The arguments are
-    those of `adagrad_update`, and `decay_rate`. `h` is the moving average of squared gradients.
+    ``h = decay_rate h + (1 - decay_rate) g^2; p -= lr g / (sqrt(h) + epsilon)``.
+
+    Parameters
+    ----------
+    p, g
+        As for `sgd_update`.
+    h : ndarray, dtype and shape of `p`
+        Moving average of the squared gradients, initially zero; changed in place.
+    lr : float
+        Learning rate.
+    decay_rate : float
+        Factor of the moving average.
+    epsilon : float, default 1e-7
+        Added to the root to avoid division by zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sgd_update`; ValueError also if arrays share memory.
 
     Notes
     -----
@@ -196,9 +251,25 @@ def adam_update(
     ``m += (1 - beta1) (g - m); v += (1 - beta2) (g^2 - v); p -= lr_t m / (sqrt(v) + epsilon)``
     with ``lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)``.
 
-    Parameters, errors and conversions are those of `sgd_update`. `m` and `v`, the first and second
-    moments of the gradient, are arrays of the dtype and shape of `p`, initially zero. `t`, the
-    number of the update, counts from 1.
+    Parameters
+    ----------
+    p, g
+        As for `sgd_update`.
+    m, v : ndarray, dtype and shape of `p`
+        First and second moments of the gradient, initially zero; changed in place.
+    t : int
+        Number of the update, from 1.
+    lr : float
+        Learning rate.
+    beta1, beta2 : float
+        Factors of the moving averages `m` and `v`.
+    epsilon : float, default 1e-7
+        Added to the root to avoid division by zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sgd_update`; ValueError also if arrays share memory.
 
     Notes
     -----

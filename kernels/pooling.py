@@ -37,8 +37,7 @@ from kernels._pool_vectors import maximum_of_4, unpool_4
 from kernels._threads import MIN_PARALLEL_SIZE
 
 INT32 = np.dtype(np.int32)
-CHUNKS = 24
-"""Approximate number of chunks into which a batch of images is divided."""
+CHUNKS = 24  # into which a batch of images is divided, approximately
 
 
 def max_pool_forward(
@@ -92,7 +91,7 @@ def max_pool_forward(
     n, height, width, channels = x.shape if channels_last else [x.shape[i] for i in (0, 2, 3, 1)]
     size = (n, channels, height, width)
     sizes = _pool_sizes("max_pool_forward", size, pool_h, pool_w, stride, pad)
-    down, across = sizes[-2:]
+    *_, down, across = sizes
     out, memory = empty_images(n, channels, down, across, x.dtype)
     arg_max, indices = empty_images(n, channels, down, across, INT32)
     _run_forward(x, channels_last, memory, indices, *sizes)
@@ -151,12 +150,13 @@ def max_pool_backward(
     if len(size) != 4:
         raise ValueError(f"x_shape: expected (N, C, H, W), got {size}")
     sizes = _pool_sizes("max_pool_backward", size, pool_h, pool_w, stride, pad)
+    *_, height, width, _, _, down, across = sizes
     dout, dout_last = as_images(dout, "dout")
     arg_max = as_real(arg_max, "arg_max")
     if arg_max.dtype.kind not in "iu":
         raise TypeError(f"arg_max: expected integers, got dtype {arg_max.dtype}")
     found = (dout.shape[0], dout.shape[3], *dout.shape[1:3]) if dout_last else dout.shape
-    expected = (*size[:2], *sizes[-2:])
+    expected = (*size[:2], down, across)
     if found != expected or arg_max.shape != expected:
         raise ValueError(
             f"max_pool_backward: expected dout and arg_max {expected} beside x {size}, got "
@@ -164,11 +164,11 @@ def max_pool_backward(
         )
     dx: Array
     dx, memory = empty_images(*size, dout.dtype)
-    right = _in_window(arg_max, sizes[4] * sizes[5])
+    right = _in_window(arg_max, height * width)
     indices = as_kernel_array(arg_max.transpose(0, 2, 3, 1), INT32, "arg_max")
     if not right or _run_backward(dout, dout_last, indices, memory, *sizes):
         raise ValueError(
-            f"arg_max: expected indices from 0 to {sizes[4] * sizes[5] - 1} that lie in the image, "
+            f"arg_max: expected indices from 0 to {height * width - 1} that lie in the image, "
             f"got others between {arg_max.min()} and {arg_max.max()}"
         )
     return dx

@@ -14,7 +14,13 @@ from kernels._threads import Team
 from net.history import History
 from net.network import Network
 from net.processes import processes
-from net.training_checks import check_examples, check_network, check_optimizer, check_resume
+from net.training_checks import (
+    LEARNING_RATE,
+    check_examples,
+    check_network,
+    check_optimizer,
+    check_resume,
+)
 from net.training_run import TrainingRun, next_stop
 from net.validation import Random, check_int, check_path, check_rng
 
@@ -30,7 +36,7 @@ def train(
     *,
     iterations: int = 10_000,
     batch_size: int = 100,
-    learning_rate: float = 0.1,
+    learning_rate: float = LEARNING_RATE,
     optimizer: Any = None,
     rng: Random = None,
     progress: bool | None = None,

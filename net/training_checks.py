@@ -35,6 +35,10 @@ def check_network(network: Any) -> None:
             )
 
 
+LEARNING_RATE = 0.1
+"""Default learning rate of `train`, as in the lecture."""
+
+
 def check_optimizer(optimizer: Any, learning_rate: float) -> Any:
     """Return the optimizer of a run: `SGD` if only a learning rate is given.
 
@@ -54,7 +58,7 @@ def check_optimizer(optimizer: Any, learning_rate: float) -> Any:
     rate = check_finite(learning_rate, "learning_rate")
     if optimizer is None:
         return SGD(rate)
-    if rate != 0.1:
+    if rate != LEARNING_RATE:
         raise ValueError(
             f"learning_rate: expected it, or an optimizer with its own lr, got both: "
             f"{learning_rate!r} and {optimizer!r}"

@@ -97,9 +97,10 @@ def make_optimizer(options: argparse.Namespace) -> Any:
     Optimizer
     """
     from net.optimizers import OPTIMIZERS
+    from net.training_checks import LEARNING_RATE
 
     rate = options.learning_rate
     if rate is None and options.optimizer == "sgd":
-        rate = 0.1  # as in the lecture
+        rate = LEARNING_RATE
     kind = OPTIMIZERS[options.optimizer]
     return kind() if rate is None else kind(lr=rate)
