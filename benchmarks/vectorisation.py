@@ -74,16 +74,16 @@ def main() -> None:
     logits, none = np.ascontiguousarray(out[:, :10]), np.empty((0, 10), np.float32)
     y = np.empty_like(logits)
     # These are called by address, so the driver's listing does not contain them.
-    softmax._softmax_part(logits, y, none, t, np.empty(100))
-    softmax._backward_part(y, none, t, np.float32(0.01), np.empty_like(y))
+    softmax.softmax_part(logits, y, none, t, np.empty(100))
+    softmax.backward_part(y, none, t, np.float32(0.01), np.empty_like(y))
     rooms = {
         "micro-kernel": (_microkernel.microkernel_address,),
         "relu forward": (relu._forward, relu._forward_part),
         "relu backward": (relu._backward, relu._backward_part),
         "sigmoid forward": (sigmoid._forward, sigmoid._forward_part),
         "sigmoid backward": (sigmoid._backward, sigmoid._backward_part),
-        "softmax forward": (softmax._softmax_part,),
-        "softmax backward": (softmax._backward_part,),
+        "softmax forward": (softmax.softmax_part,),
+        "softmax backward": (softmax.backward_part,),
     }
     print("\narithmetic instructions   512-bit   256-bit   128-bit    scalar")
     for name, functions in rooms.items():

@@ -174,7 +174,7 @@ def _largest(row):
 
 
 @njit(nogil=True)
-def total(row):
+def _row_sum(row):
     """Return the sum of a row in float64, in a fixed order."""
     # Four independent sums: with one, each addition would wait for the previous addition.
     a = b = c = d = 0.0
@@ -190,7 +190,8 @@ def total(row):
 
 
 @njit(nogil=True, error_model="numpy")
-def _softmax_part(x, y, targets, labels, losses):
+def softmax_part(x, y, targets, labels, losses):
+    """Compute the softmax of some rows, and their losses unless there are no targets."""
     n, classes = x.shape
     rows = max(1, 4096 // classes)  # their y stays in the L1 cache during the three passes
     for first in range(0, n, rows):
@@ -211,7 +212,7 @@ def _softmax_part(x, y, targets, labels, losses):
         for k in range(flat.size):
             flat[k] = exp(flat[k])
         for i in range(first, last):
-            s = total(y[i])
+            s = _row_sum(y[i])
             if labels.size:
                 losses[i] += np.log(s)
             elif losses.size:
@@ -237,7 +238,7 @@ class _SoftmaxArgs(NamedTuple):
 @inner
 def _softmax_chunk(args, a, b):
     x, y, targets, labels, losses = args
-    _softmax_part(x[a:b], y[a:b], targets[a:b], labels[a:b], losses[a:b])
+    softmax_part(x[a:b], y[a:b], targets[a:b], labels[a:b], losses[a:b])
 
 
 @njit(nogil=True)
@@ -247,12 +248,13 @@ def _softmax(x, y, targets, labels, losses):
     count = thread_count() if 8 * x.size >= MIN_PARALLEL_SIZE else 1
     function = get_function_address(_softmax_chunk, args, x.dtype, targets.dtype)
     run_chunks(function, args, n, max(1, (n + count - 1) // count), count > 1)
-    return _sum(losses) / max(1, losses.size)
+    return sum_losses(losses) / max(1, losses.size)
 
 
 @inner
-def _sum(a):
-    # In the order of the examples: in a parallel function Numba splits `a.sum()` by threads.
+def sum_losses(a):
+    """Sum the losses in the order of the examples."""
+    # In a parallel function Numba would split `a.sum()` by threads.
     total = 0.0
     for i in range(a.size):
         total += a[i]
@@ -260,7 +262,8 @@ def _sum(a):
 
 
 @njit(nogil=True)
-def _backward_part(y, targets, labels, scale, dx):
+def backward_part(y, targets, labels, scale, dx):
+    """Compute the gradient of some rows of logits: ``scale (y - t)``."""
     for i in range(y.shape[0]):
         if labels.size:
             for j in range(y.shape[1]):
@@ -284,7 +287,7 @@ class _BackwardArgs(NamedTuple):
 @inner
 def _backward_chunk(args, a, b):
     y, targets, labels, scale, dx = args
-    _backward_part(y[a:b], targets[a:b], labels[a:b], scale, dx[a:b])
+    backward_part(y[a:b], targets[a:b], labels[a:b], scale, dx[a:b])
 
 
 @njit(nogil=True)

@@ -48,7 +48,7 @@ from kernels.mlp._stack import (
     forward_rows,
     rows_of,
 )
-from kernels.softmax import _backward_part
+from kernels.softmax import backward_part
 
 GRADIENT_WORDS = 4
 """Number of 64-bit words of examples over which a weight gradient is summed at a time."""
@@ -318,7 +318,7 @@ def train_iterations(
             some_labels = labels[k % len(labels)][r0:r1]
             fill_losses(losses_address, logits, y[r0:r1], some_targets, some_labels, some_losses)
             if now:
-                _backward_part(y[r0:r1], some_targets, some_labels, scale, dlogits)
+                backward_part(y[r0:r1], some_targets, some_labels, scale, dlogits)
                 if weights.size:
                     _weigh_rows(dlogits, weights[k, r0:r1])
         recorded = i if before else i - 1

@@ -15,7 +15,7 @@ from kernels._cache import njit
 from kernels._function_pointers import call_address, emit_function
 from kernels._plain_code import plain_code, plain_code_address
 from kernels.sigmoid import cross_entropy_part
-from kernels.softmax import _softmax_part
+from kernels.softmax import softmax_part
 
 
 def _by_addresses(part):
@@ -51,7 +51,7 @@ if config.DISABLE_JIT:
 
 @njit(nogil=True)
 def _softmax_address(y):
-    return _emit_losses(_softmax_part, y)
+    return _emit_losses(softmax_part, y)
 
 
 @njit(nogil=True)

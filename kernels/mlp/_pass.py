@@ -30,7 +30,7 @@ from kernels.mlp._stack import (
     rows_of,
     weights_of,
 )
-from kernels.softmax import _backward_part, _sum
+from kernels.softmax import backward_part, sum_losses
 
 EVALUATED = 512
 """Number of examples that are evaluated together."""
@@ -79,12 +79,12 @@ def run_part(
             at += n * m
     if gradient.size:
         dlogits, scale = rows_of(net, zeros, layers - 1, DOUT, r0, r1), y.dtype.type(1.0 / n)
-        _backward_part(y[r0:r1], targets[r0:r1], labels[r0:r1], scale, dlogits)
+        backward_part(y[r0:r1], targets[r0:r1], labels[r0:r1], scale, dlogits)
         backward_rows(net, zeros, n, r0, r1)
     if not barrier_wait(barrier, num_threads):
         return 0.0, True
     complete = not gradient.size or _parameter_gradients(net, zeros, x, thread, num_threads)
-    return _sum(losses) / n, complete
+    return sum_losses(losses) / n, complete
 
 
 @inner
