@@ -131,10 +131,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
     print_result("iterations/s", f"{rate:.0f}")
     if options.mpi:
         print_result("ranks", group.size)
-    if history.threads:
-        most = max(history.threads, key=history.threads.__getitem__)
-        total = sum(history.threads.values())
-        print_result("threads", f"{most} for {history.threads[most]} of {total}")
+    _print_threads(history)
     for name, seconds in clock.seconds.items():
         print_result(name, f"{seconds:.2f} s")
     print_result("network", file)
@@ -144,11 +141,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
         history.plot(picture)
         print_result("picture", picture)
         if filters is not None:
-            from net import plot_filters
-
-            after = _first_filters(network)
-            plot_filters({"before training": filters, "after training": after}, filters_picture)
-            print_result("filters", filters_picture)
+            _plot_filters(filters, network, filters_picture)
     return status
 
 
@@ -158,6 +151,22 @@ def _first_filters(network: Any) -> Any:
 
     first = network.layers[0]
     return first.W.copy() if isinstance(first, Convolution) else None
+
+
+def _plot_filters(before: Any, network: Any, path: Path) -> None:
+    """Draw the first layer's filters before and after training."""
+    from net import plot_filters
+
+    plot_filters({"before training": before, "after training": _first_filters(network)}, path)
+    print_result("filters", path)
+
+
+def _print_threads(history: Any) -> None:
+    """Print the number of threads that most iterations used."""
+    if history.threads:
+        most = max(history.threads, key=history.threads.__getitem__)
+        total = sum(history.threads.values())
+        print_result("threads", f"{most} for {history.threads[most]} of {total}")
 
 
 def _check(options: argparse.Namespace, written: list[Path]) -> None:
