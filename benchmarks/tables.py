@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from benchmarks._operations import CONVOLUTIONAL, OPERATIONS, bytes_moved, opera
 from benchmarks._report import CORES, ROOT, number
 from benchmarks._timing import Row, measure
 
+DOCS = ROOT / "docs" / "performance.md"
 DTYPES = ("float32", "float64")
 PEERS = ("numpy", "torch", "jax")
 TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
@@ -435,13 +435,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.docs:
                 source = f"By `python -m benchmarks.tables {name}` on {_report.machine()}."
                 text = [_report.markdown(table.header, table.rows), table.note, source]
-                _report.fill(name, "\n\n".join(text), page())
+                _report.fill(name, "\n\n".join(text), DOCS)
         print(f"{perf_counter() - begin:.0f} s. {neighbours.report()}", flush=True)
-
-
-def page() -> Path:
-    """Return the path of the page that contains the tables."""
-    return ROOT / "docs" / "performance.md"
 
 
 if __name__ == "__main__":

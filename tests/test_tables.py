@@ -126,7 +126,7 @@ def without_peers(monkeypatch):
 def test_a_table_is_written(without_peers, monkeypatch, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("<!-- table:affine -->\n<!-- end -->\n", encoding="utf-8")
-    monkeypatch.setattr(tables, "page", lambda: page)
+    monkeypatch.setattr(tables, "DOCS", page)
     monkeypatch.setattr(tables, "AFFINE", [(3, 4, 5)])
     tables.main(["affine", "--rounds", "1", "--docs"])
     for text in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
@@ -179,7 +179,7 @@ def test_wrong_arguments(arguments, capsys):
 
 
 def test_the_pages_have_the_places():
-    for names, path in ((tables.TABLES, tables.page()), (["scaling"], scaling.DOCS)):
+    for names, path in ((tables.TABLES, tables.DOCS), (["scaling"], scaling.DOCS)):
         text = path.read_text(encoding="utf-8")
         for name in names:
             assert re.search(rf"<!-- table:{name} -->\n.*?<!-- end -->", text, re.DOTALL), name

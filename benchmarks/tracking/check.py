@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from math import inf
-from pathlib import Path
 
 from asv.commands.compare import unroll_result
 from asv.commands.continuous import Continuous
@@ -23,8 +22,8 @@ from asv.config import Config
 from asv.results import iter_results
 
 from benchmarks import _report
+from benchmarks._report import ROOT
 
-ROOT = Path(__file__).parents[2]
 RESULTS = ".asv/check"
 FACTOR = 1.1
 _ROW = r"^bench_kernels\.\w+\.time_call"
