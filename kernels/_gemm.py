@@ -1,7 +1,7 @@
 """Matrix product of the affine layer: ``out = op(a) op(b) + bias``.
 
 Plain loops around the micro-kernel of :mod:`kernels._microkernel`. Where many elements of `a` are
-zero, :mod:`kernels._bitmap_gemm` skips them; the bits of the result are the same.
+zero, :mod:`kernels._bitmap_gemm` skips them; the result is bitwise identical.
 """
 
 from typing import Any
@@ -29,38 +29,43 @@ from kernels._transpose import transpose_at
 from kernels._vectors import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES
 
 MIN_PARALLEL_FLOPS = 1_000_000
-"""Operations of a product below which one thread is faster."""
+"""Number of operations of a product below which one thread is faster."""
 MIN_PARALLEL_FLOPS_SKIP = 4_000_000
-"""The same where zeros are skipped, with the update of the weights that follows: it takes longer if
-half of the gradient is in another core's cache."""
+"""The same threshold where zeros are skipped. It accounts for the update of the weights that
+follows, which takes longer if half of the gradient is in another core's cache."""
 
-# Steps along the sum that are done for all tiles before the next ones, so that what they read
-# stays in a cache: of `b` packed, of `a` read across its rows, or else of `b` as it is.
+# Largest blocks along `k`. All tiles are computed for one block before the next, so that the
+# operand stays in cache: packed `b`, transposed `a` (read with a stride), or unpacked `b`.
 K_BLOCK_PACKED, K_BLOCK_STRIDED, K_BLOCK = 512, 128, 1024
 PACKED_BYTES = 1 << 19
-"""Of `b` that are copied at once, to several strips."""
+"""Bytes of `b` that are packed at once, into several strips."""
 ROWS_BYTES = 1 << 18
-"""Of `a`, or of the result, that meet them before the next rows: it stays in a cache."""
+"""Bytes of a block of rows of `a`, or of the result, which stays in cache while the block is
+multiplied with all packed strips."""
 MIN_ROWS_BY_THREADS = 2048
-"""Rows from which each thread takes some, not some columns of all: what it writes is adjacent."""
+"""Number of rows from which threads divide the rows, not the columns, of the result, so that each
+thread writes adjacent memory."""
 MIN_TURN_STRIPS = 4
-"""Strips from which a copy of `a` pays where it is read across its rows, which are far apart."""
+"""Number of strips from which transposing a block of `a` pays where ``op(a)`` is ``a.T``, which
+would otherwise be read with a large stride."""
 
 NO_TRANSPOSE, TRANSPOSE = np.False_, np.True_
-"""What ``op`` does. Where compiled code says a plain ``True``, Numba compiles all of this anew."""
+"""Flags for ``op``. With a literal ``True`` in compiled code, Numba would compile a second
+specialisation of all of these functions."""
 
 
 @inner
 def _packs(n, m, b_t, itemsize):
-    """Tell whether `b` is copied strip by strip."""
-    # Rows of `b` longer than a strip lie on as many pages: a copy pays if it is read often. Asked
-    # of the whole product and not of a part of it, for the order of the sums depends on it.
+    """Return whether `b` is packed strip by strip."""
+    # If the rows of `b` are longer than a strip, each row of a strip is on a page of its own:
+    # packing pays if the strip is read often. `n` and `m` are the sizes of the whole product, not
+    # of a block, because the order of the sums depends on the result.
     return b_t or (m > TILE_VECTORS * (VECTOR_BYTES // itemsize) and n >= 4 * TILE_ROWS[0])
 
 
 @inner
 def _count_blocks(n, k, m, a_t, b_t, itemsize):
-    """Return how many blocks the sum is cut into."""
+    """Return the number of blocks along `k`."""
     limit = K_BLOCK_PACKED if _packs(n, m, b_t, itemsize) else K_BLOCK
     limit = min(limit, K_BLOCK_STRIDED if a_t else K_BLOCK)
     return max(1, (k + limit - 1) // limit)
@@ -68,20 +73,20 @@ def _count_blocks(n, k, m, a_t, b_t, itemsize):
 
 @inner
 def _byte_values(size_a, like):
-    """Return the 256 numbers of bytes that stand for themselves; none for larger elements."""
+    """Return the values 0 to 255 in the dtype of `like`; an empty array for larger elements."""
     table = np.empty(256 if size_a == 1 else 0, like.dtype)
     for i in range(table.size):
         table[i] = i
     return table
 
 
-# The three ways to compute a block. They share a signature, in addresses and numbers.
+# Three functions compute a block of the product. All have one signature of addresses and numbers.
 
 
 def _skip_rows(
     like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
-    """``a @ b + bias`` by the non-zeros of `a`."""
+    """Compute ``a @ b + bias`` from the non-zero elements of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
     blocks, table = _count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
@@ -93,7 +98,7 @@ def _skip_rows(
     packed, sums = packing_space(like_c), np.empty(step * m if blocks > 1 else 0, like_c.dtype)
     for first in range(r0, r1, step):
         count = min(step, r1 - first)
-        ahead = size_a * k * step if first + step < r1 else 0  # the next rows, while these compute
+        ahead = size_a * k * step if first + step < r1 else 0  # prefetch the next rows
         at = out + size * (first * m + c0)
         for block in range(blocks):
             k0 = k * block // blocks
@@ -111,7 +116,7 @@ def _skip_rows(
 def _skip_transposed(
     like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
-    """``a.T @ b + bias`` by the non-zeros of `a`."""
+    """Compute ``a.T @ b + bias`` from the non-zero elements of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
     blocks, table = _count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
@@ -138,7 +143,7 @@ def _skip_transposed(
 def _multiply_all(
     like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
-    """``op(a) @ op(b) + bias`` by the micro-kernel."""
+    """Compute ``op(a) @ op(b) + bias`` with the micro-kernel."""
     size_a, size = like_a.itemsize, like_c.itemsize
     pack = _packs(n, m, b_t, size)
     strip = TILE_VECTORS * (VECTOR_BYTES // size)
@@ -183,7 +188,7 @@ def _multiply_all(
 
 @inner
 def _pack(b, b_row, b_t, packed, depth, count, like):
-    """Copy strips of ``op(b)``, `count` columns in all, from the address of the first element."""
+    """Pack `count` columns of ``op(b)`` into strips; `b` is the address of the first element."""
     width = packed.shape[2]
     if b_t:
         for s in range(0, count, width):
@@ -200,13 +205,13 @@ def _pack(b, b_row, b_t, packed, depth, count, like):
             packed[whole, k, j - whole * width] = rows[k, j]
 
 
-# A compiled function holds a copy of all that it calls, optimised anew. So these three, which are
-# most of a product's code, are called by an address: compiled once for two element types, whatever
-# calls them.
+# Numba copies the callees of a function into its module and optimises them again. The three
+# functions above are most of the code of a product. They are called by address, so each is compiled
+# once for a pair of element types, whatever the number of callers.
 
 
 def _emitter(way):
-    """Return an intrinsic of arrays `a` and `c` that returns the address of one of these ways."""
+    """Return an intrinsic that takes arrays `a` and `c` and returns the address of `way`."""
     if config.DISABLE_JIT:
         return lambda a, c: plain_code_address(way, a.dtype, c.dtype)
 
@@ -232,18 +237,19 @@ def _plain_call_block(way, *args):
 
 
 gemm_block_at = _plain_call_block if config.DISABLE_JIT else call_address
-"""Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`, in one of three ways.
+"""Compute rows `r0` to `r1` and columns `c0` to `c1` of `gemm`.
 
-`way` and `kernel` are addresses: of what multiplies all elements and of the micro-kernel, or of
-what skips the zeros of `a`, transposed or not, and of the product by set bits. There `values` is
-that of the 256 numbers that elements of one byte stand for, or 0 for themselves. Operands are given
-by their addresses; `n`, `k` and `m` are those of the whole product.
+`way` and `kernel` are addresses: `way` of the dense function, with `kernel` of the micro-kernel; or
+`way` of a function that skips the zeros of `a`, transposed or not, with `kernel` of `bitmap_gemm`.
+Where zeros are skipped, `values` is the address of a table with the 256 values of one-byte elements
+of `a`, or 0 if each byte is its own value. Operands are given by their addresses; `n`, `k` and `m`
+are the sizes of the whole product.
 """
 
 
 @njit(nogil=True)
 def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
-    """Compute `gemm_block_at` for arrays."""
+    """Call `gemm_block_at` with the addresses of arrays."""
     dense, rows, transposed, multiply, by_bits = addresses
     n, m = out.shape
     way, kernel = (transposed if a_t else rows, by_bits) if skip else (dense, multiply)
@@ -269,7 +275,7 @@ def _transposed_address(a, c):
 
 @inner
 def jit_forward_addresses(a, c):
-    """In compiled code: addresses for ``a @ b``, from arrays of the two types."""
+    """Return, in compiled code, the addresses for ``a @ b``, from arrays of the two types."""
     none = np.int64(0)
     found = _dense_address(a, c), _rows_address(a, c), none
     return (*found, microkernel_address(a, c), bitmap_gemm_address(a, c))
@@ -277,13 +283,13 @@ def jit_forward_addresses(a, c):
 
 @inner
 def jit_backward_addresses(a, c):
-    """In compiled code: addresses for ``a.T @ b``, and for ``a @ b.T``."""
+    """Return, in compiled code, the addresses for ``a.T @ b`` and ``a @ b.T``."""
     none = np.int64(0)
     found = _dense_address(a, c), none, _transposed_address(a, c)
     return (*found, microkernel_address(a, c), bitmap_gemm_address(a, c))
 
 
-# What can be compiled for two element types, and what a kind of product needs of it.
+# Functions compiled for a pair of element types, and the indices of those that a product needs.
 _PARTS = (_dense_address, _rows_address, _transposed_address, microkernel_address,
           bitmap_gemm_address)  # fmt: skip
 DENSE, SKIP_ROWS, SKIP_BOTH = (0, 3), (1, 4), (1, 2, 4)
@@ -297,10 +303,11 @@ _addresses: dict[tuple[tuple[int, ...], Dtype, Dtype], Addresses] = {}
 
 
 def get_product_addresses(a: Dtype, c: Dtype, needs: tuple[int, ...] = BOTH) -> Addresses:
-    """Return the addresses that products of two element types need, compiled at first use.
+    """Return the addresses that products of two element types need; compile them at first use.
 
-    Of blocks of `gemm`: all multiplied, zeros of `a` skipped, the same with `a` transposed; of the
-    micro-kernel and of the product by set bits. Those that are not needed are 0.
+    The addresses are those of the dense block of `gemm`, the block that skips the zeros of `a`, the
+    same with `a` transposed, the micro-kernel, and `bitmap_gemm`. Addresses that are not needed
+    are 0.
     """
     try:
         return _addresses[needs, a, c]
@@ -332,22 +339,23 @@ def _grid(addresses, a, a_t, b, b_t, bias, out, down, across, skip):
 
 @njit(nogil=True)
 def gemm(addresses, a, a_t, b, b_t, bias, out):
-    """``out = op(a) op(b) + bias``, where ``op`` transposes or not as the flag beside it says.
+    """Compute ``out = op(a) op(b) + bias``, where ``op`` transposes if the operand's flag is set.
 
     Parameters
     ----------
     addresses : tuple of int
-        `get_product_addresses` for the two element types; without those that skip, nothing is.
+        Result of `get_product_addresses` for the two element types. Without the addresses of the
+        functions that skip zeros, no zeros are skipped.
     a : ndarray, shape (n, k), or (k, n) if `a_t`
     b : ndarray, shape (k, m), or (m, k) if `b_t`
     bias : ndarray, shape (m,)
     out : ndarray, shape (n, m)
-        All C-contiguous, and `b`, `bias` and `out` of one dtype.
+        All arrays are C-contiguous; `b`, `bias` and `out` have one dtype.
 
     Returns
     -------
     bool
-        Whether zeros would have been skipped, had there been the addresses for that.
+        True if zeros should have been skipped, but the address of the function was missing.
     """
     n, m = out.shape
     skip, share = (False, 1.0) if b_t else skips_zeros(a, b, m)

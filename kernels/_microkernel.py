@@ -1,18 +1,18 @@
-"""The micro-kernel: a block of a matrix product held in vector registers.
+"""Micro-kernel: a block of a matrix product computed in vector registers.
 
-`microkernel` cuts the columns into strips of a few vectors, and walks down the rows of each in
-tiles of up to ``TILE_ROWS[0]``. A tile keeps rows x vectors of sums in registers; for each ``k`` it
+`microkernel` splits the columns into strips of a few vectors, and the rows of each strip into tiles
+of up to ``TILE_ROWS[0]`` rows. A tile keeps rows x vectors of sums in registers; for each ``k`` it
 loads one row of ``b``, broadcasts one element of ``a`` for each of its rows, and multiplies and
-adds whole vectors. Columns that do not fill a vector are loaded and stored under a mask, or in a
-vector that overlaps its neighbour, so nothing outside the block is touched. Every element is the
-same chain of multiply-adds over ``k`` in whichever tile it falls: how a product is cut up never
-changes its bits.
+adds whole vectors. Remainder columns are loaded and stored under a mask, or in a vector that
+overlaps its neighbour, so no memory outside the block is touched. Every element is the same chain
+of multiply-adds over ``k``, whichever tile it is in: how a product is partitioned never changes its
+bits.
 
-LLVM's vectorisers do not find this shape in plain loops (``docs/vectorisation.md`` compares), so
-it is written as LLVM instructions. `_plain_microkernel` says the same in Python, and runs where
-compilation is off.
+LLVM's vectorisers do not generate this code from plain loops (``docs/vectorisation.md`` compares
+them), so it is written in LLVM IR. `_plain_microkernel` is the same computation in Python, used
+where compilation is disabled.
 
-The shape is that of BLIS: F. Van Zee and R. van de Geijn, "BLIS: A Framework for Rapidly
+The structure is that of BLIS: F. Van Zee and R. van de Geijn, "BLIS: A Framework for Rapidly
 Instantiating BLAS Functionality", ACM Transactions on Mathematical Software 41 (2015).
 """
 
@@ -47,7 +47,7 @@ MICROKERNEL_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 15)
 
 
 class _Emitter:
-    """Writes one panel function: ``a`` of one element type, ``b`` and ``c`` of another."""
+    """Emitter of the micro-kernel: ``a`` of one element type, ``b`` and ``c`` of another."""
 
     def __init__(self, module: ir.Module, a_type: types.Number, c_type: types.Float):
         self.module = module
@@ -58,7 +58,7 @@ class _Emitter:
         self.narrow = max(1, self.lanes // 4)
 
     def microkernel(self) -> ir.Function:
-        """Cut the columns into strips, and pick the variant for each: whole vectors, and a rest."""
+        """Emit the entry function: split the columns into strips, and select a variant for each."""
         fn = ir.Function(
             self.module, MICROKERNEL_TYPE, f"njitnet_microkernel_{self.a_type}_{self.c_type}"
         )
@@ -70,7 +70,7 @@ class _Emitter:
         bs, init, c = (b.inttoptr(x, self.element.as_pointer()) for x in (bs, init, c))
         width = constant(TILE_VECTORS * self.lanes)
         if not EVEN_TILES:
-            # Few rows, of which whole tiles leave one or two: others fit them in narrower strips.
+            # If whole tiles leave one or two of few rows, the tiles of narrower strips fit better.
             left, most = b.urem(rows, constant(TILE_ROWS[0])), constant(2 * NARROW_TILE_ROWS[1])
             few = b.and_(b.icmp_unsigned("<", b.sub(left, constant(1)), constant(2)),
                 b.icmp_signed("<", rows, most))  # fmt: skip
@@ -100,13 +100,14 @@ class _Emitter:
         return fn
 
     def _cut(self, b: ir.IRBuilder, wide: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Return the variant for a strip of some columns, and the rest that it takes.
+        """Return the variant for a strip of `wide` columns, and the argument `rest` for it.
 
-        The number of a variant is three times that of its whole vectors, and 1 or 2 for the tail.
+        The number of a variant is three times its number of whole vectors, plus 1 for a tail of a
+        quarter of a vector or 2 for a tail of a vector.
         """
         lanes, three = constant(self.lanes), constant(3)
         whole, rest = b.udiv(wide, lanes), b.urem(wide, lanes)
-        # A few columns more than whole vectors need no whole vector: a quarter does.
+        # A quarter of a vector is enough for a few remainder columns.
         few = b.icmp_unsigned("<=", rest, constant(self.narrow))
         tail = b.select(few, constant(1), constant(2))
         tail = b.select(b.icmp_unsigned("==", rest, constant(0)), constant(0), tail)
@@ -127,9 +128,10 @@ class _Emitter:
             fn.attributes.add(attribute)
 
     def _strip(self, whole: int, tail: int) -> ir.Function:
-        """All rows of a strip of `whole` vectors, and of a rest of columns in `tail` lanes.
+        """Emit the function for all rows of a strip of `whole` vectors and a tail of `tail` lanes.
 
-        Where vectors overlap, the rest is where the last one begins, unless there is less than one.
+        Its argument `rest` is the number of columns in the tail. Where vectors overlap, `rest` is
+        the first column of the last vector, unless the strip is narrower than a vector.
         """
         a, c = element_type(self.a_type).as_pointer(), self.element.as_pointer()
         args = [a, *[_INT] * 3, c, *[_INT] * 4, c, _INT, c, *[_INT] * 3]
@@ -139,7 +141,7 @@ class _Emitter:
         b = ir.IRBuilder(fn.append_basic_block("entry"))
         a, a_row, *_, init, init_row, c, c_row, rows, rest = fn.args
         vectors = [(constant(v * self.lanes), self.lanes, None) for v in range(whole)]
-        # One variant for several widths: vectors beyond the columns do the last one's work again.
+        # One variant serves several widths: vectors beyond the columns repeat the last vector.
         for v in range(TILE_VECTORS, whole):
             vectors[v] = (self._place(b, v, rest), self.lanes, None)
         if OVERLAPS and whole > 1:
@@ -162,7 +164,7 @@ class _Emitter:
         return fn
 
     def _place(self, b: ir.IRBuilder, v: int, last: ir.Value) -> ir.Value:
-        """Return where a vector begins: beside the one before it, or at `last` and overlapping."""
+        """Return the first column of vector `v`, or `last` if that is less (an overlap)."""
         at = constant(v * self.lanes)
         return b.select(b.icmp_signed("<", at, last), at, last)
 
@@ -170,7 +172,7 @@ class _Emitter:
     def _ends(
         b: ir.IRBuilder, rows: ir.Value, heights: tuple[int, ...]
     ) -> Iterator[tuple[int, ir.Value]]:
-        """Yield the heights of tiles, and the row at which those of each end."""
+        """Yield each height of a tile, and the row at which the tiles of this height end."""
         nothing = constant(0)
         if heights is NARROW_TILE_ROWS:
             left = b.urem(rows, constant(heights[0]))
@@ -178,7 +180,7 @@ class _Emitter:
             yield from ((height, rows) for height in heights[1:])
         elif not EVEN_TILES:
             yield from ((height, rows) for height in heights)
-        else:  # as few tiles as can be: `of_high` rows in those of `high`, the rest a row lower
+        else:  # the fewest tiles: `of_high` rows in tiles of height `high`, the other rows in `low`
             one = constant(1)
             tiles = b.add(one, b.sdiv(b.sub(rows, one), constant(heights[0])))
             high = b.udiv(b.add(rows, b.sub(tiles, one)), tiles)
@@ -218,17 +220,17 @@ class _Emitter:
                 b.fadd(self._load(b, i_at, *vector), b.load(s))
                 for s, vector in zip(sums[r], vectors, strict=True)
             ]
-            # All are loaded before one is stored: vectors overlap, and c may be init.
+            # All vectors are loaded before one is stored: vectors overlap, and c may be init.
             for result, vector in zip(results, vectors, strict=True):
                 self._store(b, result, c_at, *vector)
 
     @staticmethod
     def _row_offsets(b: ir.IRBuilder, height: int, row: ir.Value) -> Callable[[int], ir.Value]:
-        """Return a function of `r` that gives ``r * row``, for addresses in a loop.
+        """Return a function of `r` that returns ``r * row``, for addresses in a loop.
 
-        LLVM would reach each row from the one above, in a chain of additions that takes longer than
-        the products. Odd multiples that it cannot see through stay in registers, and x86 takes an
-        address with 2, 4 or 8 times one for granted.
+        LLVM would compute the address of each row from that of the row above, in a chain of
+        additions that takes longer than the multiply-adds. Here the odd multiples are opaque to
+        LLVM and stay in registers; x86 addressing scales them by 2, 4 or 8 at no cost.
         """
         kind = ir.FunctionType(_INT, [_INT])
         odd = {0: constant(0)}
@@ -244,7 +246,7 @@ class _Emitter:
     @staticmethod
     @contextmanager
     def _steps(b: ir.IRBuilder, at: ir.Value, step: int, end: ir.Value) -> Iterator[ir.Value]:
-        """Go on from the number in `at` by steps, as many as fit before the end."""
+        """Emit a loop that advances the counter in `at` by `step` while it stays within `end`."""
         head, body, after = (b.append_basic_block() for _ in range(3))
         b.branch(head)
         b.position_at_end(head)
@@ -259,7 +261,7 @@ class _Emitter:
 
     @contextmanager
     def _loop(self, b: ir.IRBuilder, count: ir.Value) -> Iterator[Any]:
-        """Count up, with a hint not to unroll: two steps' sums would spill out of the registers."""
+        """Emit a loop with a hint not to unroll: the sums of two iterations would spill."""
         with cgutils.for_range(b, count) as loop:
             yield loop
             body = b.basic_block
@@ -313,19 +315,19 @@ class _Emitter:
 
 
 def constant(value: int) -> ir.Constant:
-    """Return a number of 64 bits."""
+    """Return a 64-bit integer constant."""
     return ir.Constant(_INT, value)
 
 
 def splat(b: ir.IRBuilder, x: ir.Value, n: int) -> ir.Value:
-    """Return a vector of `n` times the same value."""
+    """Return a vector of `n` copies of `x`."""
     empty = ir.Constant(ir.VectorType(x.type, n), ir.Undefined)
     one = b.insert_element(empty, x, ir.Constant(_LANE, 0))
     return b.shuffle_vector(one, empty, ir.Constant(ir.VectorType(_LANE, n), [0] * n))
 
 
 def emit_address(write: Callable[..., ir.Function]) -> Callable[..., ir.Value]:
-    """Return an intrinsic's body: the address of what `write(module, *element_types)` writes."""
+    """Return the body of an intrinsic: the address of ``write(module, *element_types)``."""
 
     def emit(context, builder, signature, args):
         function = write(builder.module, *(kind.dtype for kind in signature.args))
@@ -341,7 +343,7 @@ def _address(context, a, c):
 
 @njit
 def microkernel_address(a, c):
-    """Address of the micro-kernel for the element types of ``a`` and ``c``."""
+    """Return the address of the micro-kernel for the element types of ``a`` and ``c``."""
     return _address(a, c)
 
 
@@ -369,9 +371,10 @@ if config.DISABLE_JIT:
     microkernel_address = _plain_microkernel_address
 
 microkernel = _plain_microkernel if config.DISABLE_JIT else call_address
-"""``c = init + a @ b``, the operands given by their addresses and strides in elements.
+"""Compute ``c = init + a @ b``; operands are given by their addresses and strides in elements.
 
-``a`` and ``c`` have `rows` rows, ``b``, ``init`` and ``c`` have `columns` adjacent columns; a row
-stride of 0 repeats the one row of ``init``. ``c`` may be ``init``. The sum goes over `parts` times
-`k` columns of ``a`` and rows of ``b``, `a_k` and `b_row` apart, the parts `a_part` and `b_part`.
+``a`` and ``c`` have `rows` rows; ``b``, ``init`` and ``c`` have `columns` adjacent columns. A row
+stride of 0 repeats the one row of ``init``. ``c`` may be ``init``. The sum runs over `parts` times
+`k` columns of ``a`` and rows of ``b``. The stride is `a_k` and `b_row` within a part, `a_part` and
+`b_part` between parts.
 """
