@@ -1,4 +1,4 @@
-"""Settings of the documentation: ``make docs``."""
+"""Sphinx configuration; ``make docs`` builds the documentation."""
 
 import os
 import sys
@@ -21,14 +21,14 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["njitnet.css"]
-default_role = "autolink"  # what docstrings have between single backticks
+default_role = "autolink"  # of text between single backticks
 nitpicky = False
 
 autosummary_generate = True
 autodoc_preserve_defaults = True
-autodoc_typehints = "none"  # the section on parameters has them, in words
+autodoc_typehints = "none"  # the section on parameters describes the types
 autodoc_member_order = "bysource"
-numpydoc_show_class_members = False  # the template of a class lists them
+numpydoc_show_class_members = False  # the class template lists them
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -38,7 +38,7 @@ html_title = f"njitnet {release}"
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"start": [], "examples/index": []}  # pages without others below them
+html_sidebars = {"start": [], "examples/index": []}  # pages without subpages
 html_theme_options = {
     "logo": {"text": "njitnet"},
     "navbar_align": "left",
@@ -50,7 +50,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 
-# Formulas are MathML, which browsers show by themselves: no script, no fonts, no network.
+# Formulas are MathML, which browsers render without scripts, fonts or a network.
 html_math_renderer = "mathml"
 
 
@@ -65,7 +65,7 @@ def _visit_math_block(self, node: nodes.math_block) -> None:
 
 
 def _write_help(app) -> None:
-    """Write what ``--help`` shows, for the page on the command."""
+    """Write the output of ``--help`` for the page on the command."""
     from net.cli.parser import predict_parser, train_parser
 
     os.environ["COLUMNS"] = "90"
@@ -76,13 +76,13 @@ def _write_help(app) -> None:
 
 
 def _set_language(app, page, template, context, tree) -> None:
-    """Tell browsers, which choose fonts by it, the language of a page."""
+    """Set the language of a page, from which browsers choose fonts."""
     if page.startswith("ko/"):
         context["language"] = "ko"
 
 
 def setup(app) -> None:
-    """Register the renderer of formulas, and what is written before a build."""
+    """Register the math renderer and the event handlers."""
     app.connect("html-page-context", _set_language)
     app.connect("builder-inited", _write_help)
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))

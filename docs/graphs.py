@@ -1,7 +1,6 @@
 """Draw the computational graphs of the tutorial: ``python docs/graphs.py``.
 
-Forward values stand above the arrows, derivatives below them. Numbers are computed by the layers
-of `net`.
+Forward values are above the arrows, derivatives below. The layers of `net` compute the numbers.
 """
 
 from html import escape
@@ -18,21 +17,21 @@ RADIUS = 19
 
 
 class Graph:
-    """A picture to which nodes and edges are added."""
+    """SVG picture of a graph, built from nodes, edges and texts."""
 
     def __init__(self, width: int, height: int):
         self.size = width, height
         self.parts: list[str] = []
 
     def text(self, x: float, y: float, text: str, color: str = INK, anchor: str = "middle") -> None:
-        """Write one line, centred on a point."""
+        """Add a line of text at a point."""
         self.parts.append(
             f'<text x="{x:.0f}" y="{y + 5:.0f}" fill="{color}" text-anchor="{anchor}">'
             f"{escape(text)}</text>"
         )
 
     def node(self, x: float, y: float, label: str, half: float = RADIUS) -> None:
-        """Draw an operation."""
+        """Add the node of an operation."""
         self.parts.append(
             f'<rect x="{x - half}" y="{y - RADIUS}" width="{2 * half}" height="{2 * RADIUS}" '
             f'rx="{RADIUS}" fill="{FILL}" stroke="{INK}" stroke-width="1.5"/>'
@@ -48,7 +47,7 @@ class Graph:
         gaps: tuple[float, float] = (RADIUS, RADIUS),
         at: float = 0.5,
     ) -> None:
-        """Draw an arrow with its value, and below it the one back with its derivative."""
+        """Add a forward arrow with its value, and a backward arrow with its derivative below."""
         (x0, y0), (x1, y1) = start, end
         length = hypot(x1 - x0, y1 - y0)
         ux, uy = (x1 - x0) / length, (y1 - y0) / length
@@ -70,7 +69,7 @@ class Graph:
         )
 
     def save(self, name: str) -> None:
-        """Write the picture."""
+        """Write the picture to the folder of images."""
         width, height = self.size
         markers = "".join(
             f'<marker id="{color[1:]}" viewBox="0 0 8 8" refX="5" refY="4" markerWidth="6" '
@@ -89,12 +88,12 @@ class Graph:
 
 
 def number(value: float) -> str:
-    """Return a number with at most three digits behind the point."""
+    """Return a number as text with at most three decimals."""
     return f"{float(value):.3f}".rstrip("0").rstrip(".").replace("-", "\N{MINUS SIGN}")
 
 
 def bill() -> None:
-    """Two apples at 100, three oranges at 150, and 10 % tax."""
+    """Draw the graph of two apples at 100, three oranges at 150, and 10 % tax."""
     apples, oranges, fruit, taxed = Mul(), Mul(), Add(), Mul()
     a, o = apples.forward(100, 2), oranges.forward(150, 3)
     f = fruit.forward(a, o)
@@ -123,7 +122,7 @@ def bill() -> None:
 
 
 def chain() -> None:
-    """The chain rule: c = t^2, t = a + b, at a = 2 and b = 3."""
+    """Draw the chain rule: c = t^2, t = a + b, at a = 2 and b = 3."""
     node = Add()
     t = node.forward(2, 3)
     d_a, d_b = node.backward(2 * t)
@@ -139,7 +138,7 @@ def chain() -> None:
 
 
 def nodes() -> None:
-    """What the nodes for sum and product do with a derivative."""
+    """Draw the backward passes of the nodes for sum and product."""
     graph = Graph(760, 170)
     for x, label, backward in (
         (0, "+", ("dout", "dout")),
@@ -155,7 +154,7 @@ def nodes() -> None:
 
 
 def affine() -> None:
-    """An affine layer, with shapes."""
+    """Draw an affine layer with its shapes."""
     graph = Graph(760, 240)
     for name, start, end, forward, backward in (
         ("x", (24, 30), (270, 90), "(N, D)", "dout Wᵀ"),
@@ -172,7 +171,7 @@ def affine() -> None:
 
 
 def sigmoid() -> None:
-    """The sigmoid of 1, node by node."""
+    """Draw the sigmoid of 1, node by node."""
     x = 1.0
     layer = Sigmoid()
     y = float(layer.forward(np.array([x]))[0])
@@ -192,7 +191,7 @@ def sigmoid() -> None:
 
 
 def softmax() -> None:
-    """Softmax with cross-entropy for three logits, of which the first is the label."""
+    """Draw softmax with cross-entropy for three logits; the first class is the label."""
     a, t = np.array([[2.0, 1.0, 0.1]]), np.array([[1.0, 0.0, 0.0]])
     layer = SoftmaxWithLoss()
     loss = layer.forward(a, t)
@@ -216,7 +215,7 @@ def softmax() -> None:
 
 
 def two_layers() -> None:
-    """The lecture's network, with the shapes of a batch."""
+    """Draw the lecture's network with the shapes of a batch."""
     graph = Graph(900, 190)
     names = ["Affine1", "Relu1", "Affine2", "SoftmaxWithLoss"]
     places, halves = [165, 320, 475, 690], [40, 34, 40, 68]

@@ -1,6 +1,6 @@
-"""Run the examples and keep what they print and draw, the pictures smaller, and as notebooks.
+"""Run the examples; save their output, their pictures at a reduced size, and notebooks.
 
-``python docs/render_examples.py`` runs all, with names behind it those.
+``python docs/render_examples.py`` runs all examples; with names as arguments, it runs only those.
 """
 
 import ast
@@ -22,7 +22,7 @@ WIDTH, COLORS = 1000, 32
 
 
 def keep(name: str, folder: Path, output: str) -> None:
-    """Write the output of an example, and its pictures from a folder, into the documentation."""
+    """Write the output of an example, and its pictures in `folder`, to the documentation."""
     (OUTPUT / f"{name}.txt").write_text(output, encoding="utf-8")
     for path in folder.glob("*.png"):
         with Image.open(path) as picture:
@@ -32,7 +32,7 @@ def keep(name: str, folder: Path, output: str) -> None:
 
 
 def notebook(name: str) -> str:
-    """Return the notebook of an example: its code, with the output and pictures that are kept."""
+    """Return the notebook of an example: its code, with the saved output and pictures."""
     script = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     title, *body = ast.parse(script).body
     assert isinstance(title, ast.Expr)
@@ -75,7 +75,7 @@ def _cell(kind: str, source: str, *outputs: Any) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    """Run the named examples, or all."""
+    """Run the named examples, or all examples if `names` is empty."""
     for name in names or sorted(path.stem for path in EXAMPLES.glob("*.py")):
         with TemporaryDirectory() as folder:
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A convolutional network learns filters from 5,000 digits: they and its mistakes are drawn."""
+"""Filters and mistakes of a convolutional network trained on 5,000 digits."""
 
 from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Gradient check: back-propagation against numerical differentiation, right and wrong."""
+"""Gradient check of a right and a wrong ReLU: back-propagation and numerical differentiation."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -7,7 +7,7 @@ from net import Relu, TwoLayerNet, load_mnist
 
 
 class WrongRelu(Relu):
-    """Forgets in back-propagation where its input was negative."""
+    """ReLU whose ``backward`` does not zero the gradient of negative inputs."""
 
     def backward(self, dout):
         return dout

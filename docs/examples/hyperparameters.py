@@ -1,4 +1,4 @@
-"""Search for a learning rate and a weight decay at random, on a validation set."""
+"""Random search for a learning rate and a weight decay, on a validation set."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Initial weights: too small ones do not learn, He's and Xavier's do."""
+"""Initial weights: a network learns with those of He and Xavier, but not with too small ones."""
 
 from net import SGD, MultiLayerNet, load_mnist, plot_histories, train
 

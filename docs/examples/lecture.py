@@ -1,4 +1,4 @@
-"""The lecture's training: a network of two layers learns MNIST in the lecture's own loop."""
+"""Training of a two-layer network on MNIST with the lecture's own loop."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Six optimizers train the same network on MNIST: whose loss falls fastest?"""
+"""Loss of one network on MNIST, trained by each of six optimizers."""
 
 from net import (
     SGD,

@@ -1,4 +1,4 @@
-"""Six optimizers on their way down a long valley, ``f(x, y) = x^2 / 20 + y^2``."""
+"""Paths of six optimizers that minimise ``f(x, y) = x^2 / 20 + y^2``, an elongated valley."""
 
 import numpy as np
 from matplotlib.figure import Figure

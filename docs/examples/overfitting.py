@@ -1,9 +1,9 @@
-"""Overfitting to 300 images, and what weight decay and dropout do about it."""
+"""Overfitting to 300 images, without and with weight decay and dropout."""
 
 from net import MultiLayerNetExtend, Trainer, load_mnist, plot_histories
 
 (x_train, t_train), (x_test, t_test) = load_mnist()
-x_train, t_train = x_train[:300], t_train[:300]  # few enough to be learnt by heart
+x_train, t_train = x_train[:300], t_train[:300]  # few enough to overfit
 
 trainers = {}
 for name, options in {

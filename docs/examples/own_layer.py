@@ -1,4 +1,4 @@
-"""A layer of one's own, computed by a compiled function of one's own."""
+"""A custom layer computed by your own compiled functions."""
 
 import numpy as np
 from numba import njit
@@ -19,7 +19,7 @@ def swish_backward(dout, x, s):
 
 
 class Swish:
-    """``x * sigmoid(x)``, by kernels that are called from compiled code."""
+    """Activation ``x * sigmoid(x)``, computed by compiled functions that call kernels."""
 
     def forward(self, x):
         self.x = x

@@ -1,4 +1,4 @@
-"""scikit-learn's pipeline and grid search, with the compiled classifier in them."""
+"""Compiled classifier in a pipeline and a grid search of scikit-learn."""
 
 from matplotlib.figure import Figure
 from sklearn.model_selection import GridSearchCV
