@@ -1,4 +1,4 @@
-"""What the tests share: random numbers, data types, memory layouts, thread counts, MNIST."""
+"""Fixtures of the tests: random numbers, dtypes, memory layouts, thread counts, MNIST."""
 
 import pkgutil
 import signal
@@ -24,7 +24,7 @@ settings.load_profile("njitnet")
 collect_ignore = ["fuzz", "support"]  # programs; those in fuzz need atheris: docs/reliability.md
 
 
-# A shell's background jobs ignore Ctrl-C, and so would the processes that tests start in one.
+# A background job of a shell ignores Ctrl-C, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -60,7 +60,7 @@ def dtype(request):
 
 @pytest.fixture(scope="session")
 def mnist():
-    """MNIST with class indices: ``(x_train, t_train), (x_test, t_test)``, read-only."""
+    """Return MNIST with class indices: ``(x_train, t_train), (x_test, t_test)``, read-only."""
     from net import load_mnist
 
     data = load_mnist(normalize=True)
@@ -72,7 +72,7 @@ def mnist():
 
 # ---------------------------------------------------------------- memory layouts
 def _blank(shape, like):
-    """Filled with what must never be read."""
+    """Return an array filled with values that must never be read."""
     return np.full(shape, np.nan if like.dtype.kind == "f" else 99, like.dtype)
 
 
@@ -83,7 +83,7 @@ def _every_second(a):
 
 
 def _padded(a):
-    """The last axis is contiguous, its rows lie apart."""
+    """Return a copy whose last axis is contiguous, with gaps between the rows."""
     view = _blank([*a.shape[:-1], a.shape[-1] + 3], a)[..., : a.shape[-1]]
     view[...] = a
     return view
@@ -108,7 +108,7 @@ def _unaligned(a):
 
 
 def _amid(a):
-    """C-contiguous, with nothing to be read before it and behind it."""
+    """Return a C-contiguous copy between memory that must never be read."""
     view = _blank(a.size + 64, a)[32 : 32 + a.size].reshape(a.shape)
     view[...] = a
     return view
@@ -127,13 +127,13 @@ LAYOUTS = {
 
 @pytest.fixture(params=LAYOUTS)
 def layout(request):
-    """A function that copies an array into a memory layout."""
+    """Return a function that copies an array into a memory layout."""
     return LAYOUTS[request.param]
 
 
 @pytest.fixture
 def compiles_nothing():
-    """Run ``warm``, then ``f``, and see that ``f`` compiled no kernel that ``warm`` had not."""
+    """Return a function that checks that ``f`` compiles nothing new after ``warm`` has run."""
     import kernels
 
     found = pkgutil.walk_packages(kernels.__path__, "kernels.")
@@ -161,7 +161,7 @@ def compiles_nothing():
 # ---------------------------------------------------------------- threads
 @pytest.fixture
 def bits_on_threads():
-    """The bytes of ``f()``'s arrays on one thread, and on every other number, thrice each."""
+    """Return a function that gives the bytes of ``f()`` on 1 thread and, thrice, on 2 and more."""
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("one thread only")
     before = numba.get_num_threads()

@@ -1,6 +1,6 @@
-"""The network of the lecture in plain NumPy: what the compiled code is measured against.
+"""The network of the lecture in plain NumPy, as a reference for the compiled code.
 
-Nothing here imports ``kernels`` or ``net``.  It is written to be read, not to be fast. Products are
+Nothing here imports ``kernels`` or ``net``. The code favours clarity over speed. Products are
 ``@``: ``np.dot`` takes a matrix of one element for a scalar, and 0 times infinity for 0.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 # ---------------------------------------------------------------- functions
 def affine_forward(x, W, b):
-    """``x W + b``.
+    """Return ``x W + b``.
 
     >>> affine_forward(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([5.0]))
     array([[16.]])
@@ -40,7 +40,7 @@ def relu_backward(dout, mask):
 
 
 def sigmoid_forward(x):
-    """``1 / (1 + exp(-x))``, from the side on which ``exp`` cannot overflow."""
+    """Return ``1 / (1 + exp(-x))``, in a form in which ``exp`` cannot overflow."""
     with np.errstate(all="ignore"):
         e = np.exp(-np.abs(x))
         return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
@@ -58,7 +58,7 @@ def log_softmax(x):
 
 
 def softmax(x):
-    """Probabilities over the last axis.
+    """Return the probabilities over the last axis.
 
     >>> softmax(np.array([1000.0, 1000.0]))
     array([0.5, 0.5])
@@ -69,9 +69,9 @@ def softmax(x):
 
 
 def softmax_cross_entropy_forward(x, t):
-    """The mean loss of the batch and the probabilities.
+    """Return the mean loss of the batch and the probabilities.
 
-    A target of exactly 0 adds nothing, not even beside ``log p = -inf``: so class indices
+    A target of exactly 0 adds nothing, even if ``log p`` is ``-inf``, so class indices
     and one-hot targets always agree.
     """
     log_p = log_softmax(x)
@@ -95,7 +95,7 @@ def softmax_cross_entropy_backward(y, t, dout=1.0):
 
 
 def numerical_gradient(f, x):
-    """Central difference of ``f`` at ``x``, one entry at a time.
+    """Return the central difference of ``f`` at ``x``, one element at a time.
 
     >>> x = np.array([3.0, 4.0])
     >>> np.round(numerical_gradient(lambda x: np.sum(x**2), x), 6)
@@ -121,7 +121,7 @@ def dropout(x, mask):
 
 
 def by_feature(x, features):
-    """The elements of each feature as a column, and the way back to an array like `x`."""
+    """Return the elements of each feature as a column, and the inverse function."""
     if x.ndim > 2 and features == x.shape[1]:  # channels
         columns = np.moveaxis(x, 1, -1)
         return columns.reshape(-1, features), lambda a: np.moveaxis(a.reshape(columns.shape), -1, 1)
@@ -144,7 +144,7 @@ def batch_norm_inference(x, gamma, beta, mean, var):
 
 
 def batch_norm_backward(dout, x, gamma, mean, var):
-    """Node by node, back through the computational graph, as in the book."""
+    """Return the gradients, node by node through the computational graph, as in the book."""
     with np.errstate(all="ignore"):
         dout, back = by_feature(dout, len(gamma))
         columns, _ = by_feature(x, len(gamma))
@@ -315,9 +315,9 @@ def train(
     learning_rate=0.1,
     choice=None,
 ):
-    """The lecture's loop, for any network of this interface.
+    """Train any network of this interface with the lecture's loop.
 
-    Gives the list of losses and the two lists of accuracies.
+    Return the list of losses and the two lists of accuracies.
     """
     choice = choice or np.random.choice
     train_size = x_train.shape[0]
@@ -345,17 +345,17 @@ def train(
 
 
 # ---------------------------------------------------------------- comparison
-#: Every refusal says what was expected and what came instead.
+#: Pattern of every error message: what was expected, and what was passed.
 EXPECTED_GOT = re.compile("expected.* got ", re.IGNORECASE | re.DOTALL)
 
 
 def assert_within(actual, expected, magnitude, terms=1):
-    """``actual`` equals ``expected`` but for the rounding of a sum of ``terms`` terms.
+    """Check that ``actual`` equals ``expected`` up to the rounding of a sum of ``terms`` terms.
 
-    A sum of n terms of total absolute value ``magnitude``, added in any order, is off by at
-    most n unit roundoffs of it, in ``actual``'s precision; the reference is off by as much
-    again in its own, and a few operations come beside the sum.  NaN and infinity must stand
-    in the same places.
+    A sum of n terms of total absolute value ``magnitude``, in any order, has an error of at
+    most n unit roundoffs of ``magnitude``, in the precision of ``actual``. The reference has
+    the same bound in its own precision, and a few operations are added to the sum. NaN and
+    infinity must be at the same positions.
     """
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape

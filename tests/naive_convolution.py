@@ -7,7 +7,7 @@ import numpy as np
 
 
 def im2col(x, filter_h, filter_w, stride=1, pad=0, fill=0):
-    """Every window as a row, ``(N OH OW, C filter_h filter_w)``."""
+    """Return every window as a row, with shape ``(N OH OW, C filter_h filter_w)``."""
     n, c, h, w = x.shape
     out_h = (h + 2 * pad - filter_h) // stride + 1
     out_w = (w + 2 * pad - filter_w) // stride + 1
@@ -22,7 +22,7 @@ def im2col(x, filter_h, filter_w, stride=1, pad=0, fill=0):
 
 
 def col2im(col, shape, filter_h, filter_w, stride=1, pad=0):
-    """Add up the windows' shares of each input."""
+    """Sum the gradients of the windows that contain each input element."""
     n, c, h, w = shape
     out_h = (h + 2 * pad - filter_h) // stride + 1
     out_w = (w + 2 * pad - filter_w) // stride + 1
@@ -63,14 +63,14 @@ def convolution_backward(dout, x, W, stride=1, pad=0):
 
 
 def max_pool_forward(x, pool_h, pool_w, stride, pad=0):
-    """Maxima, and which element of its window each is, row by row; outside there is -inf."""
+    """Return the maxima and their row-major indices in the windows; the padding is -inf."""
     n, c = x.shape[:2]
     out_h, out_w = output_size(x, pool_h, pool_w, stride, pad)
     x = x if x.dtype.kind == "f" else x.astype(np.float64)
     col = im2col(x, pool_h, pool_w, stride, pad, fill=-np.inf)
     col = col.reshape(n, out_h, out_w, c, pool_h * pool_w)
     inside = im2col(np.ones(x.shape), pool_h, pool_w, stride, pad).reshape(col.shape) > 0
-    # An infinitely small maximum is an input, too, and not a pad.
+    # A maximum of -inf is an element of the input, not of the padding.
     out = np.max(col, axis=-1)
     best = (col == out[..., None]) & inside
     arg_max = np.where(np.isnan(out), np.argmax(np.isnan(col), axis=-1), np.argmax(best, axis=-1))

@@ -1,4 +1,4 @@
-"""The course's networks and training loop in plain NumPy, after its description.
+"""The course's networks and training loop in plain NumPy, from their description.
 
 Nothing here imports ``kernels`` or ``net``.
 """
@@ -78,7 +78,7 @@ class BatchNorm:
 
 
 class Network:
-    """MultiLayerNetExtend; without dropout and batch normalisation it is MultiLayerNet."""
+    """MultiLayerNetExtend; without dropout and batch normalisation, MultiLayerNet."""
 
     def __init__(
         self, sizes, activation="relu", std="relu", decay=0.0, dropout=None, batch_norm=False
@@ -162,7 +162,7 @@ class Rule:
 
 
 def train(network, rule, x, t, iterations, batch_size, choice, losses_in_training=False):
-    """The course's loop; return the loss of each batch after its update, and the accuracies."""
+    """Run the course's loop; return the loss of each batch after its update, and the accuracies."""
     losses, accuracies = [], []
     for i in range(iterations):
         mask = choice(len(x), batch_size)

@@ -17,7 +17,7 @@ PARAMS = [pytest.param(s, marks=pytest.mark.small) for s in SMALL_SHAPES] + SHAP
 
 
 def values(rng, shape, dtype):
-    """Both signs, exact zeros of both signs, small and large."""
+    """Return values of both signs, zeros of both signs, small and large values."""
     a = (rng.standard_normal(shape) * 10 ** rng.uniform(-3, 1.5, shape)).astype(dtype)
     a[rng.random(shape) < 0.1] = 0
     a[rng.random(shape) < 0.1] = -0.0
@@ -25,7 +25,7 @@ def values(rng, shape, dtype):
 
 
 def check_sigmoid(out, x):
-    """A few roundings of the value: the exponential, one addition, one division."""
+    """Allow a few roundings of the value: the exponential, one addition, one division."""
     expected = naive.sigmoid_forward(x.astype(np.float64))
     naive.assert_within(out, expected, expected)
 
@@ -142,7 +142,7 @@ def test_relu_nan_and_infinity(size, dtype):
     out, mask = relu_forward(x)
     np.testing.assert_array_equal(out, np.resize([np.nan, np.inf, 0, 1, 0], size))
     np.testing.assert_array_equal(mask, np.resize([False, False, True, False, True], size))
-    # where the node was closed, a spoilt dout does not come through
+    # where x <= 0, NaN and infinity in dout do not propagate
     np.testing.assert_array_equal(
         relu_backward(x, np.ones(size, bool)), np.zeros(size), strict=False
     )
@@ -159,7 +159,7 @@ def test_sigmoid_extremes(dtype):
 
 
 def test_sigmoid_keeps_its_precision_far_out(dtype):
-    """1e-30 has as many right digits as 0.5."""
+    """1e-30 has as many correct digits as 0.5."""
     x = np.linspace(-87, 87, 10_001).astype(dtype)
     check_sigmoid(sigmoid_forward(x), x)
 

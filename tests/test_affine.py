@@ -167,7 +167,7 @@ def test_integer_x_beside_float32_parameters(rng):
 
 @pytest.mark.small
 def test_float64_x_beside_float32_parameters(rng):
-    """The parameters give the type; the input may be rounded to it first."""
+    """The parameters determine the dtype; the input may be rounded to it first."""
     x, W, b, dout = operands(rng, (7, 5, 3), np.float32)
     wide = x.astype(np.float64)
     out, gradients = affine_forward(wide, W, b), affine_backward(dout, wide, W)
@@ -178,7 +178,7 @@ def test_float64_x_beside_float32_parameters(rng):
 
 @pytest.mark.parametrize("shape", [(7, 5, 3), (100, 784, 50), (1, 784, 50), (257, 65, 10)], ids=str)
 def test_nan_and_infinity(rng, shape, dtype):
-    """A spoilt entry spoils what NumPy says it spoils, and nothing else."""
+    """NaN and infinity propagate to the same elements as in NumPy, and to no others."""
     clean = operands(rng, shape, dtype)
     for bad in (np.nan, np.inf, -np.inf):
         for i in range(4):
@@ -250,14 +250,14 @@ def test_from_njit_strided(rng):
 def test_orientations_share_compiled_code(rng):
     x, W, _, dout = operands(rng, (7, 5, 3), np.float64)
     affine_backward(dout, x, W)
-    # Compiled here and now: what comes from the disk does not name what it calls.
+    # Not from the cache: code loaded from disk does not name the functions that it calls.
     numba.njit(affine._backward.py_func).compile(affine._backward.signatures[0])
     assert gemm.signatures
     assert not [s for s in gemm.signatures if "Literal" in str(s)]
 
 
 def test_zeros_are_skipped_from_the_second_product_on(rng, monkeypatch, dtype):
-    """What skips them is compiled when they come, and changes no bit."""
+    """The code that skips zeros is compiled at the first zeros; the result is bitwise identical."""
     monkeypatch.setattr(affine, "_code", {})
     x, W, b, dout = operands(rng, (100, 784, 50), dtype)
     for zeros, known in ((False, 0), (True, 2), (True, 2), (False, 2)):

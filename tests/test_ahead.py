@@ -26,7 +26,7 @@ def train(dtype, data):
 
 @pytest.fixture
 def sleeper(monkeypatch):
-    """Have the other process sleep for a minute; return a list that it is put in."""
+    """Replace the other process by one that sleeps; return the list of started processes."""
     start, started = subprocess.Popen, []
 
     def popen(command, **options):
@@ -53,7 +53,7 @@ def test_types_are_those_of_training(dtype, encodes):
 
 @pytest.fixture
 def run_compiling(tmp_path, monkeypatch):
-    """Run a program on two threads that has to compile all it needs; return what it prints."""
+    """Return a function that runs a program on two threads without cached code."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
 

@@ -1,4 +1,4 @@
-"""airspeed velocity measures each commit's own code, shows it on pages, and runs the suite."""
+"""airspeed velocity measures each commit's own code, publishes pages, and runs the suite."""
 
 import json
 import os
@@ -51,7 +51,7 @@ from probe.helper import scaled
 def kernel(x):
     return scaled(x) + 1.0
 """,
-    # asv clears the path of benchmarks of all that did not come with their environment.
+    # asv removes from the benchmarks' path all that is not in their environment.
     "benchmarks/__init__.py": f"import sys\nsys.path += {PACKAGES}\n",
     "benchmarks/bench_probe.py": """
 from probe.kernel import kernel
@@ -67,14 +67,14 @@ def track_result_of_another_process():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the project of its own is."""
+    """Return the folder of a separate project."""
     return tmp_path_factory.mktemp("project")
 
 
 @pytest.fixture(scope="module")
 def run(folder):
-    """Run a program there, with nothing to be had from a network."""
-    borrowed = folder / "borrowed"  # asv asks for `wheel`, which nothing here needs
+    """Return a function that runs a program in that folder, without a network."""
+    borrowed = folder / "borrowed"  # asv requires `wheel`, which nothing here needs
     (borrowed / "wheel-1.0.dist-info").mkdir(parents=True)
     (borrowed / "wheel-1.0.dist-info" / "METADATA").write_text("Name: wheel\nVersion: 1.0\n")
     unwanted = ("NUMBA_", "GIT_", "PIP_", "ASV_")
@@ -84,7 +84,7 @@ def run(folder):
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        # pip and asv find what they need where this process found it.
+        # pip and asv find their dependencies where this process found them.
         "ASV_PYTHONPATH": os.pathsep.join([str(borrowed), *PACKAGES]),
     }
     for who in ("AUTHOR", "COMMITTER"):
@@ -107,9 +107,9 @@ def run(folder):
 
 @pytest.fixture(scope="module")
 def measured(run, folder):
-    """Twelve commits, of which asv measured two: the last six have another helper.
+    """Make twelve commits, the last six with another helper; asv measures two of them.
 
-    Returns all commits, the two, and what asv said.
+    Return all commits, the two measured commits, and the output of asv.
     """
     settings = [
         line for line in (ROOT / "asv.conf.json").read_text().splitlines() if "//" not in line
@@ -138,7 +138,7 @@ def measured(run, folder):
 
 
 def results(folder):
-    """What asv wrote about each commit, by the commit."""
+    """Return asv's results by commit."""
     read = (json.loads(path.read_text()) for path in folder.glob("results/*/*-virtualenv-*.json"))
     return {result["commit_hash"]: result for result in read}
 
@@ -152,7 +152,7 @@ def test_asv_measures_the_code_of_each_commit(run, folder, measured):
         for commit, result in results(folder).items()
         if commit in two
     }
-    # One process compiled, the other loaded what the first one left.
+    # One process compiled, the other loaded its code.
     assert values == {
         commit: {"track_result": value, "track_result_of_another_process": value + 100}
         for commit, value in zip(two, [3.0, 5.0], strict=True)
@@ -162,7 +162,7 @@ def test_asv_measures_the_code_of_each_commit(run, folder, measured):
 
 @pytest.fixture(scope="module")
 def published(run, folder, measured):
-    """The pages of the twelve commits, each with the results of the one with its helper."""
+    """Publish the twelve commits, each with the results of the measured one with its helper."""
     commits, two, _ = measured
     for path in list(folder.glob("results/*/*-virtualenv-*.json")):
         result = json.loads(path.read_text())
@@ -172,7 +172,7 @@ def published(run, folder, measured):
             copy = result | {"commit_hash": commit, "date": 1000 * seconds}
             path.with_name(commit[:8] + path.name[8:]).write_text(json.dumps(copy))
     machine = next(folder.glob("results/*/machine.json")).parent.name
-    other = folder / "results" / "another-machine"  # whose results have no place in the curves
+    other = folder / "results" / "another-machine"  # its results must not be in the curves
     shutil.copytree(folder / "results" / machine, other)
     for path in other.glob("*-virtualenv-*.json"):
         path.write_text(path.read_text().replace("3.0", "7.5"))
@@ -189,7 +189,7 @@ pages.publish({machine!r}, [Path("results")], Config.load("asv.conf.json"))
 
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory):
-    """The packages of the pages' scripts."""
+    """Return the packages of the pages' scripts."""
     if not browser.CHROMIUM:
         pytest.skip("Chromium is not installed")
     try:
@@ -203,7 +203,7 @@ def test_pages_need_no_other_server(published, scripts, measured, tmp_path):
     commits, _, _ = measured
     with browser.served(published) as (address, _):
         _, asked = browser.show(address, tmp_path)
-    assert not all(url.startswith(address) for url in asked)  # as asv writes them
+    assert not all(url.startswith(address) for url in asked)  # unchanged pages
 
     pages.localise(published, scripts)
     shown = {
@@ -240,7 +240,7 @@ def test_pages_say_that_npm_is_missing(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="asks git")
 def test_what_asv_writes_is_not_tracked():
-    """Nor are there other machines' results where it looks: `asv compare` would refuse."""
+    """No results of other machines are in asv's folder: `asv compare` would refuse them."""
     folder = pages.configuration().results_dir
     for name in ("benchmarks.json", "machine/0123abcd-env.json"):
         command = ["git", "check-ignore", "--quiet", f"{folder}/{name}"]
@@ -263,7 +263,7 @@ def test_each_commit_has_a_folder_of_compiled_kernels():
 
 
 def test_the_suite_needs_no_peer():
-    """asv's environments have what njitnet depends on, and threadpoolctl."""
+    """asv's environments have only njitnet's dependencies, and threadpoolctl."""
     code = (
         "import pkgutil, sys\n"
         "for name in ('sklearn', 'scipy', 'torch', 'jax', 'mpi4py', 'asv', 'pytest'):\n"
@@ -277,7 +277,7 @@ def test_the_suite_needs_no_peer():
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="asv works on a repository")
 def test_asv_accepts_the_suite():
-    """It imports every module, and compares the parameters with what the functions take."""
+    """asv imports every module, and compares the parameters with the functions' arguments."""
     done = subprocess.run(
         [*ASV, "check", "--environment", "existing"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Products that skip zeros give the bits of products that do not, and what NumPy gives."""
+"""Products that skip zeros are bitwise identical to dense products, and agree with NumPy."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def sparse(rng, shape, kind, share):
 
 
 def both_ways(a, a_t, b, bias, shape):
-    """Dense, and by the non-zeros, whatever the density."""
+    """Return the dense product, and the product that skips zeros, whatever the density."""
     outs = np.empty(shape, b.dtype), np.empty(shape, b.dtype)
     addresses = _gemm.get_product_addresses(a.dtype, b.dtype)
     zero = np.int64(0)
@@ -144,7 +144,7 @@ def test_the_route_is_chosen_by_density(rng, dtype):
 
 @pytest.mark.parametrize("shape", [(100, 784, 50), (300, 784, 50), (1000, 300, 33)], ids=str)
 def test_affine_of_sparse_input(rng, shape, layout, dtype):
-    """Through the public functions: any layout, NaN and infinity where NumPy has them."""
+    """The public functions take any layout; NaN and infinity are where NumPy has them."""
     n, d, m = shape
     x = sparse(rng, (n, d), dtype, 0.15)
     W, b, dout = (rng.standard_normal(s).astype(dtype) for s in ((d, m), m, (n, m)))
@@ -174,7 +174,7 @@ def test_bits_do_not_depend_on_threads(rng, bits_on_threads, monkeypatch, shape,
         one, others = bits_on_threads(f)
         assert all(bits == one for bits in others)
         addresses = _gemm.get_product_addresses(x.dtype, W.dtype, _gemm.DENSE)
-        with monkeypatch.context() as patch:  # and the bits of the dense route
+        with monkeypatch.context() as patch:  # also identical to the dense product
             for needs in (_gemm.FORWARD, _gemm.BACKWARD):
                 patch.setitem(_gemm._addresses, (needs, x.dtype, W.dtype), addresses)
                 patch.delitem(affine._code, (x.dtype, W.dtype, needs), raising=False)
@@ -184,7 +184,7 @@ def test_bits_do_not_depend_on_threads(rng, bits_on_threads, monkeypatch, shape,
 
 
 def test_x_changed_in_place(rng, dtype):
-    """Nothing is kept between calls."""
+    """No state is kept between calls."""
     x, W, b = sparse(rng, (100, 784), dtype, 0.1), rng.random((784, 50)).astype(dtype), np.zeros(50)
     for share in (0.1, 0.3, 0, 1):
         x[:] = sparse(rng, (100, 784), dtype, share)
@@ -213,7 +213,7 @@ def test_narrower_vectors(tmp_path):
 
 
 def test_one_vector_of_columns_and_many(rng):
-    """Every width of a strip, and several strips; rows one by one, and in pairs with one left."""
+    """Test every width of a strip, and several strips; single rows, and pairs with a remainder."""
     x = sparse(rng, (5, 91), "f4", 0.3)
     lanes = VECTOR_BYTES // 4
     for vectors in range(1, 30):

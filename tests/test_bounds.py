@@ -1,4 +1,4 @@
-"""No kernel reads or writes outside of its arrays: each in a process of its own."""
+"""No kernel reads or writes outside of its arrays; each test runs in a separate process."""
 
 import os
 import re
@@ -29,8 +29,8 @@ def run(*command, **environment):
 
 @pytest.mark.exhaustive
 def test_odd_arguments_with_bounds_checked(tmp_path):
-    """The thousands of cases once more, with every index that Numba's code uses looked at."""
-    # One thread: out of a parallel loop an exception is lost.
+    """Run the generated cases again, with bounds checking of every index in compiled code."""
+    # One thread, because a parallel loop loses an exception.
     environment = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_NUM_THREADS": "1"}
     done = run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
@@ -40,7 +40,7 @@ def test_odd_arguments_with_bounds_checked(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 300
-    assert any(tmp_path.rglob("*.nbi"))  # it did compile its own
+    assert any(tmp_path.rglob("*.nbi"))  # it compiled its own code
 
 
 def guarded(code):

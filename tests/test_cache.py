@@ -1,6 +1,6 @@
-"""Compiled code kept on disk is never stale, and trouble with the disk is never fatal.
+"""The disk cache is never stale, and errors of the disk are never fatal.
 
-Each test runs processes of their own on a copy of the package with two modules added: a kernel,
+Each test runs separate processes on a copy of the package with two additional modules: a kernel,
 and a helper that Numba inlines into it from another file.
 """
 
@@ -69,7 +69,7 @@ answer = {{"probe": probe(x, 0), "probe loaded": loaded(probe)}}
 print(json.dumps(answer))
 """
 
-# Modules of a user's own, in plain Numba: what they import, and what they call.
+# User modules in plain Numba: their imports, and their calls.
 CALLERS = {
     "kernel": ("from kernels.probe import probe", "probe(x, 0)"),
     "function": ("from kernels.probe import public", "public(x, 0)"),
@@ -92,7 +92,7 @@ for name in {names}:
 
 
 class Install:
-    """A copy of the package, a script that uses it, and folders for what Numba keeps."""
+    """A copy of the package, a script that uses it, and folders for Numba's cache."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -112,14 +112,14 @@ class Install:
         (self.package / "probe_helper.py").write_text(HELPER.format(factor=factor))
 
     def block_pycache(self):
-        """Make the package's folder one in which nothing can be kept, for root too."""
+        """Make caching in the package's folder impossible, even for root."""
         (self.package / "__pycache__").write_text("no folder")
 
     def execute(self, code, name="", *, python=sys.executable, **environment):
-        """Run Python code; return what it prints, read as JSON, and the warnings it caused."""
+        """Run Python code; return its output, parsed as JSON, and its warnings."""
         script = self.folder / f"script{name}.py"
         if not script.exists() or script.read_text() != code:
-            script.write_text(code)  # older Numba goes by the file's time
+            script.write_text(code)  # older Numba compares the file's time
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON"))}
         done = subprocess.run(
             [python, "-W", "always", script],
@@ -128,7 +128,7 @@ class Install:
                 "HOME": str(self.home),
                 "XDG_CACHE_HOME": str(self.home / ".cache"),
                 "PYTHONPATH": str(self.package.parent),
-                # Python's own cache goes by size and seconds, and these edits are faster.
+                # Python's cache compares size and seconds, and these edits are faster.
                 "PYTHONDONTWRITEBYTECODE": "1",
             }
             | self.environment
@@ -142,11 +142,11 @@ class Install:
         return json.loads(done.stdout), warnings
 
     def run(self, name="", *, before="", after="", **how):
-        """Execute the script; ``loaded`` counts what came from disk."""
+        """Execute the script; ``loaded`` counts the functions loaded from disk."""
         return self.execute(SCRIPT.format(before=before, after=after), name, **how)
 
     def kept(self, pattern):
-        """Return the files that Numba keeps of the probing kernel."""
+        """Return the cache files of the probing kernel."""
         return sorted(self.cache.rglob(f"probe.probe-*.{pattern}"))
 
 
@@ -177,7 +177,7 @@ def test_an_edited_helper_in_another_file_is_seen(install, place):
 
 @pytest.mark.exhaustive
 def test_an_edited_helper_is_seen_whatever_decides_the_folder(install):
-    """A user may bring locators of his own, in which ours is not asked."""
+    """A user may set other cache locators, which bypass the locator of `kernels`."""
     install.environment["NUMBA_CACHE_LOCATOR_CLASSES"] = "UserProvidedCacheLocator"
     assert install.run()[0]["probe"] == 3.0
     install.edit_helper(4.0)
@@ -186,7 +186,7 @@ def test_an_edited_helper_is_seen_whatever_decides_the_folder(install):
 
 @pytest.mark.exhaustive
 def test_a_users_cached_functions_follow_the_kernels_they_call(install, tmp_path):
-    """And the others stay as they are, for plain Numba too."""
+    """The user's other functions stay cached, also for plain Numba."""
     for name, (imported, call) in CALLERS.items():
         (tmp_path / f"by_{name}.py").write_text(CALLER.format(imported=imported, call=call))
     after = CALL.format(names=list(CALLERS))
@@ -243,7 +243,7 @@ def test_a_version_installed_over_another_runs_its_own_code(install, tmp_path):
         wheels.append(make_wheel(install.package, tmp_path, version))
     shutil.rmtree(install.package)
 
-    # An environment of its own, which borrows Numba from this one.
+    # A separate environment, which uses Numba from this one.
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -255,7 +255,7 @@ def test_a_version_installed_over_another_runs_its_own_code(install, tmp_path):
     }
     Path(site.strip(), "borrowed.pth").write_text("\n".join(map(str, borrowed)))
 
-    # The user's cache folder, and Python's own cache as users have it.
+    # The user's cache folder, and Python's cache with its default settings.
     install.environment = {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
     pip = [sys.executable, "-m", "pip", "--python", python, "--quiet"]
     for wheel, expected in zip(wheels, [3.0, 5.0], strict=True):
@@ -263,14 +263,14 @@ def test_a_version_installed_over_another_runs_its_own_code(install, tmp_path):
         assert install.run(python=python) == ({"probe": expected, "probe loaded": 0}, [])
         assert install.run(python=python) == ({"probe": expected, "probe loaded": 1}, [])
 
-    # What was compiled does not keep a package alive that is not there any more.
+    # Compiled code does not make an uninstalled package importable.
     subprocess.run([*pip, "uninstall", "--yes", "probe-kernels"], check=True)
     assert not Path(site.strip(), "kernels").exists()
     assert "No module named 'kernels'" in install.execute(NO_PACKAGE, python=python)[0]
 
 
 def test_old_data_under_a_new_index_is_not_run(install):
-    """The state between Numba's two writes: seen by others meanwhile, or left by a kill."""
+    """The state between Numba's two writes, visible to other processes, or left by a kill."""
     install.run()
     old = {path: path.read_bytes() for path in install.kept("nbc")}
     install.edit_helper(4.0)
@@ -282,7 +282,7 @@ def test_old_data_under_a_new_index_is_not_run(install):
 
 
 def test_what_another_version_kept_is_replaced_without_a_word(install):
-    """Its index may name classes that are no more."""
+    """The old index may name classes that no longer exist."""
     before = """
 import collections
 import kernels.probe_helper as helper
@@ -294,7 +294,7 @@ helper.Gone = collections.namedtuple("Gone", "a", module="kernels.probe_helper")
 
 
 def test_code_for_another_dtype_is_not_run(install):
-    """Where two processes kept code for two dtypes at once, the index may have the other's."""
+    """If two processes cache code for two dtypes at once, the index may name the wrong data."""
     before = "import numpy\nnumpy.ones = lambda n, ones=numpy.ones: ones(n, {})"
     install.run(before=before.format("numpy.float32"))
     other = {path: path.read_bytes() for path in install.kept("nbc")}
@@ -325,7 +325,7 @@ def test_four_processes_compile_at_once(install):
     for answer, warnings in runs:
         assert answer["probe"] == 3.0
         assert warnings == []
-    install.run(after=AT_ONCE.format(i=0))  # may find that one dtype's code was lost
+    install.run(after=AT_ONCE.format(i=0))  # may find that the code of one dtype was lost
     answer, warnings = install.run(after=AT_ONCE.format(i=0))
     assert (answer["probe loaded"], answer["relu loaded"], warnings) == (1, 2, [])
 
@@ -354,7 +354,7 @@ def test_where_nothing_can_be_kept_kernels_work_from_memory(install, tmp_path):
 
 @pytest.mark.parametrize("variable", [True, False], ids=["XDG_CACHE_HOME", "HOME"])
 def test_kernels_are_kept_in_the_users_cache_folder(install, variable):
-    """And nothing beside the sources, where uninstalling would leave it."""
+    """Nothing is written beside the sources, where uninstalling would leave it."""
     install.environment.clear()
     if not variable:
         install.environment["XDG_CACHE_HOME"] = ""
@@ -374,7 +374,7 @@ def test_where_the_users_cache_folder_is_not_writable_others_serve(install):
     assert len(list(install.package.glob("__pycache__/probe.probe-*.nbc"))) == 1
 
 
-# What takes seconds is told to a user who waits for it, once, and to no program.
+# A compilation of seconds is announced once in a terminal, and not to programs.
 FRONT = {
     "terminal": ("sys.stderr.isatty = lambda: True", True),
     "notebook": ("sys.modules['ipykernel'] = sys", True),
@@ -409,7 +409,7 @@ print(json.dumps([before, stream.getvalue()]))
 
 @pytest.fixture
 def mount():
-    """Mount something on a folder for as long as the test runs, where that is allowed."""
+    """Return a function that mounts a file system on a folder for the test, where allowed."""
     folders = []
 
     def mount(folder, *options):
@@ -458,7 +458,7 @@ def test_a_damaged_file_costs_one_warning_and_is_mended(install):
     }
     for suffix, (name, damage) in itertools.product(["nbi", "nbc"], damages.items()):
         if (suffix, name) == ("nbi", "one bit"):
-            continue  # may as well be another valid index
+            continue  # may be another valid index
         (path,) = install.kept(suffix)
         path.write_bytes(damage(path.read_bytes()))
         answer, warnings = install.run()
@@ -493,7 +493,7 @@ def test_without_compilation_kernels_are_plain_functions(install):
 
 
 def test_every_kernel_is_kept_under_the_stamp():
-    """A kernel made by `numba.njit` itself would not be."""
+    """Every kernel uses `kernels._cache`; one made by `numba.njit` itself would not be hashed."""
     names = [name for _, name, _ in pkgutil.walk_packages(kernels.__path__, "kernels.")]
     found = {
         f"{value.py_func.__module__}.{value.py_func.__qualname__}": type(value._cache).__name__
@@ -507,7 +507,7 @@ def test_every_kernel_is_kept_under_the_stamp():
 
 @pytest.mark.exhaustive
 def test_loaded_callee_with_a_parallel_region(tmp_path):
-    """A caller compiled when its parallel callee came from the cache starts the threads, too."""
+    """A caller compiled after its parallel callee was loaded from the cache starts the threads."""
     root = Path(kernels.__file__).parent.parent
     script = "import numpy as np, kernels; kernels.affine_forward(np.ones((2, 3)), *W)"
     script = script.replace("*W", "np.ones((3, 2)), np.ones(2)")
@@ -529,7 +529,7 @@ def test_loaded_callee_with_a_parallel_region(tmp_path):
 
 @pytest.mark.exhaustive
 def test_imported_from_a_zip_file(tmp_path):
-    """Compiled code belongs to the content of the archive."""
+    """Cached code is invalidated by the content of the archive."""
     seen = []
     for factor in (1, 2):
         with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:

@@ -1,4 +1,4 @@
-"""What a callback, a user's class or Ctrl-C does while a network trains."""
+"""Effects of a callback, a user's class or Ctrl-C during training."""
 
 import gc
 import os
@@ -18,7 +18,7 @@ def data(rng):
 
 
 class OtherRelu(Relu):
-    """Makes of the network one that is trained by its layers."""
+    """Relu subclass, which makes the network train layer by layer."""
 
 
 @pytest.fixture(params=[False, True], ids=["compiled", "layers"])
@@ -30,7 +30,7 @@ def network(request):
 
 
 def by_hand(network, data, iterations, change):
-    """The lecture's loop, which calls `change` after an evaluation."""
+    """Run the lecture's loop, which calls `change` after an evaluation."""
     x, t = data
     choice = np.random.RandomState(5).choice
     losses = []
@@ -83,7 +83,7 @@ def test_what_a_callback_changes_counts(network, data, change):
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """Encode sets of any size, and record each of them."""
+    """Encode data sets of any size, and record each of them."""
     sets, encode = [], net.fast_path.encode
     monkeypatch.setattr("kernels.mlp.encoding.MIN_SIZE", 0)
     monkeypatch.setattr("net.training_run.MIN_PASSES", 0)
@@ -97,13 +97,13 @@ def images(rng):
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_data_that_a_callback_changes(rng, encoded, read_only):
-    """A set that may change meanwhile is read as it is; others are brought into another form."""
+    """A data set that may change is read in place; a read-only set is encoded."""
     t, results = rng.integers(0, 3, 40), []
     x = images(rng)
     t.setflags(write=not read_only)
     for network in (TwoLayerNet(800, 50, 3, 0.3, rng=1), TwoLayerNet(800, 50, 3, 0.3, rng=1)):
         if results:
-            network.layers["Relu1"] = OtherRelu()  # by its layers, which read the data each time
+            network.layers["Relu1"] = OtherRelu()  # layer by layer, which reads the data each time
         changing = x.copy()
         changing.setflags(write=not read_only)
 
@@ -123,7 +123,7 @@ def test_data_that_a_callback_changes(rng, encoded, read_only):
 
 @pytest.mark.parametrize("kind", ["one-hot", "two classes", "half", "two"])
 def test_targets_in_long_runs(rng, encoded, kind):
-    """One-hot targets are taken for labels in a long run, others as they are: the same bits."""
+    """In a long run one-hot targets are converted to labels, bitwise identical to a short run."""
     x, t = images(rng), np.eye(3)[rng.integers(0, 3, 40)]
     if kind != "one-hot":
         t[5] = {"two classes": (0.25, 0, 0.75), "half": (0.5, 0, 0), "two": (0, 2, 0)}[kind]
@@ -174,7 +174,7 @@ def test_a_learning_rate_that_a_callback_lowers(network, data):
 
 @pytest.mark.parametrize("kind", [Affine, Relu])
 def test_a_method_patched_on_a_class(data, monkeypatch, kind):
-    """Seen by all methods of the network, and by `train`."""
+    """All methods of the network, and `train`, use the patched method."""
     network = TwoLayerNet(8, 6, 3, 0.3, rng=1)
     before, forward = network.loss(*data), kind.forward
     monkeypatch.setattr(kind, "forward", lambda self, x: 2 * forward(self, x))
@@ -208,7 +208,7 @@ def test_a_network_whose_loss_is_its_own(data):
 
 @pytest.fixture
 def no_gc_callbacks():
-    """Hypothesis has the garbage collector call it, where Python drops a KeyboardInterrupt."""
+    """Remove Hypothesis's callback of the garbage collector, which loses KeyboardInterrupt."""
     callbacks = gc.callbacks[:]
     gc.callbacks.clear()
     yield
@@ -219,9 +219,9 @@ def no_gc_callbacks():
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("delay", [0.02 * k for k in range(1, 13)])
 def test_ctrl_c_leaves_network_and_history_together(network, data, delay):
-    """The network is where the history says, whenever Ctrl-C comes."""
+    """The network and the history are at the same iteration, whenever Ctrl-C comes."""
     histories = []
-    train(network, *data, iterations=30, batch_size=10, rng=5)  # compiled
+    train(network, *data, iterations=30, batch_size=10, rng=5)  # compiles the loop
     start = {key: value.copy() for key, value in network.params.items()}
     timer = Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
@@ -230,7 +230,7 @@ def test_ctrl_c_leaves_network_and_history_together(network, data, delay):
               callback=lambda done, history: histories.append(history))  # fmt: skip
     timer.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    # The first callback comes after the first iteration's evaluation: before it, one may be done.
+    # Before the first callback, which follows an evaluation, one iteration may be done.
     possible = [len(histories[-1].train_loss_list)] if histories else [0, 1]
     twins = []
     for done in possible:

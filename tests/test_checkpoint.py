@@ -1,4 +1,4 @@
-"""What a run has written is there whole, whatever ends the run or fills the disk."""
+"""Checkpoints are complete, whatever ends the run or fills the disk."""
 
 import os
 import re
@@ -20,7 +20,7 @@ X, T = np.random.default_rng(0).random((20, 30)), np.arange(20) % 3
 
 @contextmanager
 def largest_file(size):
-    """Let no file grow above some bytes, as a disk does that is full."""
+    """Limit the size of files, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -31,7 +31,7 @@ def largest_file(size):
 
 @contextmanager
 def user(name):
-    """Lose the rights of root, whom no permission stops."""
+    """Drop the rights of root, for whom permissions do not apply."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(name)
@@ -43,7 +43,7 @@ def user(name):
 
 
 def killed(tmp_path, times):
-    """Kill a run again and again, and go on from what it left: see the program."""
+    """Kill a run repeatedly and resume it: see `support.kill_and_resume`."""
     folder = tmp_path / "run"
     folder.mkdir()
     status, output = run(tmp_path, "-m", "support.kill_and_resume", folder, times)
@@ -83,7 +83,7 @@ def interrupted(path, network):
 
 
 def expect_kept(path, network, error, history):
-    """See that the checkpoint is whole, and that network and history are there to go on with."""
+    """Check that the checkpoint is complete, and that network and history can be resumed."""
     done = len(history.train_loss_list)
     assert f"the file is as it was before; the network in memory keeps its {done}" in str(error)
     assert os.listdir(path.parent) == [path.name]
@@ -141,7 +141,7 @@ for key, value in expected.items():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
 def test_no_memory_left(tmp_path):
-    """A MemoryError, and a checkpoint from which a run goes on to the same bits."""
+    """A MemoryError leaves a checkpoint; the resumed run is bitwise identical."""
     status, output = run(tmp_path, "-c", NO_MEMORY, tmp_path / "state")
     assert status == 0, output
     assert "told: Unable to allocate" in output
@@ -160,7 +160,7 @@ def test_a_full_disk(tmp_path):
         path, network = folder / "state", TwoLayerNet(30, 10, 3, rng=0)
         error, history = interrupted(path, network)
         assert "No space left on device" in str(error)
-        moved = tmp_path / "output" / "state"  # where there is room to go on
+        moved = tmp_path / "output" / "state"  # on a disk that is not full
         moved.parent.mkdir()
         shutil.move(path, moved)
         expect_kept(moved, network, error, history)
@@ -240,10 +240,10 @@ with ThreadPoolExecutor(4) as pool:
 
 
 def test_many_write_the_same_file(tmp_path):
-    """As runs do that were started in one folder: four processes, and four threads in each.
+    """Save from four processes with four threads each, like runs started in the same folder.
 
-    Threads hold each other up between any two calls to the system, processes write at once: what
-    one found a moment ago, another may have renamed or removed.
+    Threads switch between any two system calls, and processes write at the same time: a file
+    that one has found, another may have renamed or removed.
     """
     path = tmp_path / "run" / "state"
     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""The command line, run as a process; what needs no process of its own is run in this one."""
+"""The command line, run as a separate process where necessary."""
 
 import errno
 import fcntl
@@ -38,7 +38,7 @@ def idx(array):
 
 
 def figures(rng, count):
-    """A bar lying, a bar standing, a box: light on dark, noisy, with a margin."""
+    """Return horizontal bars, vertical bars and boxes: light on dark, noisy, with a margin."""
     labels = rng.integers(0, CLASSES, count, dtype=np.uint8)
     kinds = np.zeros((CLASSES, SIZE, SIZE))
     kinds[0, 3:5, 1:7] = kinds[1, 1:7, 3:5] = kinds[2, 1:7, 1:7] = 230
@@ -60,7 +60,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(data, tmp_path_factory):
-    """A file with a network trained on the small data set."""
+    """Return the file of a network trained on the small data set."""
     file = tmp_path_factory.mktemp("network") / "network.npz"
     (x, t), _ = load_mnist(path=data)
     trained = TwoLayerNet(SIZE**2, 10, CLASSES, 0.1, dtype=np.float32, rng=0)
@@ -104,7 +104,7 @@ def run_in_terminal(*words, cwd):
         if select.select([ours], [], [], 1)[0]:
             try:
                 output += os.read(ours, 65536)
-            except OSError:  # Linux's way to say that the other side is closed
+            except OSError:  # on Linux, the other side is closed
                 break
     os.close(ours)
     assert process.wait(TIMEOUT) == 0, output
@@ -112,7 +112,7 @@ def run_in_terminal(*words, cwd):
 
 
 def summary(text):
-    """The aligned lines at the end, as a dictionary."""
+    """Return the aligned lines at the end as a dictionary."""
     lines = re.findall(r"^([a-z][a-z/ ]{14})(\S.*)$", text, re.MULTILINE)
     return {name.strip(): value for name, value in lines}
 
@@ -193,7 +193,7 @@ def test_goes_on_from_a_checkpoint(data, tmp_path, capsys):
 
 
 def test_keeps_the_network_when_no_checkpoint_can_be_written(data, tmp_path, capsys, monkeypatch):
-    """As on a disk that fills up, at the third epoch."""
+    """The disk fills up at the third epoch."""
     write, written = archive.write, []
 
     def full(path, arrays):
@@ -478,7 +478,7 @@ BAD_OPTIONS = [
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory, network):
-    """A folder of files that are not what they should be."""
+    """Return a folder of invalid files."""
     folder = tmp_path_factory.mktemp("crowded")
     (folder / "folder").mkdir()
     (folder / "taken/network.npz").mkdir(parents=True)
@@ -567,7 +567,7 @@ def test_a_full_disk_under_standard_error(data, tmp_path):
 
 
 def test_a_reader_that_leaves(data, tmp_path):
-    """As ``njitnet | head -1``: no words of an error, and no network of a part of a run."""
+    """``njitnet | head -1`` prints no error, and saves no partially trained network."""
     words = ("--data", data, "--iterations", 10**9)
     with start(*words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
@@ -579,7 +579,7 @@ def test_a_reader_that_leaves(data, tmp_path):
 
 
 def test_the_largest_label(tmp_path, capsys):
-    """255, beside which one more has no room in a byte."""
+    """Label 255 needs 256 classes, a number that does not fit a byte."""
     for part in ("train", "t10k"):
         images, labels = figures(np.random.default_rng(3), 40)
         labels[labels == 2] = 255

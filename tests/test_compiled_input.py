@@ -1,4 +1,4 @@
-"""The kernels check what a user's own ``@njit`` function hands them, too."""
+"""Kernels also check their arguments when called from a user's ``@njit`` function."""
 
 import numba
 import numpy as np
@@ -16,11 +16,11 @@ MASK = X > 0
 IMAGES, FILTERS = np.ones((3, 1, 4, 4)), np.ones((2, 1, 1, 1))
 POOLED = np.zeros((3, 1, 2, 2))
 SIZES = {"max_pool_forward": (2, 2, 2), "max_pool_backward": (2, 2, 2)}
-"""Arguments behind the arrays that have to be right."""
+"""Valid arguments after the arrays."""
 
 
-# These compile in a moment. What a compiled caller of the affine kernels does with shapes that
-# differ is in test_affine.py, beside the caller that takes a while to compile.
+# These compile quickly. The test of a compiled caller of the affine kernels with shapes that
+# differ is in test_affine.py, beside the caller that takes longer to compile.
 @numba.njit
 def relu_backward(dout, mask):
     return kernels.relu_backward(dout, mask)
@@ -111,7 +111,7 @@ WRONG = {
     "text": lambda a: "text",
     "one dimension more": lambda a: np.asarray(a)[..., None, None],
 }
-# Arguments that may have any number of dimensions: (X, 1, 1) is a right one, too.
+# Arguments of any number of dimensions: (X, 1, 1) is valid, too.
 ANY_RANK = {("relu_forward", 0), ("sigmoid_forward", 0), ("softmax", 0)}
 ANY_RANK |= {("batch_norm_forward", 0), ("batch_norm_inference", 0)}
 CASES = [
@@ -129,7 +129,7 @@ def compiled(kernel):
 
 @pytest.mark.parametrize(("name", "i", "wrong"), CASES)
 def test_wrong_kinds_from_compiled_code(name, i, wrong):
-    """Refused when the caller is compiled, in words and not by whatever Numba stumbles over."""
+    """Compiling the caller raises a clear error, not an arbitrary one from Numba."""
     arguments = list(KINDS[name])
     arguments[i] = WRONG[wrong](arguments[i])
     with pytest.raises(TypingError, match=EXPECTED_GOT):

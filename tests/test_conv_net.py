@@ -64,7 +64,7 @@ class Flatten:
 
 
 class NaiveNetwork:
-    """Draws weights as the course's constructors do."""
+    """Network whose weights are drawn as by the course's constructors."""
 
     def __init__(self, deep, hidden):
         self.params, self.layers, self.in_training = {}, [], deep
@@ -161,10 +161,10 @@ def test_the_numbers_of_the_course(deep, data):
 
 
 def test_blocks_cannot_be_told_from_layers(deep, data):
-    """Gradients, and attributes that are computed when they are read."""
+    """Gradients and lazily computed attributes are the same as layer by layer."""
 
     class Other(Relu):
-        """Keeps the layers from running as one kernel."""
+        """Relu subclass, which prevents the fused kernel."""
 
     x, t = data
     joined, single = make(deep), make(deep)
@@ -178,7 +178,7 @@ def test_blocks_cannot_be_told_from_layers(deep, data):
     for key, value in theirs.items():
         np.testing.assert_allclose(ours[key], value, 1e-9, 1e-12)
     for value in joined.params.values():
-        value += 1.0  # as an optimizer would, before anybody looks
+        value += 1.0  # as an optimizer does, before the attributes are read
     for one, other in zip(joined.layers.values(), single.layers.values(), strict=True):
         if isinstance(other, Other):
             np.testing.assert_array_equal(one.mask, other.mask)
@@ -191,7 +191,7 @@ def test_blocks_cannot_be_told_from_layers(deep, data):
 
 
 def test_layers_by_hand(data):
-    """The course's loops over `layers`, forward and backward."""
+    """The course's loops over `layers`, forward and backward, work."""
     x, t = data
     network = make(False)
     out = x

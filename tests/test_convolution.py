@@ -44,7 +44,7 @@ SHAPES = [
     (5, 17, 9, 13, 5, 2, 4, 3, 1),
     (4, 9, 7, 6, 18, 7, 6, 1, 0),
     (330, 2, 5, 5, 4, 3, 3, 1, 1),
-    (3, 40, 14, 14, 64, 3, 3, 1, 1),  # filters that are taken part by part
+    (3, 40, 14, 14, 64, 3, 3, 1, 1),  # filters in several parts
     (2, 6, 9, 7, 20, 3, 3, 1, 1),
 ]
 PARAMS = [pytest.param(s, marks=pytest.mark.small) for s in SMALL_SHAPES] + SHAPES
@@ -105,7 +105,7 @@ def test_shapes(rng, shape, dtype):
 @pytest.mark.small
 @pytest.mark.parametrize("shape", [*SMALL_SHAPES[:6], (3, 20, 6, 5, 17, 3, 3, 1, 1)], ids=str)
 def test_memory_orders(rng, shape, dtype):
-    """The same bits, whichever order an array has; results have the channels last."""
+    """Results are bitwise identical in either memory order, and have the channels last."""
     x, W, b, dout = operands(rng, shape, dtype)
     stride, pad = shape[-2:]
     out = convolution_forward(x, W, b, stride, pad)
@@ -187,7 +187,7 @@ NAN_SHAPES = [
 
 @pytest.mark.parametrize("shape", NAN_SHAPES, ids=str)
 def test_nan_and_infinity(rng, shape, dtype):
-    """A spoilt entry spoils what im2col says it spoils, and nothing else."""
+    """NaN and infinity propagate to the same elements as by im2col, and to no others."""
     clean = operands(rng, shape, dtype)
     stride, pad = shape[-2:]
     for bad in (np.nan, np.inf, -np.inf):
@@ -281,8 +281,8 @@ BLOCKS = [
     (2, 33, 7, 6, 40, 2, 2, 1, 2),
     (2, 32, 8, 8, 64, 3, 3, 1, 1),
     (1, 20, 33, 30, 9, 3, 3, 1, 1),  # several blocks of an image's rows
-    (2, 40, 14, 15, 64, 3, 3, 1, 1),  # filters that are taken part by part
-    (1, 116, 5, 5, 15, 3, 3, 1, 0),  # in float32 only if columns count in whole vectors
+    (2, 40, 14, 15, 64, 3, 3, 1, 1),  # filters in several parts
+    (1, 116, 5, 5, 15, 3, 3, 1, 0),  # in float32 only if columns are rounded up to whole vectors
     (1, 116, 5, 5, 7, 3, 3, 1, 0),  # in float64
     (0, 1, 6, 6, 3, 3, 3, 1, 0),
     (1, 0, 6, 6, 3, 3, 3, 1, 0),
@@ -354,7 +354,7 @@ def test_compiled_callers(rng, dtype):
     check_backward(gradients[3:], dout, x, W, 2, 1)
     check_forward(compiled_with_defaults(channels_last(x), W), x, W, np.full(5, 0.5), 1, 0)
     with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
-        compiled(x[:, :5].copy(), W, b, dout)  # no other layout, which would be compiled for
+        compiled(x[:, :5].copy(), W, b, dout)  # contiguous, so that nothing else is compiled
     with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
         compiled(x, W, b, dout[:, :, :-1].copy())
     with pytest.raises(ValueError, match=naive.EXPECTED_GOT):

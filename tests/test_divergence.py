@@ -1,4 +1,4 @@
-"""A loss that stops being finite: one warning that says when, and nothing is lost."""
+"""A loss that stops being finite: one warning names the iteration, and nothing is lost."""
 
 import re
 
@@ -12,7 +12,7 @@ ROUTES = {"compiled": False, "layers": True}
 
 
 class OtherRelu(Relu):
-    """Makes of the network one that is trained by its layers."""
+    """Relu subclass, which makes the network train layer by layer."""
 
 
 @pytest.fixture(params=ROUTES.values(), ids=ROUTES)
@@ -39,7 +39,7 @@ def first_batch_with(row, seed):
 
 
 def told(record):
-    """The iteration that the one warning names."""
+    """Return the iteration named by the only warning."""
     (warning,) = record
     found = re.search(r"stopped being finite at iteration (\d+)", str(warning.message))
     assert warning.filename == __file__
@@ -73,7 +73,7 @@ def test_a_learning_rate_that_explodes(route, data, dtype, rate):
 
 
 def test_updates_beyond_the_largest_number(route, data):
-    """NumPy would warn of each of them."""
+    """NumPy would warn of each operation."""
     make, options = route
     x, t = data
     with pytest.warns(RuntimeWarning) as record:
@@ -93,7 +93,7 @@ def test_the_checkpoint_is_kept_as_it_was(route, data, tmp_path):
     row = 78  # not one of those whose checksums are in the checkpoint
     whole = x.copy()
     x[row] = np.nan
-    assert first_batch_with(row, 5) < SIZE // BATCH  # before the second look at the accuracies
+    assert first_batch_with(row, 5) < SIZE // BATCH  # before the second evaluation
     with pytest.warns(RuntimeWarning, match="checkpoint"):
         train(make(), x, t, **options, rng=5)
     saved = TwoLayerNet.load(options["checkpoint"], layers=[OtherRelu])
@@ -108,4 +108,4 @@ def test_it_stops_where_warnings_are_errors(route, data):
     network = make()
     with pytest.raises(RuntimeWarning, match="stopped being finite"):
         train(network, *data, **options, learning_rate=1e300, rng=0)
-    assert abs(network.params["W2"]).max() > 1e200  # what was trained is kept
+    assert abs(network.params["W2"]).max() > 1e200  # the trained parameters are kept

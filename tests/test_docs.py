@@ -1,4 +1,4 @@
-"""The site of the documentation: it is built without warnings, and is complete by itself."""
+"""The documentation site is built without warnings, and is self-contained."""
 
 import importlib.util
 import re
@@ -58,7 +58,7 @@ def test_everything_public_has_a_page(site):
 
 
 def test_pages_name_no_other_host(site):
-    """Nothing that a browser fetches by itself; links to follow are allowed."""
+    """A browser fetches nothing from other hosts; links to them are allowed."""
     fetched = re.compile(
         r"<(?:script|img|link|iframe|source)\b[^>]*?(?:src|href)=\"(\w+:)?//", re.S
     )
@@ -100,14 +100,14 @@ def test_in_a_browser(site, page, text, tmp_path):
 
 
 def outline(path):
-    """What two languages have in common: levels of headings, code, pictures, formulas, lists."""
+    """Return the structure shared by two languages: headings, code, pictures, formulas, lists."""
     text = path.read_text(encoding="utf-8")
     code = []
     for language, block in FENCE.findall(text):
         directive, _, argument = language.partition(" ")
         if argument:
             code.append((directive, Path(path.parent, argument).resolve(), block))
-        elif language == "sh":  # what a command does is said in words behind it
+        elif language == "sh":  # comments after commands are translated
             code.append((language, re.sub(r"(?<=\S) +# .*", "", block)))
         else:
             code.append((language, block))

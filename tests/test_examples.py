@@ -1,4 +1,4 @@
-"""The examples of the documentation run, and each ends in its picture."""
+"""The examples of the documentation run, and each writes its picture."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ def render():
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_notebook(example, render):
-    """It has the code of the script, and the output and pictures that are kept."""
+    """The notebook has the code of the script, and the saved output and pictures."""
     path = NOTEBOOKS / f"{example.stem}.ipynb"
     text = path.read_text(encoding="utf-8")
     assert text == render.notebook(example.stem), "run python docs/render_examples.py"

@@ -21,12 +21,12 @@ def examples(rng, n, size, classes, zeros=0.8, dtype=np.float32):
 
 
 def trained(data, hidden, classes, dtype=np.float64, layers=False, **options):
-    """A network after some iterations: by compiled code, or by its layers."""
+    """Return a network trained by compiled code or by its layers, with its history."""
     network = TwoLayerNet(data[0][0].size, hidden, classes, 0.3, dtype=dtype, rng=1)
     if layers:
 
         class Own(Relu):
-            """Not the lecture's layer, so the general path is taken."""
+            """Relu subclass, which makes the network take the general path."""
 
         network.layers["Relu1"] = Own()
         assert network.stack() is None
@@ -164,7 +164,7 @@ def test_thread_tuner_forgets_a_slow_start():
 
 
 def test_evaluation_beside_a_busy_process_takes_one_thread(monkeypatch, rng):
-    """Where all threads took much longer than one, layers evaluate on one, and then go back."""
+    """If all threads are much slower than one, layers evaluate on one thread for a while."""
     x, t = examples(rng, 20, 10, 3)
     network, seen, most = TwoLayerNet(10, 4, 3, rng=1), [], numba.get_num_threads()
     monkeypatch.setattr(network, "accuracy", lambda x, t: seen.append(numba.get_num_threads()))
@@ -225,7 +225,7 @@ def test_numerical_gradient_on_mnist(mnist):
 
 # ------------------------------------------------------------------------------ one compiled call
 def test_layers_keep_their_attributes(rng):
-    """As after a forward and a backward pass by the layers."""
+    """The attributes are the same as after a forward and a backward pass of the layers."""
     x, t = examples(rng, 30, 300, 4)
     one, other = (TwoLayerNet(300, 9, 4, 0.3, rng=1) for _ in range(2))
     other.layers["Relu1"] = type("Own", (Relu,), {})()
@@ -261,7 +261,7 @@ def test_results_are_new_arrays(rng):
 
 
 def test_a_new_depth_compiles_nothing(rng):
-    """In a process where one network was trained, another depth and size is only run."""
+    """After one network was trained, another depth and size compiles nothing."""
     program = (
         "import numpy as np, numba; from numba.core import event\n"
         "from net import MultiLayerNet, TwoLayerNet, Adam, train\n"

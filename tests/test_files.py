@@ -1,4 +1,4 @@
-"""Files that are no network or checkpoint, or were made to harm: an error that names the file."""
+"""Invalid or hostile networks and checkpoints raise an error that names the file."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def generator(request):
 
 @pytest.fixture
 def file(tmp_path):
-    """A checkpoint of four iterations."""
+    """Return the file of a checkpoint after four iterations."""
     path = tmp_path / "state.npz"
     run(path, np.random.RandomState(0), iterations=4)
     return path
@@ -49,7 +49,7 @@ def run(path, rng, **options):
 
 
 def resume(path, rng=None):
-    """What a resumed run says; nothing may have changed then."""
+    """Return the error of a resumed run, and check that nothing changed."""
     network, rng = TwoLayerNet(*SIZES, rng=0), rng or np.random.RandomState(0)
     before, state = network.params["W1"].copy(), str(get_state(rng))
     with pytest.raises(ValueError, match=r"state\.npz.*expected") as caught:
@@ -65,7 +65,7 @@ def contents(path):
 
 
 def rewrite(path, **changes):
-    """Write a file anew, its checksums right, with other contents for some of its arrays."""
+    """Rewrite a file with other contents for some of its arrays, and valid checksums."""
     parts = contents(path) | {f"{name}.npy": value for name, value in changes.items()}
     with zipfile.ZipFile(path, "w") as whole:
         for name, value in parts.items():
@@ -79,7 +79,7 @@ def npy(array):
 
 
 def header(text, data=b""):
-    """An array in the .npy format with a header of one's own."""
+    """Return an array in the .npy format with a custom header."""
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + data
 
 
@@ -127,7 +127,7 @@ def test_spoilt_arrays(file, content):
 
 # ---------------------------------------------------------------- archives
 def test_members_that_share_their_bytes(file):
-    """A small file that would unpack to a large one: its arrays lie on top of each other."""
+    """A small file with overlapping arrays would unpack to a large one."""
     data = npy(np.zeros(50_000))
     first = io.BytesIO()
     with zipfile.ZipFile(first, "w") as whole:
@@ -159,7 +159,7 @@ def test_compressed_arrays(file):
 
 
 def test_every_cut_and_every_wrong_byte(file):
-    """Each is an error, or leaves the arrays as they were: a checksum does not cover all bytes."""
+    """Each raises an error or does not change the arrays: a checksum does not cover all bytes."""
     TwoLayerNet(*SIZES, rng=0).save(file)
     whole, right = file.read_bytes(), archive.read(file)
     for place in range(0, len(whole), 3):
@@ -213,7 +213,7 @@ def test_spoilt_state(file, text):
 
 @pytest.mark.parametrize("place", [-1, -(2**31), 10**8, 625, None, "1", [1], 2**80])
 def test_a_random_state_that_reads_foreign_memory(tmp_path, generator, place):
-    """NumPy takes any place in the buffer, and reads there: the process would end."""
+    """NumPy accepts any position in the buffer and reads there, which ends the process."""
     file = tmp_path / "state.npz"
     run(file, generator(0), iterations=4)
     changed = state(file)
@@ -255,8 +255,8 @@ def test_spoilt_history(file, name):
 
 
 def test_the_command_says_it_in_one_line(file, tmp_path):
-    # In a process of its own, which ends with its thread that compiles: Numba's compiler and
-    # pytest.warns both change the filters of warnings, of which there is one set for all threads.
+    # In a separate process, which ends with its compiling thread: Numba's compiler and
+    # pytest.warns both change the warning filters, which all threads share.
     rewrite(file, train_loss_list=npy(np.array(1.0)))
     done = subprocess.run(
         [sys.executable, "-m", "net", "--resume", "--checkpoint", file, "--output", tmp_path],

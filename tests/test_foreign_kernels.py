@@ -1,4 +1,4 @@
-"""Another distribution's package `kernels` in the same place: `import net` says what happened."""
+"""`import net` reports a package `kernels` of another distribution in the same place."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def install_ours(folder):
 
 
 def install_theirs(folder):
-    """As pip does it: each file over one of that name, no other touched."""
+    """Overwrite files of the same name and no others, as pip does."""
     kernels = folder / "kernels"
     kernels.mkdir(exist_ok=True)
     (kernels / "__init__.py").write_text(FOREIGN)

@@ -1,4 +1,4 @@
-"""``kernels._function_pointers``: arrays that are borrowed, and chunks that take them."""
+"""``kernels._function_pointers``: borrowed arrays, and chunks that receive them."""
 
 import sys
 
@@ -10,7 +10,7 @@ from kernels._function_pointers import borrow, keep
 
 @njit
 def sum_of_borrowed(n, rounds):
-    """Borrow memory of its own, and let others have what would be freed too early."""
+    """Borrow newly allocated memory, and allocate again to reuse memory that is freed too early."""
     memory = np.full(n, 1.0), np.full(n, 2.0)
     a, b = borrow(memory)
     result = 0.0

@@ -1,4 +1,4 @@
-"""What a run leaves behind, and its pictures, as a notebook sees them."""
+"""The history of a run, and its figures, as shown in a notebook."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Whatever a kernel or layer is handed: NumPy's answer, or an error that says what was expected."""
+"""For any argument, a kernel or layer agrees with NumPy, or says in an error what it expected."""
 
 import naive
 import naive_convolution
@@ -63,7 +63,7 @@ def affine_backward_params(dout, x, W):
 
 
 def convolution_shapes(x, W):
-    """Whether images and filters fit together, with stride 1 and no pad."""
+    """Return whether the shapes of images and filters match, with stride 1 and no padding."""
     if not (x.ndim == W.ndim == 4 and x.shape[1] == W.shape[1] and min(W.shape[2:]) > 0):
         return False
     return all(n >= f for n, f in zip(x.shape[2:], W.shape[2:], strict=True))
@@ -151,7 +151,7 @@ def cross_entropy(x, t):
     if (t := right_targets(t, x.shape, x.dtype)) is None:
         return None
     loss, y = naive.softmax_cross_entropy_forward(x.astype(np.float64), t)
-    # Targets that add up to what is no distribution may cancel.
+    # Terms may cancel if the targets are not a distribution.
     size = 1 + np.max(np.abs(x[np.isfinite(x)]), initial=0)
     weight = 1 if t.ndim == 1 else abs(t).sum()
     return [(np.asarray(loss, x.dtype), size * weight), (y.astype(x.dtype), np.ones(x.shape))]
@@ -180,7 +180,7 @@ def dropout(x, mask):
 
 
 def batch_norm_arguments(x, gamma, *vectors):
-    """What the arguments mean, in float64, and the dtype of the results; or None."""
+    """Return the arguments in float64 and the dtype of the results, or None if invalid."""
     if (arrays := real_arrays(x, gamma, *vectors)) is None:
         return None
     x, gamma, *vectors = arrays
@@ -193,7 +193,7 @@ def batch_norm_arguments(x, gamma, *vectors):
 
 
 def magnitude(gamma, std, *factors):
-    """Of a product, as far as rounding goes; nothing is said where it is not finite."""
+    """Return the magnitude of a product for its rounding error; where not finite, no bound."""
     size = np.max(np.abs(gamma), initial=0) / np.min(std, initial=1)
     for factor in factors:
         size = size * np.max(abs(factor), initial=1e-3)
@@ -227,7 +227,7 @@ def batch_norm_inference(x, gamma, beta, mean, var):
 
 
 def batch_norm_backward(dout, x, gamma, mean, var):
-    """The formula of the documentation, for any mean and variance."""
+    """Return the gradients by the documented formula, for any mean and variance."""
     if (found := batch_norm_arguments(x, gamma, mean, var)) is None or found[0][0].size == 0:
         return None
     (x, gamma), statistics, dtype = found
@@ -374,7 +374,7 @@ def test_float32_of_either_byte_order_gives_float32(order):
 
 
 def test_conversions_raise_no_floating_point_errors():
-    """Whatever the caller asked of NumPy: what float32 cannot hold becomes 0 or infinite."""
+    """With any np.errstate, numbers out of range of float32 become 0 or infinite."""
     one, row = np.ones((2, 2), np.float32), np.ones(2, np.float32)
     with np.errstate(all="raise"):
         for number in (1e-40, 1e-300, 1e300, np.nan, np.inf):
@@ -477,7 +477,7 @@ def test_nodes(node, operation, shapes, data):
             expected = None if arrays is None else operation(*arrays)
     except ValueError:  # shapes
         expected = None
-    with np.errstate(all="ignore"):  # NumPy's own warnings, as the lecture's code has them
+    with np.errstate(all="ignore"):  # NumPy's warnings, as in the lecture's code
         found = outcome(node().forward, x, y)
     assert isinstance(found, Exception) == (expected is None), found
     if expected is not None:
@@ -505,7 +505,7 @@ def test_arguments_that_share_memory(dtype):
 # ---------------------------------------------------------------- changed in between
 @pytest.mark.small
 def test_what_changes_between_forward_and_backward(rng):
-    """As in the lecture, a layer looks at its arrays again: new numbers count, new sizes do not."""
+    """As in the lecture, a layer reads its arrays again: it uses new values, but not new shapes."""
     W, b, x, dout = (rng.standard_normal(s) for s in ((4, 3), 3, (5, 4), (5, 3)))
     layer, reference = Affine(W, b), naive.Affine(W, b)
     layer.forward(x)

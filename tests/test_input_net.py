@@ -1,4 +1,4 @@
-"""What a network, `train` and the readers of files are handed: as for the kernels."""
+"""Arguments of networks, `train` and file readers, tested like those of the kernels."""
 
 import datetime
 import math
@@ -43,11 +43,11 @@ D, H, C = 4, 5, 3
 
 
 class OtherRelu(Relu):
-    """Makes of the network one that is not compiled as a whole."""
+    """Relu subclass, which prevents the compiled path of the network."""
 
 
 def networks(dtype, other):
-    """A network and the lecture's, of the same weights."""
+    """Return a network and the lecture's network with the same weights."""
     ours, theirs = TwoLayerNet(D, H, C, 0.5, dtype=dtype, rng=1), naive.TwoLayerNet(D, H, C)
     if other:
         ours.layers["Relu1"] = OtherRelu()
@@ -66,7 +66,7 @@ def batches(draw):
 
 
 def meant(x, t, dtype):
-    """A batch and its targets, which have to be finite in a dtype, as arrays, or None."""
+    """Return a batch and its targets as arrays finite in a dtype, or None if invalid."""
     x = right(x)
     if x is None or x.ndim < 2 or x.shape[0] == 0 or x[0].size != D:
         return None
@@ -95,7 +95,7 @@ def test_network(method, other, data):
     found = outcome(getattr(ours, method), *args)
     assert (snapshot(x), snapshot(args[-1])) == (before[0], before[len(args) - 1])
     if method == "predict" and not sets and not isinstance(found, Exception):
-        assert found.shape == (0, C)  # an empty batch has logits, only no loss
+        assert found.shape == (0, C)  # an empty batch has logits, but no loss
         assert len(batch) == 0
         return
     assert isinstance(found, Exception) == (not sets), found
@@ -107,7 +107,7 @@ def test_network(method, other, data):
     if isinstance(expected, dict):
         for key, value in expected.items():
             np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=rough)
-    elif method == "accuracy":  # ties may fall otherwise in float32
+    elif method == "accuracy":  # ties may resolve differently in float32
         assert found == expected or dtype == np.float32
     else:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=rough)
@@ -268,7 +268,7 @@ CASES = [
 @pytest.mark.small
 @pytest.mark.parametrize(("call", "value"), CASES)
 def test_plain_arguments(call, value, tmp_path, monkeypatch):
-    """Each is refused for what it is, before anything is computed or written."""
+    """Each invalid argument raises an error before anything is computed or written."""
     monkeypatch.chdir(tmp_path)
     assert isinstance(outcome(call, value), Exception)
     assert list(tmp_path.iterdir()) == []
@@ -289,12 +289,12 @@ def test_parameters_that_cannot_be_changed():
     ours.params["W1"] = np.broadcast_to(1.0, (D, H))
     error = outcome(train, ours, np.ones((4, D)), np.zeros(4, int), iterations=1)
     assert "assign a copy" in str(error)
-    assert ours.accuracy(np.ones((4, D)), np.zeros(4, int)) in (0, 1)  # only looks
+    assert ours.accuracy(np.ones((4, D)), np.zeros(4, int)) in (0, 1)  # reads only
 
 
 @pytest.mark.parametrize("wrong", [(H, C - 1), (H + 1, C), (H - 1, C), (1, C)], ids=str)
 def test_parameters_of_another_shape(wrong):
-    """Given to the layer itself, past `params`: seen by all methods and by `train`."""
+    """All methods and `train` reject parameters assigned to the layer instead of `params`."""
     x, t = np.ones((4, D)), np.zeros(4, int)
     ours = network()
     ours.layers["Affine2"].W = np.ones(wrong)
@@ -304,7 +304,7 @@ def test_parameters_of_another_shape(wrong):
 
 
 def test_parameters_that_share_memory(rng):
-    """Two layers of one matrix: each update counts for both, as in the lecture's loop."""
+    """If two layers share a matrix, each update affects both, as in the lecture's loop."""
     W = rng.random((3, 3))  # all hidden units are on
     ours, theirs = TwoLayerNet(3, 3, 3, rng=0), naive.TwoLayerNet(3, 3, 3)
     ours.params["W1"], theirs_W = W.copy(), W.copy()
@@ -321,7 +321,7 @@ def test_parameters_that_share_memory(rng):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_weights_that_are_not_finite(rng, bad):
-    """Beside an input that is always zero they still make the loss NaN, as zero times NaN is."""
+    """They make the loss NaN even if the input is always zero, because 0 times NaN is NaN."""
     ours = network()
     ours.params["W1"][2] = bad
     x, t = rng.random((8, D)), rng.integers(0, C, 8)

@@ -1,4 +1,4 @@
-"""The layers of ``net``: their attributes, the shapes they take, what they refuse."""
+"""The layers of ``net``: attributes, accepted shapes, and errors."""
 
 import naive
 import numpy as np
@@ -12,7 +12,7 @@ def parameters(rng, d, m, dtype=np.float64):
 
 
 def rtol(dtype):
-    """A sum of a few dozen terms of like size."""
+    """Return the tolerance of a sum of a few dozen terms of similar size."""
     return 100 * np.finfo(dtype).eps
 
 
@@ -33,7 +33,7 @@ def test_affine(rng, dtype):
 
 
 def test_affine_holds_the_arrays_it_was_given(rng, dtype):
-    """As in the lecture: an update in place from outside reaches the layer."""
+    """As in the lecture, an in-place update of the array changes the layer."""
     W, b = parameters(rng, 5, 3, dtype)
     layer = Affine(W, b)
     assert layer.W is W
@@ -76,7 +76,7 @@ def test_affine_shape_follows_the_last_forward(rng):
 
 
 def test_affine_keeps_no_gradient_of_an_old_backward(rng):
-    """What a user keeps is not overwritten by the next step."""
+    """Arrays kept by a user are not overwritten by the next step."""
     layer = Affine(*parameters(rng, 5, 3))
     x, dout = rng.standard_normal((7, 5)), rng.standard_normal((7, 3))
 
@@ -180,7 +180,7 @@ def test_softmax_with_loss_keeps_nothing_of_an_old_step(rng):
         np.testing.assert_array_equal(kept, copy)
 
 
-# ---------------------------------------------------------------- what layers convert
+# ---------------------------------------------------------------- conversion of arguments
 REAL = {
     "list": lambda a: a.tolist(),
     "tuple": lambda a: tuple(map(tuple, a.tolist())),
@@ -338,7 +338,7 @@ def test_add_and_mul_of_arrays(rng):
 
 
 def test_add_and_mul_broadcast_as_the_lecture_writes_them(rng):
-    """``dout * y`` and ``dout * x``, with no sum over the broadcast axes."""
+    """The gradients are ``dout * y`` and ``dout * x``, not summed over the broadcast axes."""
     x, y, dout = rng.standard_normal((3, 1)), rng.standard_normal(4), rng.standard_normal((3, 4))
     add, mul = Add(), Mul()
     np.testing.assert_array_equal(add.forward(x, y), x + y)
@@ -381,7 +381,7 @@ def test_add_gradients_are_separate(rng):
 
 
 def test_shop_bill():
-    """Two apples at 100 and three oranges at 150, with a tenth of tax."""
+    """Two apples at 100 and three oranges at 150, with 10 % tax."""
     apple, apples, orange, oranges, tax = 100, 2, 150, 3, 1.1
     mul_apple, mul_orange, add, mul_tax = Mul(), Mul(), Add(), Mul()
 

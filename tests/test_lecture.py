@@ -66,7 +66,7 @@ def run_script(script, folder, capsys):
     folder.mkdir()
     names = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # the script goes one folder up
+        patch.chdir(folder)  # the script refers to the parent folder
         np.random.seed(0)
         exec(compile(script, "train_neuralnet.py", "exec"), names)
     return names, capsys.readouterr().out
@@ -96,7 +96,7 @@ def test_script_gives_the_numbers_of_numpy(tmp_path, capsys):
 # ---------------------------------------------------------------- train
 @pytest.fixture(scope="module")
 def digits(mnist):
-    """2,000 training and 300 test images: an epoch of 20 batches of 100."""
+    """Return 2,000 training and 300 test images: an epoch of 20 batches of 100."""
     (x_train, t_train), (x_test, t_test) = mnist
     return x_train[:2000], t_train[:2000], x_test[:300], t_test[:300]
 
@@ -112,7 +112,7 @@ def seeded(build, *arguments, seed=0, **options):
 
 
 def assert_same(history, expected, rtol=1e-9):
-    """The losses to rounding, the accuracies to the last image."""
+    """Check that losses agree to rounding, and accuracies exactly."""
     losses, train_accuracies, test_accuracies = expected
     np.testing.assert_allclose(history.train_loss_list, losses, rtol=rtol, atol=0)
     assert list(history.train_acc_list) == train_accuracies
@@ -155,7 +155,7 @@ def test_sizes_of_batch_and_epoch(digits, size, batch_size, rate, iterations):
 
 @pytest.mark.parametrize("batch_size", [80, 64])
 def test_epoch_of_no_whole_number_of_batches(digits, batch_size):
-    """The loop asks for ``i % iter_per_epoch == 0``: with 2.5 that is every second epoch."""
+    """The loop tests ``i % iter_per_epoch == 0``: with 2.5 that is every second epoch."""
     x_train, t_train, x_test, t_test = digits
     data = x_train[:200], t_train[:200], x_test, t_test
     history = train(seeded(TwoLayerNet, 784, 12, 10), *data, iterations=30, batch_size=batch_size)
@@ -213,7 +213,7 @@ def test_without_test_data(digits):
 
 
 def test_training_goes_on(digits):
-    """A second call goes on from the weights of the first."""
+    """A second call continues from the weights of the first."""
     network, reference = seeded(TwoLayerNet, 784, 12, 10), seeded(naive.TwoLayerNet, 784, 12, 10)
     for seed in (1, 2):
         np.random.seed(seed)
@@ -223,7 +223,7 @@ def test_training_goes_on(digits):
 
 
 def test_arrays_of_the_user_are_left_alone(digits):
-    """Weights change in place, as in the loop; a gradient or an input kept does not."""
+    """Weights change in place, as in the loop; gradients and inputs kept by the user do not."""
     network = seeded(TwoLayerNet, 784, 12, 10)
     x, t = digits[0][:5], digits[1][:5]
     W1 = network.params["W1"]
@@ -239,7 +239,7 @@ def test_arrays_of_the_user_are_left_alone(digits):
 
 @pytest.mark.parametrize("replace", ["sigmoid", "own layer", "last layer", "params"])
 def test_changed_networks_train(digits, replace):
-    """A network that is not the lecture's any more takes the general path, and is right."""
+    """A network with a replaced part takes the general path, with correct results."""
     ours, reference = seeded(TwoLayerNet, 784, 12, 10), seeded(naive.TwoLayerNet, 784, 12, 10)
     if replace == "sigmoid":
         ours.layers["Relu1"], reference.layers["Relu1"] = Sigmoid(), naive.Sigmoid()
@@ -258,7 +258,7 @@ def test_changed_networks_train(digits, replace):
 
 
 class Tempered(TwoLayerNet):
-    """A user's own network, derived from ours."""
+    """A user's subclass of TwoLayerNet."""
 
     def predict(self, x):
         return super().predict(x) / 2
@@ -348,7 +348,7 @@ def test_bad_data(digits):
     ):
         with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
             train(network, *data, iterations=200)
-        # seen before the first step
+        # raised before the first step
         np.testing.assert_array_equal(network.params["W1"], before)
     for data in ((x, t, x_test, None), (x, t, None, t_test)):
         with pytest.raises((TypeError, ValueError), match=naive.EXPECTED_GOT):

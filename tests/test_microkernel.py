@@ -1,4 +1,4 @@
-"""The micro-kernel, which is called by addresses, against plain NumPy."""
+"""The micro-kernel, called with addresses, against plain NumPy."""
 
 import numpy as np
 import pytest
@@ -48,9 +48,9 @@ SIZES = [
 )
 @pytest.mark.parametrize("transposed", [False, True])
 def test_parts(rng, dtype, sizes, transposed):
-    """One element is the same chain of multiply-adds in whichever tile it falls."""
+    """Each element is the same chain of multiply-adds, whichever tile it is in."""
     rows, columns, k, parts = sizes
-    # The parts of a and of b are further apart than they are long.
+    # There are gaps between the parts of a and of b.
     a = rng.standard_normal((parts, rows, k + 1)).astype(dtype)
     a_row, a_k = k + 1, 1
     if transposed:
@@ -74,7 +74,7 @@ def test_parts(rng, dtype, sizes, transposed):
         call(address, here, a_row, a_k, *steps, k, parts, init, 0, alone.reshape(-1), columns, 1,
             columns)  # fmt: skip
         np.testing.assert_array_equal(alone[0], c[r, :columns])
-    # Onto itself: what two vectors share is added once.
+    # In place: the columns that two vectors share are added once.
     flat = c.reshape(-1)
     call(address, a.reshape(-1), a_row, a_k, *steps, k, parts, flat, columns + 5, flat, columns + 5,
         rows, columns)  # fmt: skip

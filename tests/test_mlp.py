@@ -46,7 +46,7 @@ def inputs(rng, n, d, kind="f8", share=0.2):
 
 
 def by_layers(weights, biases, activations, x, t):
-    """Loss, gradients, and what layers keep, by the functions of single layers."""
+    """Return loss, gradients and activations by the functions of single layers."""
     a, kept, count = x, [], len(weights)
     for i in range(count):
         kept.append([a, None])
@@ -68,7 +68,7 @@ def by_layers(weights, biases, activations, x, t):
 
 
 def forward(params, activations, x):
-    """The same in plain NumPy: logits, and the input of each affine layer."""
+    """Return the logits and the input of each affine layer, by plain NumPy."""
     a, kept = x.astype("f8"), []
     for i in range(len(params) // 2):
         kept.append(a)
@@ -228,7 +228,7 @@ def test_wrong_arguments(rng):
 
 # ---------------------------------------------------------------- training
 def train(name, rule, dtype, kind, *, batch=20, n=30, decay=0.0, soft=False, threads=1, **options):
-    """Trained parameters and losses, and those of plain NumPy."""
+    """Return trained parameters and losses, and those of plain NumPy."""
     rng = np.random.default_rng(5)
     sizes, activations = ALL[name]
     code, rule_options, num_states = RULES[rule]
@@ -281,7 +281,7 @@ def test_training_is_that_of_numpy(name, rule, sparse):
 @pytest.mark.parametrize("logistic", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_before_updates_and_weights_of_examples(name, logistic):
-    """Batches of several sizes in one trainer, each with its weight decay, as estimators train."""
+    """One trainer takes batches of several sizes, each with its weight decay, as estimators do."""
     rng = np.random.default_rng(3)
     sizes, activations = ALL[name]
     x, t = inputs(rng, 50, sizes[0]), rng.integers(0, sizes[-1], 50)
@@ -293,7 +293,7 @@ def test_losses_before_updates_and_weights_of_examples(name, logistic):
     exact, results = [a.copy() for a in params], []
 
     def step(batch, decay):
-        """Loss before an update by SGD, and that update, in plain NumPy."""
+        """Return the loss before an update by SGD, and do the update, in plain NumPy."""
         a, kept = forward(exact, activations, x[batch])
         y = naive.sigmoid_forward(a) if logistic else naive.softmax(a)
         p = targets[batch]
@@ -373,7 +373,7 @@ def test_logits(rng, dtype, threads):
 def test_types_and_batch_sizes(kinds, batch):
     for sparse in (True, False):
         for name in ("lecture", "deep"):
-            for rule in ("SGD", "Momentum"):  # the first leaves out rows without a gradient
+            for rule in ("SGD", "Momentum"):  # SGD skips rows without a gradient
                 ours, exact = train(name, rule, *kinds, batch=batch, n=9, sparse=sparse)
                 tolerance = 2e-3 if kinds[0] == "f4" else 1e-9
                 for a, b in zip(ours, exact, strict=True):
@@ -382,7 +382,7 @@ def test_types_and_batch_sizes(kinds, batch):
 
 
 def test_the_largest_is_that_of_numpy(rng):
-    """The first of equals, or the first NaN; no other class, and none outside."""
+    """The index of the maximum is the first of equals, or the first NaN, and in range."""
     rows = [[1, 1, 0], [np.nan, 2, np.nan], [0, np.nan, 5], [-np.inf] * 3, [0, -0.0, 0], [3, 2, 1]]
     largest, tells = njit(lambda row: largest_of(row)), njit(lambda row, k: is_largest(row, k))
     for row in np.array([*rows, *rng.integers(0, 3, (50, 3))], "f8"):
@@ -409,7 +409,7 @@ def test_a_thousand_iterations_in_float64():
 
 
 def test_divergence_is_that_of_the_dense_route():
-    """NaN and infinity spread as in NumPy, where zeros are skipped, too."""
+    """NaN and infinity propagate as in NumPy, also where zeros are skipped."""
     rng = np.random.default_rng(1)
     x, t = inputs(rng, 50, 70), rng.integers(0, 3, 50)
     drawn = rng.integers(0, 50, (6, 20))
@@ -522,7 +522,7 @@ def test_zeros_are_skipped_where_that_is_faster(rng):
 # ---------------------------------------------------------------- numerical gradient
 @pytest.mark.slow
 def test_numerical_gradient_of_large_activations(rng):
-    """Once infinite where an activation passed 7e6."""
+    """The gradient was once infinite for activations above 7e6."""
     for scale in (1.0, 1e3, 1e7, 1e9):
         x, t = scale * (1 + rng.random((3, 4))), np.array([0, 1, 2])
         W1, W2 = rng.random((4, 5)), rng.standard_normal((5, 3)) / scale
@@ -543,7 +543,7 @@ def test_numerical_gradient_of_large_activations(rng):
 # ---------------------------------------------------------------- encoded data
 @pytest.mark.parametrize("kinds", [("f4", "f4"), ("f4", "f8"), ("f8", "f8")], ids=str)
 def test_encoded_data_gives_the_same_bits(rng, kinds):
-    """Codes stand for the very numbers: training and evaluation are the same to the bit."""
+    """Training and evaluation on codes and on the original data are bitwise identical."""
     x, t = inputs(rng, 300, 90, kinds[0]), rng.integers(0, 5, 300)
     dtype, drawn = np.dtype(kinds[1]), rng.integers(0, 300, (20, 40))
     results = []
@@ -592,6 +592,6 @@ def test_codes_pay_for_large_sets_of_many_zeros(rng):
     x = inputs(rng, 5000, 800, "f4")
     assert pays_codes(x, x.dtype, 50)
     assert not pays_codes(x[:100], x.dtype, 50)
-    assert not pays_codes(x, x.dtype, 5)  # a product of few columns is not worth the look
+    assert not pays_codes(x, x.dtype, 5)  # for a product of few columns, sampling does not pay
     assert not pays_codes(x + 1, x.dtype, 50)
     assert not pays_codes((x * 255).astype(np.uint8), x.dtype, 50)

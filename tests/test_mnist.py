@@ -1,4 +1,4 @@
-"""load_mnist: the shipped files, other folders, and every kind of file that is not what it says."""
+"""load_mnist: the shipped files, other folders, and every kind of invalid file."""
 
 import gzip
 import hashlib
@@ -102,7 +102,7 @@ def idx(values: NDArray[np.uint8]) -> bytes:
 
 
 def make(train: int, test: int, height: int, width: int) -> dict[str, NDArray[np.uint8]]:
-    """Return a small data set by file name; its labels are 0 to 3, the 3 in the test set alone."""
+    """Return a small data set by file name, with labels 0 to 3; only the test set has a 3."""
     rng = np.random.default_rng(0)
     arrays = {
         X_TRAIN: rng.integers(0, 256, (train, height, width), np.uint8),
@@ -153,7 +153,7 @@ def test_flags(
 
 
 def test_numpy_bools_are_flags(folder: Path) -> None:
-    # NumPy's flags are taken, too, though the types say bool.
+    # NumPy's bools are accepted, too, although the annotations say bool.
     (x, t), _ = load_mnist(np.False_, np.False_, np.True_, folder)  # type: ignore[arg-type]
     assert x.dtype == np.uint8
     assert x.shape == (7, 1, 3, 5)
@@ -198,7 +198,7 @@ def test_plain_file_is_preferred_and_member_gzip_is_read(folder: Path) -> None:
     (folder / f"{X_TRAIN}.gz").write_bytes(b"not read")
     whole = (folder / T_TRAIN).read_bytes()
     (folder / T_TRAIN).unlink()
-    # A gzip file may be several, one after another.
+    # A gzip file may have several members.
     (folder / f"{T_TRAIN}.gz").write_bytes(gzip.compress(whole[:9]) + gzip.compress(whole[9:]))
     (_, t_train), _ = load_mnist(path=folder)
     assert_array_equal(t_train, [0, 1, 2, 0, 1, 2, 0])
@@ -219,7 +219,7 @@ def test_each_call_returns_new_arrays(folder: Path) -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 9])
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_parts_are_the_whole(folder: Path, n: int, zipped: bool, one_hot: bool) -> None:
-    """Also where there are more parts than images: some are empty."""
+    """Some parts are empty if there are more parts than images."""
     whole = load_mnist(path=folder, one_hot_label=one_hot)
     if zipped:
         for file in list(folder.iterdir()):
@@ -235,7 +235,7 @@ def test_parts_are_the_whole(folder: Path, n: int, zipped: bool, one_hot: bool) 
 
 
 def test_part_reads_no_further(folder: Path, arrays: dict[str, NDArray[np.uint8]]) -> None:
-    """What comes after it may be damaged; before the last part, that is told."""
+    """Damage after a part is not seen; damage before the last part raises an error."""
     content = idx(arrays[X_TRAIN])
     (folder / X_TRAIN).write_bytes(content[:-1])
     (x_train, _), _ = load_mnist(path=folder, part=(0, 2))
@@ -300,7 +300,7 @@ def test_missing_file(folder: Path, name: str) -> None:
     pattern = rf"{name}: expected this file, or .*{dotted}, {name}\.gz, {dotted}\.gz; found none"
     with pytest.raises(FileNotFoundError, match=pattern):
         load_mnist(path=folder)
-    # Some unpackers make a folder of the file's name.
+    # Some unpackers create a folder with the file's name.
     (folder / name).mkdir()
     with pytest.raises(FileNotFoundError, match=pattern):
         load_mnist(path=folder)
@@ -310,7 +310,7 @@ def test_missing_file(folder: Path, name: str) -> None:
 
 
 def fails(folder: Path, name: str, *parts: str) -> None:
-    """Check that loading fails by an error which names the file and holds all the parts."""
+    """Check that loading raises an error with the name of the file and all the parts."""
     with pytest.raises(ValueError, match="expected") as caught:
         load_mnist(path=folder)
     message = str(caught.value)
@@ -388,7 +388,7 @@ def test_other_size_in_test_set(folder: Path) -> None:
 
 @pytest.fixture
 def zipped(folder: Path) -> bytearray:
-    """The gzip'd training images, to be damaged and written by `put`."""
+    """Return the gzip'd training images, to be damaged and written by `put`."""
     content = (folder / X_TRAIN).read_bytes()
     (folder / X_TRAIN).unlink()
     return bytearray(gzip.compress(content, mtime=0))
@@ -439,7 +439,7 @@ def test_more_after_gzip(folder: Path, zipped: bytearray) -> None:
 
 
 def peak(call: Callable[[], object]) -> int:
-    """Return the most memory set aside during a call, in bytes; NumPy's and bytearray's count."""
+    """Return the peak memory of a call in bytes, including that of NumPy and bytearray."""
     tracemalloc.start()
     try:
         call()
@@ -475,7 +475,7 @@ def test_gzip_bomb(folder: Path) -> None:
 
 
 def test_huge_file(folder: Path) -> None:
-    os.truncate(folder / X_TRAIN, 10**10)  # zeros that take no room on disk
+    os.truncate(folder / X_TRAIN, 10**10)  # a sparse file of zeros
     assert peak(lambda: fails(folder, X_TRAIN, "expected 105 bytes", "found more;")) < 5_000_000
 
 

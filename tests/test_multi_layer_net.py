@@ -20,7 +20,7 @@ def data(rng):
 
 
 def make(seed=5, extend=False, **options):
-    """The network and its model, from the same numbers."""
+    """Return the network and its reference with the same parameters."""
     activation, decay = options.pop("activation", "relu"), options.pop("decay", 0.0)
     np.random.seed(seed)
     model = naive_networks.Network(SIZES, activation, activation, decay, **options)
@@ -41,7 +41,7 @@ def make(seed=5, extend=False, **options):
 def assert_same(ours, model, rtol=1e-9):
     assert list(ours.params) == list(model.params)
     for key, value in model.params.items():
-        scale = max(np.abs(value).max(), 0.1)  # biases before a normalisation stay at about 0
+        scale = max(np.abs(value).max(), 0.1)  # biases before batch normalisation stay near 0
         np.testing.assert_allclose(ours.params[key], value, rtol, rtol * scale)
 
 
@@ -70,7 +70,7 @@ def test_a_thousand_iterations(data, name, activation, decay):
     ids=str,
 )
 def test_dropout_and_batch_norm(data, options, name):
-    """Masks are drawn between the batches, from the same state."""
+    """Masks and batches are drawn from the same random state."""
     ours, model = make(extend=True, **options)
     assert_same(ours, model, 0)
     rate = OPTIMIZERS[name]
@@ -130,7 +130,7 @@ def test_gradients_numerically(data, activation, decay, batch_norm):
     for key, value in statistics.items():
         np.testing.assert_array_equal(network.buffers[key], value)
     for key, grad in network.gradient(x, t).items():
-        scale = max(np.abs(grad).max(), 1e-3)  # 0 for biases before a normalisation
+        scale = max(np.abs(grad).max(), 1e-3)  # 0 for biases before batch normalisation
         np.testing.assert_allclose(numerical[key] / scale, grad / scale, atol=1e-5)
 
 
@@ -159,7 +159,7 @@ def test_initial_weights():
 
 
 def test_more_training_for_the_same_optimizer(data):
-    """An optimizer that is passed again goes on with its state."""
+    """An optimizer that is passed again continues with its state."""
     whole, parts = (MultiLayerNet(12, [6], 4, rng=0) for _ in range(2))
     rngs = [np.random.RandomState(2) for _ in range(2)]
     train(whole, *data, iterations=60, batch_size=20, optimizer=net.Adam(), rng=rngs[0])

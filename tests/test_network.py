@@ -15,7 +15,7 @@ KEYS = ["W1", "b1", "W2", "b2"]
 
 
 def lecture_pair(*sizes, seed=0, **options):
-    """Our network and the reference, under one seed."""
+    """Return the network and the reference, with the same seed."""
     np.random.seed(seed)
     ours = TwoLayerNet(*sizes, **options)
     np.random.seed(seed)
@@ -157,7 +157,7 @@ def test_predictions_are_fresh(rng):
 
 
 def test_images_and_integers(rng):
-    """Images as they are stored: (N, height, width) bytes."""
+    """Stored images are accepted: (N, height, width) bytes."""
     network = TwoLayerNet(6, 5, 4, 1.0)
     images = rng.integers(0, 256, (7, 2, 3), dtype=np.uint8)
     x = images.reshape(7, 6).astype(float)
@@ -204,7 +204,7 @@ def test_bad_batches(x, t):
     ],
 )
 def test_accuracy_of_bad_batches(x, t):
-    """One label for three images would compare by broadcasting."""
+    """One label for three images would broadcast."""
     with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
         TwoLayerNet(6, 5, 4).accuracy(x, t)
 
@@ -225,7 +225,7 @@ def test_gradient_check(rng, one_hot):
 
 
 def test_gradient_check_on_mnist(rng, mnist):
-    """The lecture's exercise; of W1's 39,200 entries those of some pixels that are used."""
+    """The lecture's exercise, for those of W1's 39,200 elements that belong to some used pixels."""
     (x_train, t_train), _ = mnist
     x, t = x_train[:3], t_train[:3]
     network = TwoLayerNet(784, 50, 10, rng=rng)
@@ -270,7 +270,7 @@ def test_assignment_reaches_the_layer(rng, key):
     reference.params[key][...] = new
     np.testing.assert_array_equal(ours.params[key], new)
     np.testing.assert_allclose(ours.loss(x, t), reference.loss(x, t), rtol=1e-12)
-    # and so does an update after it
+    # and so does a later update
     ours.params[key] -= 1
     reference.params[key] -= 1
     np.testing.assert_allclose(ours.loss(x, t), reference.loss(x, t), rtol=1e-12)
@@ -341,7 +341,7 @@ def test_another_layer_in_place_of_relu(rng):
 
 
 def test_another_affine_layer(rng):
-    """The parameters are those of the layers, whichever these are."""
+    """`params` has the parameters of the current layers."""
     network = TwoLayerNet(6, 5, 4, 1.0)
     x, t = batch(rng)
     W, b = rng.standard_normal((6, 5)), rng.standard_normal(5)
@@ -358,7 +358,7 @@ def test_another_affine_layer(rng):
 
 
 class Leaky(Relu):
-    """A user's own layer, derived from ours."""
+    """A user's subclass of Relu."""
 
     def forward(self, x):
         self.slope = np.where(x > 0, 1.0, 0.1)
@@ -380,7 +380,7 @@ def test_a_users_own_layer(rng):
 
 
 class Doubled:
-    """Twice the loss of another last layer."""
+    """Last layer with twice the loss of another last layer."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -436,7 +436,7 @@ def test_round_trip(rng, tmp_path, dtype, kind):
         assert loaded.params[key].dtype == dtype
         assert loaded.params[key].tobytes() == network.params[key].tobytes()
     assert loaded.loss(x, t) == network.loss(x, t)
-    # what was loaded is a network like any other
+    # a loaded network works like any other
     loaded.params["W1"] -= loaded.gradient(x, t)["W1"]
     assert loaded.loss(x, t) < network.loss(x, t)
 
@@ -464,7 +464,7 @@ def test_save_replaces_the_file(saved):
 
 
 class Trap:
-    """Unpickling this leaves a mark."""
+    """Object that creates a file when unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -491,7 +491,7 @@ def test_load_never_unpickles(saved, tmp_path):
 
 
 def broken_files(arrays, path):
-    """Ways in which a file is not a network."""
+    """Return files that are not a network, in several ways."""
 
     def archive(**changes):
         changed = {**arrays, **changes}
@@ -560,7 +560,7 @@ def test_numerical_gradient(rng, shape):
 
 
 def test_numerical_gradient_is_central():
-    """A one-sided difference of x**2 is off by h."""
+    """A one-sided difference of x**2 has an error of h."""
     np.testing.assert_allclose(
         numerical_gradient(lambda x: float(x[0] ** 2), np.array([3.0])), [6], atol=1e-8
     )
@@ -586,7 +586,7 @@ def test_numerical_gradient_of_views(rng, layout):
 
 
 def test_numerical_gradient_changes_x_itself():
-    """The lecture's functions look at the array they know, not at their argument."""
+    """The lecture's functions read the array itself, not their argument."""
     x = np.array([1.0, 2.0])
     np.testing.assert_allclose(numerical_gradient(lambda _: x[0] * x[1], x), [2, 1], atol=1e-9)
 
@@ -622,6 +622,6 @@ def test_numerical_gradient_in_float32():
     "bad", [np.array([1, 2]), np.array([True]), [1.0], 1.0, np.ones(2, complex)]
 )
 def test_numerical_gradient_of_other_things(bad):
-    """h = 1e-4 added to an integer is lost: a gradient of 0 without a word."""
+    """h = 1e-4 added to an integer is lost, which would give a gradient of 0 without an error."""
     with pytest.raises((TypeError, ValueError), match=naive.EXPECTED_GOT):
         numerical_gradient(np.sum, bad)

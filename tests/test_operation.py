@@ -1,4 +1,4 @@
-"""``kernels._operation``: drivers made by one function are kept apart, in memory and on disk."""
+"""``kernels._operation``: drivers made by one function are distinct in memory and on disk."""
 
 import os
 import subprocess
@@ -73,7 +73,7 @@ def test_each_has_its_own_code_on_disk(tmp_path):
     """Compiled in one order, loaded in a new process in another one, or alone."""
     (tmp_path / "loops.py").write_text(MODULE, encoding="utf-8")
     assert run(tmp_path, "first,second") == ["2m", "3m"]
-    assert run(tmp_path, "other") == ["3m"]  # another threshold is another function
+    assert run(tmp_path, "other") == ["3m"]  # another threshold gives another function
     assert run(tmp_path, "second,first,other") == ["3h", "2h", "3h"]
     assert run(tmp_path, "second") == ["3h"]
     assert run(tmp_path, "first") == ["2h"]
@@ -81,7 +81,7 @@ def test_each_has_its_own_code_on_disk(tmp_path):
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled functions")
 def test_names_and_files():
-    """What Numba identifies cached code by differs between any two of them."""
+    """Numba's cache keys of any two drivers differ."""
     keys = set()
     for driver in DRIVERS.values():
         cache = driver._cache

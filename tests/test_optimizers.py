@@ -1,4 +1,4 @@
-"""``net.optimizers``: the formulas of the course, what is refused, and what a checkpoint keeps."""
+"""``net.optimizers``: the formulas of the course, errors, and the state in checkpoints."""
 
 import pickle
 from collections.abc import MutableMapping
@@ -10,8 +10,8 @@ import pytest
 from kernels import _update_rules as rules
 from net.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, Optimizer, RMSprop
 
-# The course's formulas, written down once more: parameter, gradient, states, number of the update.
-# Each gives the parameter and the states.
+# The course's formulas again. Arguments: parameter, gradient, number of the update, states.
+# Each function returns the parameter and the states.
 LR = 0.05
 
 
@@ -77,7 +77,7 @@ def equal(a, b):
 
 @pytest.mark.small
 def test_the_formulas(rng, kind):
-    """To twelve digits over a hundred updates, the states included."""
+    """Parameters and states agree to twelve digits over a hundred updates."""
     optimizer, params = kind(lr=LR), make(rng)
     expected = copies(params)
     states = {key: [np.zeros_like(p)] * len(kind.slots) for key, p in params.items()}
@@ -97,7 +97,7 @@ def test_the_formulas(rng, kind):
 
 @pytest.mark.small
 def test_on_a_plane(kind):
-    """The course's example: numbers in a dictionary, replaced by floats."""
+    """As in the course's example, floats in a dictionary are replaced."""
     optimizer, params = kind(lr=LR), {"x": -7.0, "y": 2}
     expected, states = [-7.0, 2.0], [[0.0] * len(kind.slots)] * 2
     for t in range(1, 31):
@@ -124,7 +124,7 @@ def test_float32_stays_float32(rng, kind):
 
 
 class Held(MutableMapping):
-    """A network's parameters: somebody else holds them."""
+    """Mapping like a network's parameters, which another object holds."""
 
     def __init__(self, held):
         self.held = held
@@ -160,7 +160,7 @@ def test_any_mapping_and_any_layout(rng, kind, odd):
 
 @pytest.mark.small
 def test_a_parameter_without_a_gradient(rng, kind):
-    """It stays, has a state of zeros, and takes part once it has a gradient."""
+    """A parameter without gradient is unchanged, has a state of zeros, and is updated later."""
     optimizer, params = kind(lr=LR), make(rng)
     kept = params["W1"].copy()
     optimizer.update(params, {"b1": np.ones(4)})
@@ -232,7 +232,7 @@ def test_options_may_change_between_updates(rng, kind):
 
 @pytest.mark.small
 def test_hyperparameters_are_those_of_the_compiled_rule(rng, kind):
-    """What a compiled training loop computes from them is what `update` does."""
+    """A compiled training loop with these options does the same as `update`."""
     optimizer, params = kind(lr=LR), {"W": rng.standard_normal(7)}
     p, g = params["W"].copy(), rng.standard_normal(7)
     states = [*np.zeros((len(kind.slots), 7)), np.zeros(0), np.zeros(0)][:2]
@@ -296,7 +296,7 @@ def test_parameters_that_have_become_others(rng, new):
 @pytest.mark.small
 @pytest.mark.parametrize("after", [0, 1, 7])
 def test_state_round_trip(rng, kind, after, dtype):
-    """A restored optimizer goes on to the same bits."""
+    """A restored optimizer continues with bitwise identical updates."""
     optimizer, params = kind(lr=LR), make(rng, dtype)
     params["x"] = -7.0
     for _ in range(after):
@@ -312,7 +312,7 @@ def test_state_round_trip(rng, kind, after, dtype):
         restored.update(other, grads)
     equal(copies(params), copies(other))
     equal(optimizer.state(), restored.state())
-    equal(state, frozen)  # a copy, on either side
+    equal(state, frozen)  # both directions copy
 
 
 @pytest.mark.small
@@ -395,7 +395,7 @@ def test_a_users_own(rng):
 
 @pytest.mark.small
 def test_a_class_that_changes_a_rule_is_not_taken_for_it(rng):
-    """Whoever compiles the rule of the base class would leave the change out."""
+    """The compiled rule of the base class would ignore the overridden method."""
     assert Momentum.rule == rules.MOMENTUM
     assert Clipped.rule is None
     params, expected = {"W": np.zeros(3)}, {"W": np.zeros(3)}

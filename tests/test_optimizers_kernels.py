@@ -34,7 +34,7 @@ def kernel(rule):
 
 
 def make(rng, rule, shape, dtype):
-    """Parameters, gradient and states, all with exact zeros among them."""
+    """Return parameters, gradient and states, all with some exact zeros."""
     arrays = [np.array(rng.standard_normal(shape), dtype) for _ in range(2)]
     arrays += [np.array(rng.random(shape), dtype) for _ in range(RULES[rule][0])]
     for a in arrays:
@@ -43,7 +43,7 @@ def make(rng, rule, shape, dtype):
 
 
 def expect(rule, arrays, **options):
-    """What the arrays become."""
+    """Return the expected arrays."""
     arrays = [a.copy() for a in arrays]
     with np.errstate(all="ignore"):
         getattr(naive, f"{rule}_update")(*arrays, **{**RULES[rule][1], **options})
@@ -51,7 +51,7 @@ def expect(rule, arrays, **options):
 
 
 def check(arrays, expected):
-    """A few roundings: the states' parts may cancel, what is subtracted from p is about lr."""
+    """Allow a few roundings: terms of the states may cancel; the change of p is about lr."""
     for a, b in zip(arrays, expected, strict=True):
         assert a.dtype == b.dtype
         naive.assert_within(a, b, np.maximum(abs(b), 1))
@@ -69,7 +69,7 @@ def test_shapes(rng, rule, shape, dtype):
 
 @pytest.mark.small
 def test_many_updates(rng, rule):
-    """A hundred updates in float64 keep twelve digits."""
+    """A hundred updates in float64 agree to twelve digits."""
     arrays = make(rng, rule, (13,), np.float64)
     arrays[0][arrays[0] == 0] = 1
     reference = [a.copy() for a in arrays]
@@ -95,7 +95,7 @@ def test_adam_at_any_iteration(rng, t):
 
 @pytest.mark.small
 def test_nothing_moves_without_a_gradient(rule, dtype):
-    """Where states and gradient are 0, no 0 / 0."""
+    """States and gradients of 0 do not give 0 / 0."""
     arrays = [np.ones(3, dtype), *np.zeros((1 + RULES[rule][0], 3), dtype)]
     kernel(rule)(*arrays, **RULES[rule][1])
     assert [a.tolist() for a in arrays] == [[1.0] * 3, *[[0.0] * 3] * (len(arrays) - 1)]
@@ -131,7 +131,7 @@ flushes = pytest.mark.skipif(
 @flushes
 @pytest.mark.parametrize("size", [5, LARGE])
 def test_states_do_not_stay_denormal(rule, size, dtype):
-    """What shrinks stays above the smallest normal number or becomes 0, in all threads."""
+    """Values that shrink stay normal numbers or become 0, in all threads."""
     tiny = np.finfo(dtype).tiny
     arrays = [np.ones(size, dtype), np.zeros(size, dtype)]
     arrays += [np.full(size, tiny, dtype) for _ in range(RULES[rule][0])]
@@ -154,7 +154,7 @@ def test_denormal_gradients_count_as_zero(rule, dtype):
 
 @pytest.mark.parametrize("size", [5, LARGE])
 def test_elsewhere_denormal_numbers_are_kept(rule, size, dtype):
-    """No thread's arithmetic is changed by an update that it took part in."""
+    """An update does not change the floating-point mode of the threads that ran it."""
     arrays = [np.ones(size, dtype) for _ in range(2 + RULES[rule][0])]
     kernel(rule)(*arrays, **RULES[rule][1])
     tiny = np.finfo(dtype).tiny
@@ -167,7 +167,7 @@ def test_elsewhere_denormal_numbers_are_kept(rule, size, dtype):
 @pytest.mark.small
 @pytest.mark.parametrize("which", ["p", "g", "states", "all"])
 def test_layouts(rng, rule, layout, which, dtype):
-    """Changed in place, whatever the layout; what lies between the elements is left alone."""
+    """Any layout is updated in place; memory between the elements does not change."""
     arrays = make(rng, rule, (7, 5), dtype)
     expected = expect(rule, arrays)
     placed = [
@@ -188,7 +188,7 @@ def test_layouts(rng, rule, layout, which, dtype):
 
 
 def around(a):
-    """The bytes of the array that a view is of, without those of the view."""
+    """Return the bytes of a view's base array without those of the view."""
     if not isinstance(a.base, np.ndarray) or a.base.dtype != a.dtype:
         return None
     base = a.base.copy()
@@ -232,7 +232,7 @@ def test_arrays_of_the_other_byte_order(rng, rule, dtype):
 
 @pytest.mark.parametrize("size", [pytest.param(9, marks=pytest.mark.small), LARGE])
 def test_a_gradient_that_is_also_changed(rng, rule, size, dtype):
-    """As in NumPy, where the right side is computed before the left one is changed."""
+    """As in NumPy, the right side is computed before the left side changes."""
     memory, _, *states = make(rng, rule, (size + 1,), dtype)
     states = [s[:-1] for s in states]
     for p, g in ((memory[1:], memory[:-1]), (memory[:-1], memory[1:]), (memory[1:],) * 2):
@@ -250,7 +250,7 @@ def test_a_gradient_that_is_also_changed(rng, rule, size, dtype):
 
 
 def overlapping(arrays):
-    """Each pair of the arrays to be changed, in memory that they share."""
+    """Yield each pair of the updated arrays in shared memory."""
     shared = np.ones((8, 6), arrays[0].dtype)
     views = [
         (shared[:7, :5], shared[1:, 1:]),
@@ -281,7 +281,7 @@ def test_arrays_that_share_memory(rng, rule, dtype):
 
 @pytest.mark.small
 def test_columns_of_one_array(rng, rule, dtype):
-    """Side by side in memory, and yet apart."""
+    """Arrays may interleave in memory without overlap."""
     arrays = make(rng, rule, (9,), dtype)
     expected = expect(rule, arrays)
     table = np.stack(arrays, axis=1)
@@ -292,7 +292,7 @@ def test_columns_of_one_array(rng, rule, dtype):
 # ---------------------------------------------------------------- bad input
 @pytest.mark.small
 def test_wrong_arrays(rng, rule, dtype):
-    """Refused in words, with nothing changed."""
+    """Bad arguments raise a clear error, and nothing changes."""
     good = make(rng, rule, (7, 5), dtype)
     other = np.float64 if dtype == np.float32 else np.float32
     wrong = {

@@ -36,7 +36,7 @@ SHAPES = [
 
 
 def images(rng, shape, dtype, odd=True):
-    """Small integers, so that there are ties; some NaN and infinities."""
+    """Return small integers, so that there are ties; if `odd`, also NaN and infinities."""
     x = rng.integers(-3, 4, shape[:4]).astype(dtype)
     if odd and x.size:
         for bad in (np.nan, np.inf, -np.inf, -0.0):

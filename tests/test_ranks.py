@@ -1,4 +1,4 @@
-"""Training on several processes, which mpiexec starts: the same history, and one fate for all."""
+"""Training on several processes with mpiexec: the same history, and the same errors on all."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 HERE = str(Path(sys.executable).parent)
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([HERE, os.environ["PATH"]]))
 
-# Asked for, not imported, which would start MPI in this process.
+# Not imported, because that would initialise MPI in this process.
 if find_spec("mpi4py") is None:
     pytest.skip("needs mpi4py: pip install 'njitnet[mpi]'", allow_module_level=True)
 pytestmark = [
@@ -38,7 +38,7 @@ def environment(threads):
 
 
 def mpiexec(ranks, *arguments, limit=280, threads="1", cwd=ROOT):
-    """Run Python on so many ranks; one thread each, or what they choose by themselves."""
+    """Run Python on some ranks, with one thread each or with the default number."""
     return subprocess.run(
         [MPIEXEC, "-n", str(ranks), sys.executable, *map(str, arguments)],
         cwd=cwd, env=environment(threads), capture_output=True, text=True, check=False,
@@ -47,7 +47,7 @@ def mpiexec(ranks, *arguments, limit=280, threads="1", cwd=ROOT):
 
 
 def mpi_program(ranks, *arguments, **options):
-    """Return what a function of `support.mpi_program` prints."""
+    """Run a function of `support.mpi_program`; return its output."""
     done = mpiexec(ranks, "-m", "support.mpi_program", *arguments, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
@@ -97,7 +97,7 @@ def test_one_error_ends_all(errors, name, others, its_own, where):
 
 @pytest.mark.parametrize("name", ["layer", "own error", "exit", "ctrl-c", "everywhere"])
 def test_it_ends_all_in_the_same_iteration(errors, name):
-    """The eleventh, but for a rank that has no example in one of the batches."""
+    """It is the eleventh iteration; a rank without examples in some batches counts fewer."""
     assert all(9 <= gradients <= 11 for *_, gradients in errors[name])
 
 
@@ -151,7 +151,7 @@ def test_the_whole_data_set_on_every_rank(errors):
 
 
 def test_ctrl_c_stops_all_in_the_same_iteration(errors):
-    """And what was done is kept: history and weights are those of the iterations before."""
+    """History and weights of the iterations before are kept."""
     first, *others = errors["ctrl-c"]
     assert all(digest == first[2] for _, _, digest, *_ in others)
     assert all(handler for *_, handler, _ in errors["ctrl-c"])
@@ -211,7 +211,7 @@ def test_resume_on_another_number_of_ranks(tmp_path):
     np.testing.assert_allclose(weights, whole[2], rtol=1e-9)
 
 
-# ---------------------------------------------------------------------------------------- manners
+# ---------------------------------------------------------------------------------------- behaviour
 def test_ranks_share_the_cores():
     seen, cores = mpi_program(2, "threads", threads=None)
     for before, used, after in seen:
@@ -245,7 +245,7 @@ def command(ranks, folder, *options, **others):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three classes, of which the last is in the last examples alone: most parts lack it."""
+    """Return three classes; only the last examples have the third, so most parts lack it."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(7)
     for which, count in (("train", 150), ("t10k", 41)):
@@ -259,7 +259,7 @@ def data(tmp_path_factory):
 
 
 def test_command(tmp_path, data):
-    """One output for all ranks, and what one process prints."""
+    """All ranks together print the output of one process."""
     options = ["--data", data, "--seed", 3, "--iterations", 40, "--batch-size", 15, "--dtype"]
     together = command(3, tmp_path, "--mpi", *options, "float64")
     assert together.returncode == 0, together.stderr
@@ -358,7 +358,7 @@ sys.exit(main(options))
     ],
 )
 def test_command_ends_on_all_ranks_by_a_fault_on_one(tmp_path, data, how, status, message):
-    """And leaves a checkpoint from which another run goes on."""
+    """The interrupted command leaves a checkpoint, which another run resumes."""
     (tmp_path / "run").mkdir()
     file = tmp_path / "run" / "state.npz"
     options = "--mpi", "--data", data, "--batch-size", 15, "--output", file.parent

@@ -1,4 +1,4 @@
-"""What README and documentation show works: examples run, and the commands named are there.
+"""README and documentation are correct: examples run, and the named commands exist.
 
 The Korean pages have the same code and commands: ``test_docs.py``. The examples of
 ``docs/scaling.md`` need MPI and run in ``test_ranks.py``.
@@ -43,7 +43,7 @@ EXAMPLES = {
 
 
 def commands(text):
-    """Every command line in a block for the shell, and in the text if it is one of ours."""
+    """Return the command lines in shell blocks, and those of this project in the text."""
     lines = [
         line
         for language, block in FENCE.findall(text)
@@ -57,9 +57,9 @@ def commands(text):
 
 @pytest.mark.parametrize("code", EXAMPLES.values(), ids=EXAMPLES)
 def test_example(code, tmp_path, monkeypatch, capsys):
-    """Each by itself, as a file; what trains for long does so for 20 iterations.
+    """Run each example as a separate file; long training is cut to 20 iterations.
 
-    Where the comment behind a print begins with a number or a bracket, that is what it prints.
+    If the comment after a print begins with a number or a bracket, it is the output.
     """
     script = tmp_path / "example.py"
     script.write_text(re.sub(r"\b10_?000\b", "20", code), encoding="utf-8")
@@ -78,7 +78,7 @@ def check_options(arguments, shown):
 
 @pytest.fixture(scope="module")
 def shown():
-    """What the command's help shows."""
+    """Return the help of the command."""
     return "".join(
         subprocess.check_output(
             [sys.executable, "-m", "net", *which, "--help"], cwd=ROOT, text=True
@@ -117,7 +117,7 @@ def test_commands_are_there(page, shown):
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
-    """Those to other hosts are not looked at; those to a heading are, as GitHub names it."""
+    """Links within the project exist, including GitHub's anchors of headings."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text):
         there = page.parent.joinpath(target) if target else page

@@ -49,7 +49,7 @@ def batch(rng, shape, by, dtype, offset=3.0):
 
 
 def channels_last(a):
-    """The same images with another order of memory."""
+    """Return the same images with the channels last in memory."""
     return np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1)
 
 
@@ -58,7 +58,7 @@ def doubles(*arrays):
 
 
 def check_forward(x, gamma, beta, result):
-    """Rounded once in the dtype of gamma: all else is computed in float64."""
+    """Check results that are computed in float64 and rounded once to the dtype of gamma."""
     out, mean, var = result
     expected, expected_mean, expected_var = naive.batch_norm_forward(*doubles(x, gamma, beta))
     assert out.dtype == gamma.dtype
@@ -66,7 +66,7 @@ def check_forward(x, gamma, beta, result):
     n = x.size // gamma.size
     naive.assert_within(mean, expected_mean, abs(x).max(), n)
     naive.assert_within(var, expected_var, (abs(x) ** 2).max(), n)
-    # The mean is off by a rounding of x, and the result by that many deviations.
+    # The mean has the rounding error of x; in the result it is divided by the deviation.
     std = np.sqrt(expected_var + 1e-6).min()
     magnitude = abs(gamma).max() * abs(x).max() / std + abs(beta).max()
     if gamma.dtype == np.float32:
@@ -175,7 +175,7 @@ def test_batch_norm_numerical_gradient(rng, shape, by):
 
 @pytest.mark.parametrize("offset", [1e3, 1e6])
 def test_batch_norm_far_from_zero(rng, offset):
-    """Sums of float32 alone would leave nothing of the variance."""
+    """Sums in float32 would lose the variance."""
     x, gamma, beta, _ = batch(rng, (10_000, 3), "channel", np.float32, offset)
     check_forward(x, gamma, beta, batch_norm_forward(x, gamma, beta))
 
@@ -194,7 +194,7 @@ def test_batch_norm_constant_features(dtype):
 
 
 def test_batch_norm_nan_and_infinity(rng, dtype):
-    """They spoil their own feature and no other."""
+    """NaN and infinity propagate within their own feature only."""
     for shape, by in (((9, 70), "channel"), ((9, 70, 3, 3), "channel")):
         x, gamma, beta, dout = batch(rng, shape, by, dtype)
         x[3, 5], x[4, 7], dout[5, 11] = np.nan, np.inf, np.nan

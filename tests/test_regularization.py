@@ -26,7 +26,7 @@ def test_dropout_draws_the_courses_numbers(rng, dtype):
     np.testing.assert_array_equal(out, x * mask)
     np.testing.assert_array_equal(layer.backward(dout), dout * mask)
     assert out.dtype == dtype
-    assert layer.forward(x).tobytes() != out.tobytes()  # another mask each time
+    assert layer.forward(x).tobytes() != out.tobytes()  # a new mask each time
 
 
 @pytest.mark.small

@@ -1,4 +1,4 @@
-"""A run that is resumed has the bits of a run that was never interrupted."""
+"""A resumed run is bitwise identical to an uninterrupted run."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_exact_to_the_bit(data, tmp_path, name, optimizer):
 
 
 def test_auto(data, tmp_path):
-    """Begins where there is no file, and goes on where there is one."""
+    """The run starts if there is no file, and resumes if there is one."""
     make, file = NETWORKS["two layers"], tmp_path / "state.npz"
     whole = run(make, data, 30, rng=4)
     for iterations in (7, 7, 18, 30):
@@ -149,7 +149,7 @@ def test_names_as_long_as_a_file_may_have(data, tmp_path):
 @pytest.mark.parametrize("n", [1, 7, 40, 60_000])
 @pytest.mark.parametrize("batch_size", [1, 3, 17, 40, 64, 70, 96, 100, 110])
 def test_evaluations_are_those_of_the_lectures_condition(n, batch_size):
-    """Word for word ``i % iter_per_epoch == 0``, for the first iterations."""
+    """Evaluations are at ``i % iter_per_epoch == 0``, for the first iterations."""
     per_epoch = max(n / batch_size, 1)
     expected = [i for i in range(3000) if i % per_epoch == 0]
     done, found, stops = 0, [], []

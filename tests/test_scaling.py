@@ -1,4 +1,4 @@
-"""The program on scaling runs, on small work, and its model behaves as what it models."""
+"""The scaling benchmark runs on small problems, and its model behaves as expected."""
 
 import re
 from importlib.util import find_spec
@@ -45,7 +45,7 @@ def test_line():
 
 
 def test_allreduce():
-    """Short messages by recursive doubling, long ones by Rabenseifner's; by their formulas."""
+    """Short messages take recursive doubling, long ones Rabenseifner's algorithm."""
     assert allreduce(8, 4, NETWORK, 0) == pytest.approx(3 * (1e-5 + 4e-9))
     assert allreduce(8, 1e8, NETWORK, 0) == pytest.approx(6e-5 + 2 * 7 / 8 * 0.1)
     assert allreduce(8, 1e8, NETWORK, 1e-9) == pytest.approx(6e-5 + 3 * 7 / 8 * 0.1)
@@ -65,7 +65,7 @@ def test_model():
         seen = [model.efficiency(job, n, NETWORK, weak) for n in (1, 2, 8, 64, 1024)]
         assert seen == sorted(seen, reverse=True)
         assert model.efficiency(job, 64, free, weak) > seen[3]
-    # Nothing is lost but by uneven shares.
+    # The only loss is that of unequal shares.
     expected = 10_000 / 8 / busiest(10_000, 8)
     assert model.efficiency(job, 8, free, False) == pytest.approx(expected)
     overhead = Model({"net": (1.0, 1e-3)}, {"net": 7960}, NETWORK, 0.0)

@@ -1,4 +1,4 @@
-"""``net.sklearn``: scikit-learn's own checks, and the numbers of its own classifier."""
+"""``net.sklearn``: scikit-learn's estimator checks, and agreement with its classifier."""
 
 import pickle
 import sys
@@ -55,7 +55,7 @@ def test_checks_of_estimators(estimator, check):
 
 # ---------------------------------------------------------------- agreement
 def assert_same(ours, reference, tolerance=1e-9):
-    """Everything that training leaves, and what it predicts."""
+    """Check that fitted attributes and predictions agree."""
     for name in ("loss_curve_", "loss_", "validation_scores_", "best_validation_score_"):
         a, b = getattr(ours, name), getattr(reference, name)
         assert (a is None) == (b is None)
@@ -75,7 +75,7 @@ def assert_same(ours, reference, tolerance=1e-9):
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_five_epochs_are_those_of_scikit_learn(digits, solver, targets, activation):
-    """From the same random_state: batches of 200, 200 and 150, and weights of examples."""
+    """The same random_state gives the same batches, of 200, 200 and 150, with sample weights."""
     x, t = digits[0], TARGETS[targets](digits[1])
     options = {"max_iter": 5, "random_state": 3, "alpha": 0.1, "activation": activation}
     for sample_weight in (None, np.random.default_rng(0).uniform(0, 2, len(x))):
@@ -112,7 +112,7 @@ def test_training_ends_where_it_does_in_scikit_learn(digits, targets, options, c
     for kind in (MLPClassifier, Reference):
         given = {"hidden_layer_sizes": (20,), "learning_rate_init": 0.02, "max_iter": 60} | options
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # where a batch is cut to the examples
+            warnings.simplefilter("ignore", UserWarning)  # the batch size is clipped
             fitted.append(kind(**given, random_state=0, verbose=True).fit(x, t))
         printed.append(capsys.readouterr().out)
     assert_same(*fitted)
@@ -141,7 +141,7 @@ def test_warm_starts_and_partial_fits_are_those_of_scikit_learn(digits):
         part = slice(first, first + 120)
         for model in (ours, reference):
             model.partial_fit(x[part], t[part], classes=np.arange(10))
-        ours = pickle.loads(pickle.dumps(ours))  # the optimizer's state goes with it
+        ours = pickle.loads(pickle.dumps(ours))  # including the optimizer's state
         assert_same(ours, reference)
     with pytest.raises(ValueError, match="classes: expected"):
         ours.partial_fit(x, t, classes=np.arange(9))

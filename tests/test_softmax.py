@@ -42,8 +42,11 @@ def targets(rng, kind, shape, dtype):
 
 
 def spread(x):
-    """The finite range of the logits: the rounding of ``x - max`` is that of a number of
-    this size, and becomes a relative error of its exponential."""
+    """Return the range of the finite logits.
+
+    The rounding error of ``x - max`` is that of a number of this size, and becomes a relative error
+    of the exponential.
+    """
     finite = np.where(np.isfinite(x), x, np.nan)
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(np.nanmax(finite) - np.nanmin(finite)) if x.size else 0
@@ -59,8 +62,8 @@ def check_loss(loss, x, t, dtype):
     if not np.isfinite(expected):
         np.testing.assert_array_equal(loss, expected)
         return
-    # Each log p is off by the rounding of x - max and of a logarithm of C terms; the mean
-    # must not lose more than a few roundings to the length of the batch.
+    # Each log p has the rounding errors of x - max and of a logarithm of C terms. The mean
+    # may add only a few roundings, whatever the length of the batch.
     terms = x.shape[1] + 16
     assert abs(loss - expected) <= np.finfo(dtype).eps * terms * (1 + spread(x))
 
@@ -165,7 +168,7 @@ def test_labels_of_every_integer_type(rng, label_dtype):
 @pytest.mark.small
 @pytest.mark.parametrize("target_dtype", [bool, np.uint8, np.int64, np.float32, np.float64])
 def test_one_hot_of_other_types(rng, target_dtype, dtype):
-    """The type of the targets has no say in that of the results."""
+    """The dtype of the targets does not affect that of the results."""
     x = logits(rng, (7, 5), dtype)
     t = targets(rng, "index", (7, 5), None)
     one_hot = np.eye(5, dtype=target_dtype)[t]
@@ -195,7 +198,7 @@ def test_one_hot_and_index_agree(rng, dtype):
 
 
 def test_loss_of_a_long_float32_batch():
-    """A float32 running sum of 200,000 rows would be off in the fourth digit."""
+    """A float32 sum over 200,000 rows would be wrong in the fourth digit."""
     x = np.tile(np.array([0.1, 0.2, 0.7], np.float32), (200_000, 1))
     t = np.zeros(len(x), np.int64)
     loss, _ = softmax_cross_entropy_forward(x, t)
@@ -233,7 +236,7 @@ def test_loss_far_from_the_target_is_not_cut_off(dtype):
 
 
 def test_loss_near_the_target_keeps_its_digits():
-    """log(1 + e) for a tiny e: about 2e-9, not 0; what log-sum-exp can give."""
+    """log(1 + e) for a tiny e is about 2e-9, not 0, as log-sum-exp computes it."""
     x = np.array([[20.0, 0.0]])
     loss, _ = softmax_cross_entropy_forward(x, np.array([0]))
     np.testing.assert_allclose(loss, np.log1p(np.exp(-20.0)), rtol=0, atol=4e-16)
@@ -268,7 +271,7 @@ def test_nan_and_infinity(rng, row, n, dtype):
 
 @pytest.mark.small
 def test_impossible_target():
-    """-inf at the target is an infinite loss, beside it no loss at all."""
+    """A logit of -inf gives an infinite loss at the target, and adds nothing elsewhere."""
     x = np.array([[0.0, -np.inf]])
     for t, expected in ((0, 0.0), (1, np.inf)):
         assert softmax_cross_entropy_forward(x, np.array([t]))[0] == expected
@@ -304,7 +307,7 @@ def test_numerical_gradient(rng, kind):
 # ---------------------------------------------------------------- numbers
 @pytest.mark.parametrize("classes", [100_000, 1_000_003])
 def test_many_nearly_equal_classes(rng, classes):
-    """A sum in float32 would lose three digits here; what is left is the rounding of each term."""
+    """A sum in float32 would lose three digits; only the rounding of each term remains."""
     x = (1 + 1e-3 * rng.standard_normal((2, classes))).astype(np.float32)
     expected = naive.softmax(x.astype(np.float64))
     np.testing.assert_allclose(softmax(x), expected, rtol=5e-7)
@@ -368,7 +371,7 @@ assert min(outcomes.values()) > 20, outcomes
 
 
 def test_labels_that_another_thread_changes_meanwhile():
-    """They are checked and used as one copy: a wrong label cannot slip in between."""
+    """Labels are copied before the check, so that they cannot change after it."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", RACE],
         cwd=Path(__file__).parents[1],
@@ -467,7 +470,7 @@ def test_bad_targets(t):
 
 @pytest.mark.parametrize("bad", [10, -1])
 def test_one_bad_label_in_a_long_batch(bad):
-    """Found wherever it stands, whichever thread meets it."""
+    """A bad label is found at any position, in any thread."""
     x, t = np.zeros((20_000, 10)), np.zeros(20_000, np.int64)
     for place in (0, 9_999, 19_999):
         t[place] = bad
@@ -560,7 +563,7 @@ def test_softmax_is_a_distribution(x):
 
 @given(any_logits(), st.integers(-100, 100))
 def test_softmax_does_not_see_a_shift(x, shift):
-    # the shifted logits are rounded at their new size, of 150 at most
+    # the shifted logits, at most 150, are rounded at their new magnitude
     rtol = (2 * 150 + x.shape[1] + 16) * np.finfo(x.dtype).eps
     np.testing.assert_allclose(softmax(x + x.dtype.type(shift)), softmax(x), rtol=rtol)
 
@@ -582,5 +585,5 @@ def test_cross_entropy(x, data):
     check_softmax(y, x)
     dx = softmax_cross_entropy_backward(y, t)
     check_backward(dx, y, t)
-    # each row of the gradient sums to nothing
+    # each row of the gradient sums to 0
     np.testing.assert_allclose(dx.sum(axis=1), 0, atol=(c + 8) * np.finfo(x.dtype).eps)

@@ -1,4 +1,4 @@
-"""What a network is survives `save` and `load`; what is not known is told in words."""
+"""`save` and `load` preserve the structure of a network; unknown layers raise clear errors."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ from net import (
 
 
 class Scale:
-    """A layer of a user's own."""
+    """A user's layer."""
 
     parameters = ("scale",)
     buffers = ("seen",)
@@ -124,7 +124,7 @@ def test_unknown_layers(tmp_path):
 
 def test_another_class(tmp_path):
     class Mine(TwoLayerNet):
-        """A network of a user's own."""
+        """A user's subclass of a network."""
 
     file = tmp_path / "network.npz"
     MultiLayerNet(6, [5], 3, rng=0).save(file)
@@ -191,7 +191,7 @@ def test_options_that_cannot_be_saved(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# ---------------------------------------------------------------- what networks refuse
+# ---------------------------------------------------------------- invalid networks
 def test_layers_without_gradients():
     class Forgets(Scale):
         def backward(self, dout):

@@ -1,4 +1,4 @@
-"""The tables are computed, cell by cell, and put where they belong; all libraries agree."""
+"""The tables are computed and written to their places; all libraries agree."""
 
 import os
 import re
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 SHAPES = {"affine": (6, 5, 4), "convolution": (2, 3, 8, 8, 4, 3), "max": (2, 3, 8, 8)}
 
-# In a process of its own: PyTorch and JAX start threads, and other tests fork.
+# In a separate process: PyTorch and JAX start threads, and other tests fork.
 AGREE = """
 import numpy as np
 from benchmarks._operations import OPERATIONS, operation_calls
@@ -45,7 +45,7 @@ for name in OPERATIONS:
 
 
 def finite_numbers(text):
-    """Every number in a text, of which there are some; and nothing that is none."""
+    """Return the numbers in a text; check that there are some, and that all are finite."""
     assert not re.search(r"\b(nan|inf)\b", text), text
     numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d*)?(?![\w.])", text)]
     assert numbers
@@ -112,7 +112,7 @@ def test_the_lectures_loop_in_numpy_is_the_lectures():
 
 @pytest.fixture
 def without_peers(monkeypatch):
-    """As where PyTorch and JAX are not installed, and nothing has to be quiet."""
+    """Run as if PyTorch and JAX were not installed, without the wait for an idle machine."""
     real = _report.installed
 
     def installed(*names):
@@ -147,14 +147,14 @@ def test_training_is_measured(without_peers, monkeypatch):
 
 
 def test_starts_are_measured(monkeypatch):
-    """From an empty cache and from one that another process has filled."""
+    """Starts are measured with an empty cache, and with one that another process has filled."""
     caches = []
     monkeypatch.setattr(tables.subprocess, "run", lambda *_, env, **__: caches.append(env))
     table = tables.start(tables.Options(rounds=2))
     for _, empty, warm in table.rows:
         finite_numbers(f"{empty} {warm}")
     used = [env["NUMBA_CACHE_DIR"] for env in caches]
-    assert max(map(used.count, used)) == 3 * len(table.rows)  # one warms up
+    assert max(map(used.count, used)) == 3 * len(table.rows)  # the first warms up
     assert len(set(used)) == 1 + sum(empty != "-" for _, empty, _ in table.rows) > 3
 
 
@@ -230,7 +230,7 @@ def test_instructions_are_counted():
     vectors = {name: sum(map(int, numbers[:3])) for name, *numbers in counts}
     assert len(vectors) == 7
     assert vectors["micro-kernel"] > 50
-    # ReLU's gradient is a selection, and has no arithmetic.
+    # ReLU's gradient is a selection, without arithmetic.
     assert all(count for name, count in vectors.items() if name != "relu backward"), vectors
     assert (
         len(re.findall(r"^(micro-kernel|plain loops|NumPy) +\d+$", done.stdout, re.MULTILINE)) == 3

@@ -1,7 +1,7 @@
-"""Threads, forks and parallel loops of a user's own: right, and neither dead nor hanging.
+"""Threads, forks and users' parallel loops give correct results, without crash or deadlock.
 
-Each runs in a process of its own (`support.thread_scenarios`), under each threading layer that
-Numba has here.
+Each test runs in a separate process (`support.thread_scenarios`), with each threading layer that
+Numba can load.
 """
 
 import os
@@ -19,7 +19,7 @@ pytestmark = [
 
 @cache
 def loads(layer, folder):
-    """Whether Numba has a threading layer here."""
+    """Return whether Numba can load a threading layer."""
     code = "import numba; numba.get_num_threads()"
     return run(folder, "-c", code, NUMBA_THREADING_LAYER=layer)[0] == 0
 
@@ -33,7 +33,7 @@ def layer(request, tmp_path_factory):
 
 
 def expect_right(layer, scenario, folder, **environment):
-    """See that all results of a scenario were right, and return what it printed."""
+    """Check that all results of a scenario are correct, and return its output."""
     environment |= {"NUMBA_THREADING_LAYER": layer}
     status, output = run(folder, "-m", "support.thread_scenarios", scenario, layer, **environment)
     assert status == 0, output
@@ -54,7 +54,7 @@ def test_processes_that_start_afresh(tmp_path):
 
 @cache
 def trained(layer, threads, folder):
-    """What training gave, by way of doing it: a set of one if the bits were the same."""
+    """Return the set of digests of each method of training; a set of one if bitwise identical."""
     found = {}
     for line in expect_right(layer, "bits", folder, NUMBA_NUM_THREADS=threads):
         if "\t" in line:

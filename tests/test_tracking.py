@@ -1,4 +1,4 @@
-"""The gate judges what asv measured, the history draws it, and a wrong kernel shows."""
+"""The gate on asv's results, the plot of the history, and the detection of wrong kernels."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from benchmarks.tracking import check, history, pages
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository with one commit of one file, as the working directory."""
+    """Return a repository with one commit of one file, as the working directory."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in check.os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
@@ -42,7 +42,7 @@ def test_working_tree_becomes_a_commit(repository):
 
 
 def test_gate_goes_by_the_fastest_samples(monkeypatch, capsys):
-    """A row that was slow in the first rounds only is measured again, and is none."""
+    """A row that was slow only in the first rounds is measured again, and is no regression."""
     monkeypatch.setattr(check, "RESULTS", "there are none")
     samples = {
         "base": {"slow": 1.0, "same": 1.0, "noisy (1)": 1.0, "failed": 1.0},
@@ -64,7 +64,7 @@ def test_gate_goes_by_the_fastest_samples(monkeypatch, capsys):
 
 def test_gate_ends_with_what_is_slower(repository, monkeypatch):
     monkeypatch.setattr(check, "ROOT", repository)
-    check.main([])  # nothing changed, so nothing is measured
+    check.main([])  # measures nothing, because nothing changed
     (repository / "file").write_text("new")
     found = {"row": 1.2}
     monkeypatch.setattr(check, "slower", lambda *commits_and_rounds: found)

@@ -1,4 +1,4 @@
-"""The wheel holds what it has to, needs what it says, and works where it may not write."""
+"""The wheel is complete, declares its dependencies, and works in a read-only folder."""
 
 import ast
 import os
@@ -31,7 +31,7 @@ def run(command, **options):
 
 
 def sources():
-    """The files of both packages, by their names in the wheel, without what Python caches."""
+    """Return the files of both packages by their names in the wheel, without Python's cache."""
     return {
         path.relative_to(ROOT).as_posix(): path
         for package in PACKAGES
@@ -43,7 +43,7 @@ def sources():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    # Without isolation hatchling is the one installed here, and no network is needed.
+    # Without build isolation, the installed hatchling is used, and no network is needed.
     build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder]
     run([sys.executable, "-m", "pip", *build, ROOT])
     (path,) = folder.iterdir()
@@ -119,13 +119,13 @@ print("trained", len(history.train_loss_list))
 
 @pytest.fixture
 def installed(wheel, tmp_path):
-    """The wheel unpacked by pip in a folder in which nothing can be written any more."""
+    """Install the wheel with pip in a folder, then make the folder read-only."""
     site = tmp_path / "site"
     options = ["--no-deps", "--no-index", "--no-compile", "--target", site]
     run([sys.executable, "-m", "pip", "install", *options, wheel])
     paths = [site, *site.rglob("*")]
-    # Root may write whatever the permissions are. A file of this name keeps it, too, from making
-    # the folder in which Python and Numba would put what they compile.
+    # Root may write whatever the permissions are. A file of this name also keeps root from creating
+    # the folder in which Python and Numba would cache compiled code.
     for folder in paths:
         if folder.is_dir():
             (folder / "__pycache__").write_text("no folder")
@@ -146,11 +146,11 @@ def test_it_works_from_another_folder_on_read_only_files(installed, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
     where = {"cwd": elsewhere, "env": environment | {"HOME": str(home)}}
 
-    # Isolated: neither this folder nor one of the environment's variables leads to the sources.
+    # Isolated mode: neither this folder nor an environment variable leads to the sources.
     isolated = [sys.executable, "-I", "-W", "error", "-c", TRAIN, installed]
     assert run(isolated, **where) == "trained 30\n"
     kept = [path for path in home.rglob("*.nbc") if path.is_file()]
-    assert kept  # compiled kernels went to the user's cache folder
+    assert kept  # compiled kernels are in the user's cache folder
 
     where["env"] = where["env"] | {"PYTHONPATH": str(installed)}
     help_text = run([sys.executable, "-m", "net", "--help"], **where)

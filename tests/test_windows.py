@@ -1,4 +1,4 @@
-"""Lists of maxima and sums of windows, which are called by addresses, against plain NumPy."""
+"""Lists of maxima and sums of windows, called with addresses, against plain NumPy."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ LARGE = [9 * LANES, 12 * LANES, 25 * LANES + 1, 41 * LANES - 1]
 )
 @pytest.mark.parametrize("way", [WINDOWS_TO_ROW, ROW_TO_WINDOWS], ids=["to row", "to windows"])
 def test_windows(rng, dtype, way, size):
-    """Windows overlap and come twice; what is beside them and the row stays as it is."""
+    """Windows overlap and repeat; memory beside the windows and the row does not change."""
     for count in (0, 1, 30):
         step = 3
         places = rng.integers(0, 20, count)

@@ -1,4 +1,4 @@
-"""The kernels in processes of another kind: without Numba, with more threads, freshly installed."""
+"""The kernels in other processes: without compilation, with more threads, with an empty cache."""
 
 import os
 import subprocess
@@ -38,14 +38,14 @@ def run_tests(*selection, names=KERNELS, **environment):
 @pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_kernels_without_jit():
-    """As plain Python: where a debugger steps, and indices are checked."""
+    """The kernels run as plain Python, for debuggers and checked indices."""
     run_tests("-m", "small", NUMBA_DISABLE_JIT="1")
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_odd_arguments_without_jit():
-    """NumPy's numbers warn where Numba's do not; all else is the same."""
+    """Except for NumPy's warnings, the behaviour is the same as in compiled code."""
     options = ("-m", "small", "-W", "ignore::RuntimeWarning", "-k", "not plain_arguments")
     run_tests(*options, names=("input", "input_net"), NUMBA_DISABLE_JIT="1")
 
@@ -97,7 +97,7 @@ QUICK = ("relu_forward", "njit")
     ],
 )
 def test_any_kernel_may_be_the_first(call, tmp_path):
-    """In a new process, with nothing compiled yet; then in another, with all compiled before."""
+    """Each kernel runs first in a new process, with an empty cache and then with a full one."""
     for compiled_before in (False, True):
         assert any(tmp_path.iterdir()) == compiled_before
         run = subprocess.run(

@@ -5,9 +5,9 @@ With atheris installed, from the repository's root, for ten minutes and at most 
     mkdir -p /tmp/idx && PYTHONPATH=. python tests/fuzz/fuzz_idx.py /tmp/idx \
         -max_total_time=600 -rss_limit_mb=1024 -timeout=120
 
-The first byte of an input chooses the number of dimensions, whether all rows are read or half of
-them, and what the rest is: a plain file, a compressed one, or, so that the fuzzer gets past the
-checksum, the content of a compressed one.
+The first byte of an input selects the number of dimensions, whether all rows are read or half of
+them, and the form of the other bytes: a plain file, a compressed file, or the content of a
+compressed file, which bypasses the checksum.
 """
 
 import gzip
@@ -41,7 +41,7 @@ def read(data: bytes) -> None:
 
 
 def seed(folder: Path) -> None:
-    """Write inputs that are right, for the fuzzer to spoil."""
+    """Write valid inputs, which the fuzzer mutates."""
     labels = struct.pack(">2I", 2049, 4) + bytes(4)
     images = struct.pack(">4I", 2051, 2, 3, 5) + bytes(30)
     for bit, content in enumerate((labels, images)):

@@ -6,8 +6,9 @@ at most 1 GB of memory:
     mkdir -p /tmp/networks && PYTHONPATH=. python tests/fuzz/fuzz_networks.py /tmp/networks \
         -max_total_time=600 -rss_limit_mb=1024 -timeout=120
 
-The first byte of an input says what the rest is: a whole file, or the content of one array of a
-file that is right otherwise, with the checksums made anew, which the fuzzer could not guess.
+The first byte of an input selects the form of the other bytes: a whole file, or the content of one
+array of an otherwise valid file. The checksums of that file are recomputed, because the fuzzer
+could not guess them.
 """
 
 import io
@@ -35,7 +36,7 @@ GENERATORS = [np.random.RandomState, np.random.default_rng]
 
 
 def whole(generator: type) -> bytes:
-    """Return a checkpoint as it should be."""
+    """Return a valid checkpoint."""
     network, adam = make(), Adam()
     adam.update(network.params, network.gradient(np.eye(3), np.array([0, 1, 1])))
     history = History([1.5, 0.5], [0.25], [0.75], [0])
@@ -89,7 +90,7 @@ def read(data: bytes) -> None:
 
 
 def seed(folder: Path) -> None:
-    """Write inputs that are right, for the fuzzer to spoil."""
+    """Write valid inputs, which the fuzzer mutates."""
     for kind, file in enumerate(WHOLE):
         (folder / f"whole{kind}").write_bytes(bytes([0xFE | kind]) + file)
         for part, name in enumerate(NAMES):

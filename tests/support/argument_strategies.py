@@ -1,7 +1,7 @@
-"""Arguments as callers hand them over, right and wrong, and what is to come of them.
+"""Hypothesis strategies for valid and invalid arguments, and checks of the results.
 
-`right` says, without a look at the code under test, what an argument means as an array, or that it
-means nothing; `Call.expected` then has NumPy's answer, or None where an error is due.
+`right` converts an argument to the array that it represents, or to None if it is invalid,
+independently of the code under test. A reference returns NumPy's result, or None for an error.
 """
 
 import datetime
@@ -19,7 +19,7 @@ from numba import config
 INTEGERS = [np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64)]
 REAL = [np.float32, np.float64, np.longdouble, np.bool_, *INTEGERS]
 COMMON = [np.float64, np.float32]
-if config.BOUNDSCHECK:  # another dtype goes through the same loops, and compiles them once more
+if config.BOUNDSCHECK:  # another dtype runs the same loops, and compiles them again
     REAL, COMMON = [np.longdouble, np.int64, np.bool_], [np.float64]
 
 
@@ -29,16 +29,16 @@ def swapped(a):
 
 
 class Other(np.ndarray):
-    """Somebody's own kind of array."""
+    """A user's subclass of ndarray."""
 
 
 def repeated(a):
-    """The first row again and again, with a stride of 0."""
+    """Return the first row repeated with a stride of 0."""
     return np.broadcast_to(a[:1], a.shape) if a.ndim and a.shape[0] else a
 
 
 def half(a):
-    """In float16, which is widened to float32."""
+    """Return an array in float16, which is widened to float32."""
     with np.errstate(over="ignore"):
         return a.astype(np.float16) if a.dtype.kind == "f" else a
 
@@ -79,7 +79,7 @@ WRONG = {
     "an imaginary number": lambda a: 1j,
     "a masked number": lambda a: np.ma.masked,
 }
-# These may come out right where the sizes happen to fit.
+# These may be valid if the sizes happen to fit.
 OTHER_SHAPES = {
     "a number": lambda a: 1.5,
     "one of NumPy's": lambda a: np.float32(2),
@@ -97,7 +97,7 @@ OTHER_SHAPES = {
 
 
 def right(a):
-    """What an argument means: an array of real numbers, or None."""
+    """Return an argument as an array of real numbers, or None if it is invalid."""
     try:
         array = np.asarray(a)
     except ValueError:
@@ -114,13 +114,13 @@ def cast(a, dtype):
 
 
 def kind(a):
-    """The dtype in which an operation on an array computes."""
+    """Return the dtype in which an operation on an array computes."""
     return np.float32 if a.dtype.kind == "f" and a.dtype.itemsize == 4 else np.float64
 
 
-# ---------------------------------------------------------------- what is drawn
+# ---------------------------------------------------------------- strategies
 def numbers(rng, shape, dtype, odd):
-    """Eighths, which all dtypes hold exactly and sums do not round; if odd, a NaN or the like."""
+    """Return multiples of 1/8, exact in all dtypes and in sums; if `odd`, also NaN or the like."""
     dtype = np.dtype(dtype)
     if dtype.kind != "f":
         return rng.integers(0, 2 if dtype.kind == "b" else 9, shape).astype(dtype)
@@ -140,10 +140,10 @@ def spoil(draw, a):
 
 @st.composite
 def arguments(draw, shapes, makers=None, fixed=None):
-    """One argument for each shape, given by letters; at most one of them is spoilt.
+    """Draw one argument for each shape, given by letters; at most one is invalid.
 
-    `makers` has functions ``(draw, rng, sizes)`` for arguments of another kind, `fixed` the sizes
-    that are not drawn.
+    `makers` has functions ``(draw, rng, sizes)`` for arguments of another kind; `fixed` has the
+    sizes that are not drawn.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     size = {letter: draw(st.integers(0, 6)) for letter in "CDMN"} | {"1": 1} | (fixed or {})
@@ -171,7 +171,7 @@ def mask(draw, rng, size):
 
 
 def targets(draw, rng, size):
-    """Class indices or distributions, most of them right."""
+    """Draw class indices or distributions, most of them valid."""
     n, c = size["N"], size["C"]
     labels = rng.integers(0, max(c, 1), n)
     hot = np.eye(max(c, 1))[labels][:, :c]
@@ -201,7 +201,7 @@ def scale(draw, rng, size):
 
 
 def right_targets(t, shape, dtype):
-    """Targets beside logits of a shape as an array, or None."""
+    """Return targets for logits of a shape as an array, or None if they are invalid."""
     t = right(t)
     if t is None or len(shape) != 2:
         return None
@@ -213,7 +213,7 @@ def right_targets(t, shape, dtype):
     return t if all(0 <= int(label) < shape[1] for label in t) else None
 
 
-# ---------------------------------------------------------------- what is to come of it
+# ---------------------------------------------------------------- results
 def snapshot(a):
     if not isinstance(a, np.ndarray) or a is np.ma.masked:
         return repr(a)
@@ -221,7 +221,7 @@ def snapshot(a):
 
 
 def outcome(function, *args, **options):
-    """What a call gives, or the error that it raises, which has to say what was expected."""
+    """Return the result of a call, or its error; the message must say what was expected."""
     try:
         return function(*args, **options)
     except (TypeError, ValueError) as raised:
@@ -244,8 +244,8 @@ def compare(a, want, magnitude):
 class Call:
     """A function, the shapes of its arguments, and its reference.
 
-    The reference gives pairs of an array and the magnitude that its rounding goes with, or None
-    where the arguments are wrong.
+    The reference returns pairs of an array and the magnitude that scales its error, or None
+    if the arguments are invalid.
     """
 
     function: Callable

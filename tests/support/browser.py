@@ -1,4 +1,4 @@
-"""Pages shown by a real browser: headless Chromium, which reaches this machine and nothing else."""
+"""Rendering of pages in headless Chromium, which can reach only this machine."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @contextmanager
 def served(folder):
-    """Serve a folder; gives its address and the list of all requests, as (status, path)."""
+    """Serve a folder; yield its address and the list of all requests, as (status, path)."""
     requests = []
 
     class Handler(SimpleHTTPRequestHandler):
@@ -30,7 +30,7 @@ def served(folder):
 
 
 def show(url, folder):
-    """Return the document as it is once its scripts have run, and the addresses it asked for.
+    """Return the document after its scripts have run, and the addresses that it requested.
 
     The profile and the log are in `folder`.
     """
@@ -62,5 +62,5 @@ def show(url, folder):
     )
     events = json.loads(log.read_text())["events"]
     requests = [event["params"] for event in events if "initiator" in event.get("params", {})]
-    # What the browser asks for on its own account has no origin.
+    # Requests of the browser itself have no origin.
     return done.stdout, {r["url"] for r in requests if r["initiator"].startswith("http")}

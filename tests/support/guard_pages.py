@@ -1,8 +1,8 @@
-"""A program that runs the kernels that work on addresses with forbidden memory beside each array.
+"""Program that runs the kernels that work on addresses with guard pages beside each array.
 
-Numba's check of bounds does not see them. Here each array ends where a page begins that may neither
-be read nor written, or begins where one ends: a step outside ends the process. What lies on an
-array's other side is filled with a pattern that has to stay.
+Numba's bounds checking does not cover such kernels. Here each array ends directly before a guard
+page, or begins directly after one, so that an access beyond it ends the process. The memory on the
+other side of an array is filled with a pattern that must not change.
 """
 
 import ctypes
@@ -34,11 +34,11 @@ from kernels.optimizers import ADAM
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
 ENDS = (True, False)
 _libc = ctypes.CDLL(None, use_errno=True)
-_kept = []  # what must outlive its arrays, and the patterns to look at
+_kept = []  # memory that must outlive its arrays, and the patterns to check
 
 
 def guarded(a, at_end=True):
-    """Copy an array to where a forbidden page follows it, or lies before it."""
+    """Copy an array to memory directly before a guard page, or directly after one."""
     pages = -(-a.nbytes // PAGE) + 2
     memory = mmap.mmap(-1, pages * PAGE)
     all_of_it = np.frombuffer(memory, np.uint8)
@@ -57,7 +57,7 @@ def guarded(a, at_end=True):
 
 
 def release():
-    """See that no pattern was written over."""
+    """Check that no pattern was overwritten."""
     for _, rest in _kept:
         assert (rest == PATTERN).all()
     _kept.clear()
@@ -78,7 +78,7 @@ SHAPES = [
 
 
 def check_products(rng):
-    """``out = op(a) op(b) + bias`` as the affine layer uses it: forward and both gradients."""
+    """Run ``out = op(a) op(b) + bias`` as in the affine layer: forward and both gradients."""
     for n, k, m in SHAPES:
         for a_kind, kind in (("u1", "f4"), ("f4", "f4"), ("f4", "f8"), ("f8", "f8")):
             kinds = np.dtype(a_kind), np.dtype(kind)
@@ -93,7 +93,7 @@ def check_products(rng):
                 a_, b_, bias_, out = operands
                 gemm(get_product_addresses(*kinds), a_, bool(a_t), b_, bool(b_t), bias_, out)
                 np.testing.assert_array_equal(out, expected)
-                if not b_t:  # by the non-zeros of `a`
+                if not b_t:  # from the non-zero elements of `a`
                     out[...] = 0
                     rest = np.int64(0), np.int64(n), np.int64(0), np.int64(m), True
                     addresses = get_product_addresses(*kinds)
@@ -126,12 +126,12 @@ CONVOLUTIONS = [
     (12, 17, 4, 5, 33, 3, 2, 1, 1),
     (2, 9, 5, 5, 4, 1, 1, 1, 1),
     (1, 20, 7, 7, 6, 3, 3, 3, 0),
-    (1, 40, 5, 5, 70, 3, 3, 1, 0),  # part by part
+    (1, 40, 5, 5, 70, 3, 3, 1, 0),  # in several parts
 ]
 
 
 def guarded_images(rng, shape, kind, last, at_end):
-    """A batch of small integers in either memory order, between forbidden pages."""
+    """Return a batch of small integers in either memory order, between guard pages."""
     n, c, h, w = shape
     a = rng.integers(-9, 9, (n, h, w, c) if last else shape).astype(kind)
     a = guarded(a, at_end)
@@ -156,7 +156,7 @@ def check_convolution(rng):
                 convolution_backward(dout, x, W, *options), gradients, strict=True
             ):
                 np.testing.assert_array_equal(got, want)
-            # What is allocated inside, between forbidden pages too.
+            # Place the arrays that are allocated inside between guard pages, too.
             images, is_last, W, g = convolution_operands("", x, W, *options)
             out = guarded(np.empty((n, *out_shape[2:], filters), kind), at_end)
             none = np.empty(0, np.uint8)
@@ -171,7 +171,7 @@ def check_convolution(rng):
 
 
 def check_block(rng, x, W, b, g, kind, last, at_end):
-    """Convolution, ReLU and pooling in one pass: 0 where a maximum is not above 0."""
+    """Run convolution, ReLU and pooling in one pass: 0 where a maximum is not above 0."""
     height, width = g.out_height // 2, g.out_width // 2
     if not (height and width):
         return
@@ -218,7 +218,7 @@ def check_pooling(rng):
 
 
 def train_stack(seed, sizes, kinds, is_sparse, at_end):
-    """A few iterations of a stack, with data and buffers guarded unless `at_end` is None."""
+    """Train a stack for a few iterations, with guarded arrays unless `at_end` is None."""
     rng = np.random.default_rng(seed)
     n, batch, *units = sizes
     x = (rng.random((n, units[0])) > 0.6) * rng.integers(0, 9, (n, units[0]))

@@ -1,8 +1,8 @@
-"""Kill a training run again and again: ``python -m tests.support.kill_and_resume FOLDER COUNT``.
+"""Kill a training run repeatedly: ``python -m tests.support.kill_and_resume FOLDER COUNT``.
 
-Each time a child goes on from the checkpoint, which it writes every other iteration, and is killed
-at a random moment. What is in the file has to load each time, and a run that goes on from the last
-one has to end with the bits of a run that nobody interrupted.
+Each time, a child resumes from the checkpoint, writes it every other iteration, and is killed at a
+random moment. The checkpoint must load each time, and a run resumed from the last one must be
+bitwise identical to an uninterrupted run.
 """
 
 import os
@@ -28,7 +28,7 @@ def run(**how):
 
 
 def killed(checkpoint, delay):
-    """Go on in a child that is killed after some seconds."""
+    """Resume the run in a child process that is killed after `delay` seconds."""
     pid = os.fork()
     if not pid:
         try:
@@ -41,7 +41,7 @@ def killed(checkpoint, delay):
 
 
 def killed_in_a_progress_bar():
-    """Kill a child at a moment that is rare: with the lock of tqdm, which processes share."""
+    """Kill a child while it holds the lock of tqdm, which processes share; this is rare."""
     lock = tqdm.get_lock()
     pid = os.fork()
     if not pid:
@@ -52,7 +52,7 @@ def killed_in_a_progress_bar():
 
 def main(folder, count):
     checkpoint = Path(folder, "state.npz")
-    run(iterations=10)  # loads what is compiled, for all children
+    run(iterations=10)  # loads the compiled code for all children
     killed_in_a_progress_bar()
     delays = random.Random(0)
     writes = 0

@@ -1,6 +1,6 @@
-"""What `test_ranks` runs under mpiexec: ``python -m support.mpi_program NAME [ARGUMENT]``.
+"""Program that `test_ranks` runs under mpiexec: ``python -m support.mpi_program NAME [ARGUMENT]``.
 
-Each function runs on every rank. Rank 0 prints what they all saw, as one line of JSON.
+Each function runs on every rank. Rank 0 prints the results of all ranks as one line of JSON.
 """
 
 import json
@@ -21,7 +21,7 @@ ALL = "all"  # ranks on which something goes wrong
 
 
 def examples(targets="labels", dtype=np.float64, count=102):
-    """Two sets whose sizes not every number of ranks divides."""
+    """Return two sets with sizes that not every number of ranks divides."""
     rng = np.random.default_rng(1)
     sets = []
     for n in (count, 31):
@@ -34,7 +34,7 @@ def examples(targets="labels", dtype=np.float64, count=102):
 
 
 def part(array, cuts=None):
-    """This rank's part of an array: of equal parts, or between given cuts."""
+    """Return this rank's part of an array: one of equal parts, or the part between given cuts."""
     cuts = cuts or [len(array) * k // RANKS for k in range(RANKS + 1)]
     return array[cuts[RANK] : cuts[RANK + 1]]
 
@@ -54,7 +54,7 @@ def digest(net):
 
 # ---------------------------------------------------------------------------------------- the same
 def same():
-    """By how much histories and weights differ from those of one process."""
+    """Return the differences of histories and weights from those of one process."""
     cases = {
         "long": {"iterations": 1000, "count": 103},
         "one-hot": {"targets": "one-hot", "batch_size": 20},
@@ -111,7 +111,7 @@ def compare(
 
 # ---------------------------------------------------------------------------------------- failures
 class Fails(Relu):
-    """Raises in one iteration on one rank."""
+    """ReLU that raises in one iteration on one rank."""
 
     def __init__(self, error, after, rank):
         super().__init__()
@@ -129,7 +129,7 @@ class Fails(Relu):
 
 
 def attempt(net=None, callback=None, **options):
-    """What each rank raises, how many iterations it did, its weights, and gradients taken."""
+    """Return each rank's error, number of iterations, weights, and number of gradients."""
     net = net or network()
     seen = []
 
@@ -163,14 +163,14 @@ def only(rank, name, value):
 
 
 def interrupted(delay):
-    """Ctrl-C on the last rank, at any time."""
+    """Train, and interrupt the last rank with Ctrl-C after `delay` seconds."""
     if RANK == RANKS - 1:
         Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
     return attempt(iterations=10**6)
 
 
 def errors(folder):
-    """Whatever goes wrong on one rank goes wrong on all, and the next run is none the worse."""
+    """Print what all ranks raise after an error on one of them, for one error after another."""
     last = RANKS - 1
     x, t, x_test, _ = (part(a) for a in examples())
 
@@ -216,9 +216,9 @@ def errors(folder):
 
 
 def uncaught(file, how):
-    """A run that ends by an error on the last rank, some evaluations on.
+    """Start a run that ends with an error on the last rank, after some evaluations.
 
-    What each rank says is in a file of its own: mpiexec mixes lines that come at once.
+    Each rank writes to its own file, because mpiexec mixes lines printed at the same time.
     """
     said = os.open(f"{file}.{RANK}", os.O_WRONLY | os.O_CREAT)
     os.dup2(said, sys.stderr.fileno())
@@ -226,7 +226,7 @@ def uncaught(file, how):
     error = signal.SIGKILL if how == "killed" else ValueError("uncaught")
     failing_relu = Fails(
         error, 100, RANKS - 1
-    )  # beside the layer, whose class is in the checkpoint
+    )  # patched into the layer, whose class is in the checkpoint
     relu = net.layers["Relu1"]
     forward, backward = relu.forward, failing_relu.backward
     relu.forward = lambda x: [forward(x), failing_relu.forward(x)][0]
@@ -236,7 +236,7 @@ def uncaught(file, how):
 
 
 def torn():
-    """An error that the others cannot hear of: MPI itself fails on the last rank."""
+    """Make MPI itself fail on the last rank, so that the error cannot reach the other ranks."""
     from net.process_group import ProcessGroup
 
     class Broken(ProcessGroup):
@@ -252,7 +252,7 @@ def torn():
 
 
 def checkpointed(file, iterations, *options):
-    """Go so far, on these ranks or on one that knows of no other."""
+    """Train for `iterations`, on these ranks or on a single process."""
     alone = "alone" in options
     net = network(seed=3 + RANK)
     history = train(
@@ -270,7 +270,7 @@ def checkpointed(file, iterations, *options):
 
 
 def threads():
-    """How many threads each rank uses in training, and before and after it."""
+    """Return the number of threads of each rank before, during and after training."""
     import numba
 
     before = numba.get_num_threads()

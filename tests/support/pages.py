@@ -1,4 +1,4 @@
-"""Pages in Markdown: their blocks of code and the directives of Sphinx."""
+"""Parsing of Markdown pages: code blocks and Sphinx directives."""
 
 import re
 

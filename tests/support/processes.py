@@ -1,4 +1,4 @@
-"""Run Python in a process of its own, to its end or to a time limit."""
+"""Run Python in a separate process, with a time limit."""
 
 import os
 import signal
@@ -12,13 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # the packages, and `support`
 
-# NumPy's BLAS, against which results are held, stops its threads at a fork: a product that is
-# under way in another thread is then wrong, or waits for ever.
+# NumPy's BLAS, the reference for results, stops its threads at a fork: a product that is
+# being computed in another thread is then wrong, or never returns.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "4", "PYTHONPATH": PYTHONPATH}
 
 
 def run(folder, *command, limit=280, **environment):
-    """Return the exit status of Python with some arguments, and what it printed."""
+    """Run Python with some arguments; return its exit status and its output."""
     output = folder / "output"
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -36,14 +36,14 @@ def run(folder, *command, limit=280, **environment):
         status = "out of time"
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # children of its own, too
+            os.killpg(process.pid, signal.SIGKILL)  # including its children
         process.wait()
     return status, output.read_text()
 
 
 @cache
 def libraries():
-    """Where the distribution tbb has its library: not where the system looks for one."""
+    """Return the path of the library of the distribution tbb, which the loader does not search."""
     try:
         files = metadata.files("tbb") or []
     except metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""Programs that `test_threads` runs in processes of their own.
+"""Programs that `test_threads` runs in separate processes.
 
-``python -m support.thread_scenarios NAME LAYER``, with `tests` among the paths of Python.
-Each names what it begins, and ends with status 0 and the line "right" if all results were.
+``python -m support.thread_scenarios NAME LAYER``, with `tests` on Python's path.
+Each program prints what it starts, and ends with status 0 and the line "right" if all results are.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def work(seed):
 
 
 def in_thread(seed):
-    """Work in another thread than the process's first."""
+    """Run `work` in a thread other than the main thread."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work, seed).result()
 
@@ -77,7 +77,7 @@ def same(found, seeds):
 
 # ---------------------------------------------------------------- threads
 def threads():
-    """Eight threads at once, from the very first call on."""
+    """Run eight threads at once, from the first call on."""
     barrier = threading.Barrier(THREADS)
 
     def together(seed):
@@ -91,7 +91,7 @@ def threads():
 
 
 def inside_prange():
-    """Kernels called from each iteration of a user's parallel loop."""
+    """Call kernels from each iteration of a user's parallel loop."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((6, 400, 100))
     W, b = rng.standard_normal((100, 40)), rng.standard_normal(40)
@@ -105,7 +105,7 @@ def inside_prange():
 
 
 def beside_prange():
-    """Kernels in some threads while another one is in a user's parallel loop."""
+    """Call kernels in some threads while another thread is in a user's parallel loop."""
     x = np.random.default_rng(0).standard_normal((6, 400, 100))
     stop = threading.Event()
 
@@ -150,7 +150,7 @@ def joblib():
 
 
 def child(task):
-    """Fork, do something in the child, and see that it ended well."""
+    """Fork, run `task` in the child, and check its exit status."""
     pid = os.fork()
     if not pid:
         try:
@@ -162,7 +162,7 @@ def child(task):
 
 
 def grandchild():
-    """A child of a child; and one of a child that was forked before any kernel had run."""
+    """Fork in a child, and in a child that was forked before any kernel had run."""
     child(lambda: [same([in_thread(0)], [0]), child(lambda: same([work(0)], [0]))])
     expected = work(0)
     child(lambda: child(lambda: same([work(0), in_thread(0)], [0, 0])))
@@ -170,7 +170,7 @@ def grandchild():
 
 
 def fork_in_training():
-    """Forks while other threads train; the last from the training itself, whose child goes on."""
+    """Fork while other threads train, and last in a callback of training; that child continues."""
     expected = work(0)
     with ThreadPoolExecutor(4) as pool:
         found = [pool.submit(work, seed) for seed in range(12)]
@@ -197,11 +197,11 @@ def fork_in_training():
 
 # ---------------------------------------------------------------- bits
 class OwnSigmoid(Sigmoid):
-    """Makes of the network one that is trained by its layers."""
+    """Sigmoid subclass, which makes the network train layer by layer."""
 
 
 def bits():
-    """Print what training gives, by each way of doing it, twice in a row."""
+    """Print the results of each method of training, run twice."""
     rng = np.random.default_rng(0)
     images = {
         "sparse": rng.random((200, 300)) * (rng.random((200, 300)) < 0.2),

@@ -1,4 +1,4 @@
-"""A user's own compiled code that calls kernels from inside parallel loops."""
+"""User-defined compiled functions that call kernels from parallel loops."""
 
 import numpy as np
 from numba import njit, prange
