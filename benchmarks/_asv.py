@@ -55,7 +55,7 @@ class Timed(ABC):  # asv ignores abstract classes
             self.call = self.make(*parameters)
         except (AttributeError, ImportError, KeyError) as error:
             # What asv takes for a row to skip.
-            raise NotImplementedError(f"this version has it not: {error}") from error
+            raise NotImplementedError(f"not available in this version: {error}") from error
         self.call()
         begin = perf_counter()
         self.call()

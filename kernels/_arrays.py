@@ -37,7 +37,9 @@ def as_real(a: ArrayLike, name: str) -> Array:
     try:
         a = np.asarray(a)
     except ValueError as error:
-        raise ValueError(f"{name}: expected rows of one length, got others ({error})") from None
+        raise ValueError(
+            f"{name}: expected rows of equal length, got unequal ones ({error})"
+        ) from None
     if a.dtype.kind in "biu" or (a.dtype.kind == "f" and a.dtype.itemsize >= FLOAT32.itemsize):
         return a
     if a.dtype.kind == "f":

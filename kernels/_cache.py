@@ -90,8 +90,8 @@ def _warn_once(problem: str) -> None:
         _warned = True
         warnings.warn(
             f"{problem}. Results are not affected, but kernels are compiled again when they are "
-            "next needed. To keep them, set NUMBA_CACHE_DIR to a folder with room that you may "
-            "write in.",
+            "next needed. To cache them, set NUMBA_CACHE_DIR to a writable folder with free "
+            "space.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -105,7 +105,7 @@ def _announce_once(folder: str) -> None:
     _announced = True
     if "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty()):
         print(
-            "njitnet: compiling kernels, once for each kind of array; what is compiled is kept in "
+            "njitnet: compiling kernels, once for each kind of array; compiled code is cached in "
             f"{folder}",
             file=sys.stderr,
         )
@@ -191,7 +191,7 @@ class _KernelCache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except Exception as error:  # a full disk, a deleted folder, a damaged index
-            _warn_once(f"Compiled kernels cannot be kept in {self.cache_path} ({error!r})")
+            _warn_once(f"Compiled kernels cannot be cached in {self.cache_path} ({error!r})")
 
 
 def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -218,7 +218,7 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             try:
                 kernel._cache = _KernelCache(py_func)
             except RuntimeError as error:  # no folder is writable
-                _warn_once(f"Compiled kernels cannot be kept ({error})")
+                _warn_once(f"Compiled kernels cannot be cached ({error})")
         compiled: F = kernel
         return compiled
 
@@ -265,7 +265,7 @@ def has_to_compile(kernel: Any, sig: tuple[Any, ...]) -> bool:
 
 
 def _refuse_call(name: str, *args: Any, **kwargs: Any) -> None:
-    raise TypeError(f"{name}: expected a call by compiled code, got one by Python")
+    raise TypeError(f"{name}: expected a call from compiled code, got one from Python")
 
 
 def _is_ours(module: str | None) -> bool:

@@ -123,7 +123,7 @@ def check_windows(
     if min(down, across) < 1:
         raise ValueError(
             f"{function}: expected a window that fits into the padded image, got "
-            f"{format_window(window)} with pad {pad} beside an image of {format_window(size)}"
+            f"{format_window(window)} with pad {pad} for an image of {format_window(size)}"
         )
     return down, across
 

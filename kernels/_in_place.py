@@ -161,12 +161,12 @@ def _jit_flat(a, p):
 
     def flat(a, p):
         if a.shape != p.shape:
-            raise ValueError("expected equal shapes, got arrays that differ")
+            raise ValueError("expected equal shapes, got arrays of different shapes")
         return a.reshape(-1)
 
     def flat_copy(a, p):
         if a.shape != p.shape:
-            raise ValueError("expected equal shapes, got arrays that differ")
+            raise ValueError("expected equal shapes, got arrays of different shapes")
         return jit_flat_copy(a, a.dtype)
 
     return flat if a.layout == "C" else flat_copy

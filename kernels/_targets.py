@@ -59,7 +59,7 @@ def check_targets(
     if t.shape != (n,):
         raise ValueError(
             f"t: expected class indices of shape ({n},) or targets of shape ({n}, {c}) "
-            f"beside logits ({n}, {c}), got shape {t.shape}"
+            f"for logits ({n}, {c}), got shape {t.shape}"
         )
     if t.dtype.kind not in "iu":
         raise TypeError(
@@ -89,9 +89,9 @@ def _first_outside(labels, classes):
 @register_jitable
 def _check_labels(labels, shape):
     if labels.shape[0] != shape[0]:
-        raise ValueError("t: expected one class index for each row, got another number")
+        raise ValueError("t: expected one class index for each row, got fewer or more")
     if _first_outside(labels, shape[1]) < labels.size:
-        raise ValueError("t: expected class indices from 0 to C - 1, got one outside")
+        raise ValueError("t: expected class indices from 0 to C - 1, got one out of range")
 
 
 def jit_targets(t, x):
@@ -117,7 +117,7 @@ def _jit_targets(t, x):
 
     def targets(t, x):
         if t.shape != x.shape:
-            raise ValueError("t: expected class indices (N,) or targets (N, C), got another shape")
+            raise ValueError("t: expected targets (N, C) in the shape of logits, got another shape")
         own = jit_as_kernel_array(t, x)
         if not all_finite(own.reshape(-1)):
             raise ValueError("t: expected finite targets, got NaN or infinity")

@@ -255,7 +255,9 @@ def _jit_affine_forward(x, W, b):
 
     def forward(x, W, b):
         if not _fit_forward(x, W, b):
-            raise ValueError("affine_forward: expected x (N, D), W (D, M) and b (M,), got others")
+            raise ValueError(
+                "affine_forward: expected x (N, D), W (D, M) and b (M,), got shapes that do not fit"
+            )
         weights = jit_as_kernel_array(W, W)
         batch, bias = jit_as_widenable(x, weights), jit_as_kernel_array(b, weights)
         out = np.empty((x.shape[0], W.shape[1]), weights.dtype)
@@ -292,7 +294,7 @@ def _jit_affine_backward_params(dout, x, W):
 @register_jitable
 def _jit_backward(dout, x, W, dx):
     if not _fit_backward(dout, x, W):
-        raise ValueError("expected dout (N, M), x (N, D) and W (D, M), got others")
+        raise ValueError("expected dout (N, M), x (N, D) and W (D, M), got shapes that do not fit")
     weights = jit_as_kernel_array(W, W)
     upper, batch = jit_as_kernel_array(dout, weights), jit_as_widenable(x, weights)
     dW, db = np.empty(W.shape, weights.dtype), np.empty(W.shape[1], weights.dtype)

@@ -321,9 +321,11 @@ def _backward(dout, x, gamma, mean, var, dx, dgamma, dbeta):
 def _jit_check(x, gamma, vector):
     elements = x.size // x.shape[0] if x.shape[0] else 0
     if gamma.shape[0] != x.shape[1] and gamma.shape[0] != elements:
-        raise ValueError("batch_norm: expected gamma of C elements or an example's, got others")
+        raise ValueError(
+            "batch_norm: expected gamma (C,) or as large as an example, got another size"
+        )
     if vector.shape != gamma.shape:
-        raise ValueError("batch_norm: expected vectors of the shape of gamma, got one that differs")
+        raise ValueError("batch_norm: expected vectors in the shape of gamma, got another shape")
 
 
 def _require(function, x, **vectors):
@@ -380,7 +382,9 @@ def _jit_batch_norm_backward(dout, x, gamma, mean, var):
         _jit_check(x, gamma, mean)
         _jit_check(x, gamma, var)
         if x.size == 0 or dout.shape != x.shape:
-            raise ValueError("batch_norm_backward: expected a batch and its dout, got other shapes")
+            raise ValueError(
+                "batch_norm_backward: expected x not empty and dout in its shape, got another shape"
+            )
         g = jit_as_kernel_array(gamma, gamma)
         d, a = jit_as_kernel_array(dout, g), jit_as_kernel_array(x, g)
         m, v = jit_as_kernel_array(mean, _LIKE), jit_as_kernel_array(var, _LIKE)

@@ -244,7 +244,7 @@ def as_bias(b: ArrayLike, W: Array) -> Array:
         return np.full(W.shape[0], bias)
     if bias.shape != W.shape[:1]:
         raise ValueError(
-            f"b: expected a number or shape {W.shape[:1]} beside W {W.shape}, got {bias.shape}"
+            f"b: expected a number or shape {W.shape[:1]} for W {W.shape}, got {bias.shape}"
         )
     return bias
 
@@ -256,7 +256,7 @@ def as_gradient(name: str, dout: ArrayLike, W: Array, g: Geometry) -> tuple[Arra
     if dout.shape != expected:
         dout = as_kernel_array(dout, W.dtype, "dout")
         raise ValueError(
-            f"{name}: expected dout {expected} beside x {g[:4]}, W {W.shape}, stride {g.stride} "
+            f"{name}: expected dout {expected} for x {g[:4]}, W {W.shape}, stride {g.stride} "
             f"and pad {g.pad}, got {dout.shape}"
         )
     return as_images(dout, "dout", W.dtype)
@@ -317,7 +317,7 @@ def _jit_convolution_backward_params(dout, x, W, stride=1, pad=0):
 @register_jitable
 def _jit_backward(dout, x, weights, g, input_gradient, dx):
     if dout.shape != (g.images, g.filters, g.out_height, g.out_width):
-        raise ValueError("expected dout (N, FN, OH, OW), got another shape")
+        raise ValueError("expected dout (N, FN, OH, OW), got a shape that does not fit")
     upper, images = jit_as_kernel_array(dout, weights), jit_as_widenable(x, weights)
     address = microkernel_address(weights, weights)
     none = np.empty(0, weights.dtype)
@@ -330,14 +330,16 @@ def _jit_geometry(shape, W_shape, stride, pad):
     n, channels, height, width = shape
     filters, filter_channels, filter_height, filter_width = W_shape
     if channels != filter_channels or filter_height < 1 or filter_width < 1:
-        raise ValueError("expected x (N, C, H, W) and W (FN, C, FH, FW), got others")
+        raise ValueError(
+            "expected x (N, C, H, W) and W (FN, C, FH, FW), got shapes that do not fit"
+        )
     if stride < 1 or pad < 0:
-        raise ValueError("expected stride 1 or more and pad 0 or more, got less")
+        raise ValueError("expected stride 1 or more and pad 0 or more, got a smaller number")
     s, p = np.int64(stride), np.int64(pad)
     out_height = window_count(height, filter_height, s, p)
     out_width = window_count(width, filter_width, s, p)
     if out_height < 1 or out_width < 1:
-        raise ValueError("expected filters that fit into the padded image, got larger ones")
+        raise ValueError("expected filters that fit into the padded image, got larger filters")
     return Geometry(
         n, channels, height, width, filters, filter_height, filter_width, s, p,
         out_height, out_width,
@@ -356,7 +358,7 @@ def _jit_bias_overload(b, weights):
 
     def bias(b, weights):
         if b.shape[0] != weights.shape[0]:
-            raise ValueError("b: expected one bias for each filter, got another number")
+            raise ValueError("b: expected one bias for each filter, got fewer or more")
         return jit_as_kernel_array(b, weights)
 
     return bias

@@ -117,7 +117,9 @@ _multiply = parallel(_multiply_part)
 @register_jitable
 def _jit_masked(x, mask):
     if x.shape != mask.shape:
-        raise ValueError("dropout: expected equal shapes, got an array and a mask that differ")
+        raise ValueError(
+            "dropout: expected equal shapes, got an array and a mask of different shapes"
+        )
     a = jit_as_kernel_array(x, x)
     out = np.empty(a.shape, a.dtype)
     _multiply(a.reshape(-1), np.ascontiguousarray(mask).reshape(-1), out.reshape(-1))

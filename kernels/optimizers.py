@@ -338,9 +338,9 @@ def _update_blocks(update, p, g, s0, s1, coefficients):
 @register_jitable
 def _jit_update(rule, update, t, options, g, p, s0=None, s1=None):
     if g.shape != p.shape:
-        raise ValueError("expected equal shapes, got p and g that differ")
+        raise ValueError("expected equal shapes, got p and g of different shapes")
     if t < 1:
-        raise ValueError("t: expected an integer from 1, got a smaller one")
+        raise ValueError("t: expected an integer from 1, got a smaller number")
     a, b, c = jit_flat(p, p), jit_flat(s0, p), jit_flat(s1, p)
     d = jit_as_kernel_array(g, p).reshape(-1)
     if not _run(rule, update, a, d, b, c, np.array(options, np.float64), np.int64(t)):

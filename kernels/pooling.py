@@ -159,7 +159,7 @@ def max_pool_backward(
     expected = (*size[:2], down, across)
     if found != expected or arg_max.shape != expected:
         raise ValueError(
-            f"max_pool_backward: expected dout and arg_max {expected} beside x {size}, got "
+            f"max_pool_backward: expected dout and arg_max {expected} for x {size}, got "
             f"{found} and {arg_max.shape}"
         )
     dx: Array
@@ -168,8 +168,8 @@ def max_pool_backward(
     indices = as_kernel_array(arg_max.transpose(0, 2, 3, 1), INT32, "arg_max")
     if not right or _run_backward(dout, dout_last, indices, memory, *sizes):
         raise ValueError(
-            f"arg_max: expected indices from 0 to {height * width - 1} that lie in the image, "
-            f"got others between {arg_max.min()} and {arg_max.max()}"
+            f"arg_max: expected indices from 0 to {height * width - 1} within the image, "
+            f"got indices between {arg_max.min()} and {arg_max.max()}"
         )
     return dx
 
@@ -347,7 +347,9 @@ def _jit_pool_sizes(shape, pool_h, pool_w, stride, pad):
     n, channels, height, width = shape
     h, w, s, p = np.int64(pool_h), np.int64(pool_w), np.int64(stride), np.int64(pad)
     if h < 1 or w < 1 or s < 1 or p < 0 or p >= min(h, w):
-        raise ValueError("expected sizes of 1 or more and a pad from 0 to less, got others")
+        raise ValueError(
+            "expected sizes of 1 or more and a pad from 0 to less than the window, got other sizes"
+        )
     down, across = window_count(height, h, s, p), window_count(width, w, s, p)
     if down < 1 or across < 1:
         raise ValueError("expected a window that fits into the padded image, got a larger one")
@@ -383,18 +385,20 @@ def _jit_max_pool_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad=0
 
     def backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad=0):
         if min(x_shape) < 0:
-            raise ValueError("max_pool_backward: expected x_shape (N, C, H, W), got less than 0")
+            raise ValueError(
+                "max_pool_backward: expected x_shape (N, C, H, W), got a negative size"
+            )
         sizes = _jit_pool_sizes(x_shape, pool_h, pool_w, stride, pad)
         shape = sizes[0], sizes[1], sizes[8], sizes[9]
         if dout.shape != shape or arg_max.shape != shape:
-            raise ValueError("expected dout and arg_max (N, C, PH, PW), got other shapes")
+            raise ValueError("expected dout and arg_max (N, C, PH, PW), got shapes that do not fit")
         upper = jit_as_kernel_array(dout, dout)
         last = arg_max.transpose((0, 2, 3, 1))
         indices = jit_flat_copy(last, np.int32).reshape(last.shape)
         dx, memory = jit_empty_images(sizes[0], sizes[1], sizes[2], sizes[3], upper.dtype)
         right = _in_window(arg_max, sizes[4] * sizes[5])
         if not right or _jit_run_backward(upper, np.False_, indices, memory, *sizes):
-            raise ValueError("arg_max: expected indices that lie in the image, got others")
+            raise ValueError("arg_max: expected indices within the image, got one outside")
         return dx
 
     return backward

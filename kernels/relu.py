@@ -132,7 +132,9 @@ def _jit_relu_backward(dout, mask):
 
     def backward(dout, mask):
         if dout.shape != mask.shape:
-            raise ValueError("relu_backward: expected equal shapes, got dout and mask that differ")
+            raise ValueError(
+                "relu_backward: expected equal shapes, got dout and mask of different shapes"
+            )
         a = jit_as_kernel_array(dout, dout)
         dx = np.empty(a.shape, a.dtype)
         _backward(a.reshape(-1), np.ascontiguousarray(mask).reshape(-1), dx.reshape(-1))

@@ -155,7 +155,7 @@ def _jit_sigmoid_backward(dout, out):
     def backward(dout, out):
         if dout.shape != out.shape:
             raise ValueError(
-                "sigmoid_backward: expected equal shapes, got dout and out that differ"
+                "sigmoid_backward: expected equal shapes, got dout and out of different shapes"
             )
         y = jit_as_kernel_array(out, out)
         dx = np.empty(y.shape, y.dtype)

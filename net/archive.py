@@ -65,7 +65,7 @@ def write(path: Path_, arrays: Mapping[str, NDArray[Any]]) -> None:
                 raise
         _fsync_directory(target.parent)
     except OSError as error:
-        problem = f"{error.strerror or error}; the file is as it was before"
+        problem = f"{error.strerror or error}; the file is unchanged"
         raise OSError(error.errno, problem, os.fspath(path)) from error
 
 
@@ -188,7 +188,7 @@ def read(path: Path_) -> dict[str, NDArray[Any]]:
             if broken or isinstance(error, MemoryError):  # not caused by the content
                 raise
             raise ValueError(
-                f"{path}: expected an .npz file of arrays, got another or a damaged one ({error})"
+                f"{path}: expected an .npz file of arrays, got another or damaged file ({error})"
             ) from error
 
 
@@ -218,6 +218,6 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     for length in shape:
         count *= length
     if count * dtype.itemsize != len(data) or min(shape, default=0) < 0:
-        raise ValueError(f"{info.filename} promises shape {shape} and holds {len(data)} bytes")
+        raise ValueError(f"{info.filename} has shape {shape} but holds {len(data)} bytes")
     array = np.frombuffer(bytearray(data), dtype)
     return array.reshape(shape, order="F" if fortran else "C")

@@ -56,7 +56,7 @@ def write(
         archive.write(path, arrays)
     except OSError as error:
         done = len(history.train_loss_list)
-        error.strerror = f"{error.strerror}; the network in memory keeps its {done} iterations"
+        error.strerror = f"{error.strerror}; the network in memory is trained for {done} iterations"
         raise
 
 
@@ -165,7 +165,7 @@ def _check_same_run(
         if settings.get(key) != saved.get(key):
             if key == "data":
                 raise ValueError(
-                    f"{name}: expected the training examples of the run before, got others"
+                    f"{name}: expected the training examples of the saved run, got other examples"
                 )
             raise ValueError(
                 f"{name}: expected a run with {key} {settings.get(key)!r}, got one with "
@@ -215,7 +215,7 @@ def _read(path: Path_) -> tuple[dict[str, Array], dict[str, list[Any]], dict[str
             and len(lists["train_acc_list"]) == len(evaluated)
             and len(lists["test_acc_list"]) in (0, len(evaluated))
         )
-        problem = "its parts do not fit together"
+        problem = "its parts are inconsistent"
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         right, problem = False, repr(error)
     if not right:

@@ -106,7 +106,7 @@ def _read_picture(file: Path, size: int) -> Images:
         if isinstance(error, OSError) and error.errno:
             raise
         raise ValueError(
-            f"{file}: expected a picture or an IDX file of images, found another or a damaged file "
+            f"{file}: expected a picture or an IDX file of images, found another or damaged file "
             f"({error})"
         ) from error
     edge = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))

@@ -197,13 +197,13 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
     folder = check_path(path, "path")
     if not folder.exists():
         raise FileNotFoundError(
-            f"{folder}: expected a folder with four IDX files, found nothing of that name; "
-            "check the path, or leave it out for the MNIST that comes with the package"
+            f"{folder}: expected a folder with four IDX files, found no such folder; "
+            "check the path, or omit it for the MNIST data of the package"
         )
     if not folder.is_dir():
         raise ValueError(
             f"{folder}: expected a folder with four IDX files, found a file; "
-            "give the folder that holds it"
+            "pass the folder that contains it"
         )
     return folder
 
@@ -279,7 +279,7 @@ def _parse_idx(
         values = _read(stream, size + is_end)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(
-            f"expected a whole gzip file, found damage or something else: {error}; "
+            f"expected a whole gzip file, found damaged or other data: {error}; "
             "fetch the file again, or take .gz off its name if it is not compressed"
         ) from error
     if len(values) != size:

@@ -330,7 +330,7 @@ class Network:
             if getattr(layer, "dropout_ratio", 0):
                 raise ValueError(
                     f"{name}: expected layers that draw no random numbers, got {layer!r}, with "
-                    "which each call of loss gives another value; set its dropout_ratio to 0"
+                    "which each call of loss returns another value; set its dropout_ratio to 0"
                 )
         fast = fast_path.numerical_gradient(self.stack(), self.params, x, t)
         if fast is not None and not self.weight_decay:

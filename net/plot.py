@@ -103,7 +103,7 @@ def plot_histories(
     <Figure size 800x500 with 1 Axes>
     """
     if not isinstance(histories, Mapping) or not histories:
-        raise ValueError(f"histories: expected runs by their names, got {histories!r}")
+        raise ValueError(f"histories: expected a dict of runs by name, got {histories!r}")
     if values not in ("loss", "accuracy", "overfitting"):
         raise ValueError(f"values: expected loss, accuracy or overfitting, got {values!r}")
     runs = {str(name): _measured(run) for name, run in histories.items()}

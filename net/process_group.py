@@ -263,7 +263,7 @@ class ProcessGroup(SingleProcess):
         for i, name in enumerate(names):
             if not sum(sizes[i] for sizes in counts):
                 raise _mark(
-                    ValueError(f"x_{name}: expected an example on one rank at least, got none")
+                    ValueError(f"x_{name}: expected an example on at least one rank, got none")
                 )
         self._check_shards(sets[0], [sizes[0] for sizes in counts])
         self._row_count = counts[self.rank][0]

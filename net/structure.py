@@ -154,7 +154,7 @@ def from_arrays(
         _check_fit(network)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{source}: expected a network, got parts that do not fit ({error})"
+            f"{source}: expected a network, got parts that are inconsistent ({error})"
         ) from (error)
     return network
 
@@ -178,9 +178,7 @@ def _read(arrays: Arrays, source: str) -> dict[str, Any]:
         right = False
     if not right:
         found = ", ".join(f"{key} {a.shape} of {a.dtype}" for key, a in arrays.items())
-        raise ValueError(
-            f"{source}: expected a network that `save` wrote, got {found or 'nothing'}"
-        )
+        raise ValueError(f"{source}: expected a network saved by `save`, got {found or 'nothing'}")
     checked: dict[str, Any] = structure
     return checked
 
@@ -236,7 +234,9 @@ def _layer(
                 raise ValueError(f"expected {n} {np.shape(getattr(layer, n))}, got {value.shape}")
             setattr(layer, n, value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{source}: expected arguments of {name}, got others ({error})") from error
+        raise ValueError(
+            f"{source}: expected arguments of {name}, got other arguments ({error})"
+        ) from error
     return layer
 
 

@@ -60,7 +60,7 @@ def check_optimizer(optimizer: Any, learning_rate: float) -> Any:
         return SGD(rate)
     if rate != LEARNING_RATE:
         raise ValueError(
-            f"learning_rate: expected it, or an optimizer with its own lr, got both: "
+            f"learning_rate: expected either this or an optimizer with its own lr, got both: "
             f"{learning_rate!r} and {optimizer!r}"
         )
     if isinstance(optimizer, type) or not callable(getattr(optimizer, "update", None)):

@@ -238,7 +238,7 @@ class TrainingRun:
                     "about 0 to 1"
                 )
                 if self._saves:
-                    message += "; the checkpoint is kept as it was before"
+                    message += "; the checkpoint is unchanged"
                 self.group.on_rank_zero(
                     partial(warnings.warn, message, RuntimeWarning, stacklevel=5)
                 )

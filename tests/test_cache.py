@@ -349,7 +349,7 @@ def test_where_nothing_can_be_kept_kernels_work_from_memory(install, tmp_path):
     for _ in range(2):
         answer, (warning,) = install.run()
         assert answer == {"probe": 3.0, "probe loaded": 0}
-        assert "set NUMBA_CACHE_DIR to a folder" in warning
+        assert "set NUMBA_CACHE_DIR to a writable folder" in warning
 
 
 @pytest.mark.parametrize("variable", [True, False], ids=["XDG_CACHE_HOME", "HOME"])
@@ -401,7 +401,7 @@ print(json.dumps([before, stream.getvalue()]))
     (before, after), _ = install.execute(code)
     assert before == ""  # importing compiles nothing
     folder = install.home / ".cache" / "njitnet"
-    expected = "njitnet: compiling kernels, once for each kind of array; what is compiled is kept "
+    expected = "njitnet: compiling kernels, once for each kind of array; compiled code is cached "
     assert after == (f"{expected}in {folder}\n" if told else "")
     (_, after), _ = install.execute(code)
     assert after == ""  # nothing was compiled
@@ -440,7 +440,7 @@ def test_a_disk_without_room_costs_one_warning(install, mount):
         answer, (warning,) = install.run(after=AT_ONCE.format(i=0))
         assert answer["probe"] == 3.0
         assert "No space left on device" in warning
-        assert "set NUMBA_CACHE_DIR to a folder" in warning
+        assert "set NUMBA_CACHE_DIR to a writable folder" in warning
 
 
 def flip(content, i):
@@ -474,7 +474,7 @@ def test_a_full_disk_costs_one_warning(install):
     before = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, {limits})"
     answer, (warning,) = install.run(before=before)
     assert answer["probe"] == 3.0
-    assert "cannot be kept" in warning
+    assert "cannot be cached" in warning
     assert install.run() == ({"probe": 3.0, "probe loaded": 0}, [])
     assert install.run() == ({"probe": 3.0, "probe loaded": 1}, [])
 

@@ -85,7 +85,7 @@ def interrupted(path, network):
 def expect_kept(path, network, error, history):
     """Check that the checkpoint is complete, and that network and history can be resumed."""
     done = len(history.train_loss_list)
-    assert f"the file is as it was before; the network in memory keeps its {done}" in str(error)
+    assert f"the file is unchanged; the network in memory is trained for {done}" in str(error)
     assert os.listdir(path.parent) == [path.name]
     again = TwoLayerNet(30, 10, 3, rng=0)
     before = train(

@@ -207,7 +207,9 @@ def test_keeps_the_network_when_no_checkpoint_can_be_written(data, tmp_path, cap
     words = ("--data", data, "--iterations", 30, "--checkpoint", tmp_path / "state", "--no-plot")
     assert main([*map(str, words), "--seed", "5", "--output", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
-    message = "No space left on device; as before; the network in memory keeps its 7 iterations"
+    message = (
+        "No space left on device; as before; the network in memory is trained for 7 iterations"
+    )
     assert f"njitnet: error: {tmp_path / 'state'}: {message}\n" in err
     assert summary(out)["network"] == str(tmp_path / "network.npz")
     monkeypatch.undo()
@@ -604,7 +606,7 @@ def test_a_checkpoint_in_place_of_data(data, tmp_path, capsys):
     file = folder / "train-labels-idx1-ubyte"
     before = file.read_bytes()
     assert main(["--data", str(folder), "--checkpoint", str(file), "--iterations", "5"]) == 2
-    assert "which holds data" in capsys.readouterr().err
+    assert "which contains data" in capsys.readouterr().err
     assert file.read_bytes() == before
 
 

@@ -140,7 +140,7 @@ def test_comm_that_is_none(errors):
 
 def test_no_examples(errors):
     assert {error for error, *_ in errors["no examples"]} == {
-        "ValueError: x_train: expected an example on one rank at least, got none"
+        "ValueError: x_train: expected an example on at least one rank, got none"
     }
 
 

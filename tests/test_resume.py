@@ -89,7 +89,7 @@ def test_other_data_is_refused(data, tmp_path):
     file, make = tmp_path / "state.npz", NETWORKS["two layers"]
     run(make, data, 8, rng=4, checkpoint=file)
     other = data[0] + 1, data[1]
-    with pytest.raises(ValueError, match="expected the training examples of the run before"):
+    with pytest.raises(ValueError, match="expected the training examples of the saved run"):
         run(make, other, 20, rng=4, checkpoint=file, resume=True)
     with pytest.raises(ValueError, match="examples 39, got one with 40"):
         run(make, [a[:39] for a in data], 20, rng=4, checkpoint=file, resume=True)

@@ -129,7 +129,7 @@ def test_warm_starts_and_partial_fits_are_those_of_scikit_learn(digits):
     for _ in range(3):
         assert_same(ours.fit(x, t), reference.fit(x, t))
     assert len(ours.loss_curve_) == 9
-    with pytest.raises(ValueError, match="expected the classes of before"):
+    with pytest.raises(ValueError, match="expected the classes of the first fit"):
         ours.fit(x, t % 3)
     with pytest.raises(ValueError, match="hidden_layer_sizes: expected"):
         ours.set_params(hidden_layer_sizes=(5,)).fit(x, t)

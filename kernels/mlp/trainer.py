@@ -133,7 +133,7 @@ class MLPTrainer:
         if sparse is None:
             sparse = has_many_zeros(data, dtype, units[1])
         if not sparse and values is not None:
-            raise ValueError("data: expected codes only where zeros are skipped, got sparse=False")
+            raise ValueError("data: expected codes only if zeros are skipped, got sparse=False")
         self.sparse = sparse
         # Hidden layers are padded to whole vectors: rows of weights straddle as few cache lines as
         # possible, and need no masked loads.
@@ -280,7 +280,7 @@ class MLPTrainer:
         if weights is not None and w.shape != indices.shape:
             raise ValueError(f"weights: expected {indices.shape}, got {w.shape}")
         if self._logistic and targets is None:
-            raise ValueError("targets: expected those of logistic outputs, got labels")
+            raise ValueError("targets: expected targets of logistic outputs, got labels")
         if not len(indices):
             return np.zeros(0)
         if indices.shape[1] < batch:

@@ -70,7 +70,7 @@ def _join_group() -> SingleProcess:
         from net.process_group import world
     except (ImportError, RuntimeError) as error:  # RuntimeError: no MPI library found
         raise ValueError(
-            "argument --mpi: expected mpi4py and an MPI to be installed, as by "
+            "argument --mpi: expected mpi4py and an MPI library, installed by "
             f"pip install 'njitnet[mpi]' ({error})"
         ) from error
     group = world()

@@ -19,7 +19,7 @@ def check_options(options: argparse.Namespace) -> None:
     for name in ("activation", "dropout", "batch_norm"):
         if getattr(options, name) not in (None, False) and options.network != "multi-layer":
             raise ValueError(
-                f"argument --{name.replace('_', '-')}: expected --network multi-layer beside it, "
+                f"argument --{name.replace('_', '-')}: expected --network multi-layer with it, "
                 f"got {options.network}"
             )
     if options.network != "multi-layer" and options.hidden and len(options.hidden) > 1:

@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
         self.option(
             "--threads", "number of threads (default: one per processor)", "N", type=_whole(1)
         )
-        self.option("--no-plot", "draw no picture", action="store_true")
+        self.option("--no-plot", "do not draw a picture", action="store_true")
         self.option("--version", "show the version and exit", action=_Version, nargs=0)
 
 
@@ -68,14 +68,14 @@ def train_parser() -> Parser:
     )
     option(
         "--hidden",
-        "hidden units, of each layer of multi-layer (default: 50; multi-layer 100,100; "
+        "hidden units; for multi-layer, of each layer (default: 50; multi-layer 100,100; "
         "simple-conv 100)",
         "N[,N...]",
         type=_sizes,
     )
-    option("--activation", "of multi-layer (default: relu)", choices=("relu", "sigmoid"))
-    option("--dropout", "share of units left out in training, of multi-layer", "X", type=_share)
-    option("--batch-norm", "normalise batches, of multi-layer", action="store_true")
+    option("--activation", "activation of multi-layer (default: relu)", choices=("relu", "sigmoid"))
+    option("--dropout", "fraction of units dropped in training of multi-layer", "X", type=_share)
+    option("--batch-norm", "batch normalisation in multi-layer", action="store_true")
     option(
         "--weight-decay",
         "lambda of lambda / 2 * sum of W**2 in the loss",
@@ -83,7 +83,7 @@ def train_parser() -> Parser:
         type=_number(0, strict=False),
         default=0.0,
     )
-    option("--optimizer", "what updates the weights", choices=OPTIMIZERS, default="sgd")
+    option("--optimizer", "update rule of the weights", choices=OPTIMIZERS, default="sgd")
     option(
         "--learning-rate",
         "learning rate (default: 0.1 for sgd, 0.001 for adam, otherwise 0.01)",
@@ -95,34 +95,34 @@ def train_parser() -> Parser:
         "--iterations", help="batches to train on (default: 10000)", metavar="N", type=_whole(1)
     )
     length.add_argument(
-        "--epochs", help="passes over the training set, instead", metavar="N", type=_whole(1)
+        "--epochs", help="epochs to train for, instead of --iterations", metavar="N", type=_whole(1)
     )
     option("--batch-size", "images in a batch", "N", type=_whole(1), default=100)
     option(
         "--dtype",
         "dtype of the parameters: float64 as in the lecture, or float32, which is faster and "
-        "learns as well",
+        "learns equally well",
         choices=("float32", "float64"),
         default="float32",
     )
     option(
         "--seed",
-        "for the same run again, as after np.random.seed(N) (default: a new run each time)",
+        "random seed, as in np.random.seed(N) (default: a different run each time)",
         "N",
         type=_whole(0, 2**32 - 1),
     )
     option("--checkpoint", "save the state of the run here at each epoch", "FILE", type=Path)
     option(
         "--resume",
-        "resume from the checkpoint, up to --iterations in all; with auto, begin where there is no "
-        "such file",
+        "resume from the checkpoint, up to --iterations in all; with auto, start a new run if "
+        "there is no such file",
         choices=("yes", "auto"),
         nargs="?",
         const="yes",
     )
     option(
         "--mpi",
-        "train on all processes that mpiexec started, as by mpiexec -n 4 njitnet --mpi",
+        "train on all processes of mpiexec, as in mpiexec -n 4 njitnet --mpi",
         action="store_true",
     )
     parser.add_shared()
@@ -134,13 +134,13 @@ def predict_parser() -> Parser:
     parser = Parser(
         prog="njitnet predict",
         description="Show digits with the network's predictions and their probabilities: drawn in "
-        "characters on a terminal, and otherwise a table with the label where that is known. "
-        "Where the labels are known, also shows the accuracy and draws a picture of the digits "
+        "characters on a terminal, otherwise as a table with the labels, if known. "
+        "If the labels are known, also shows the accuracy and draws a picture of the digits "
         "that were predicted wrong.",
-        epilog="A picture shows one digit, light on dark or dark on light: its edge tells which. "
-        "The digit is cut out, scaled and centred as MNIST's were, unless the picture has the "
-        "network's size already. The labels of an IDX file are looked for beside it, under its "
-        "name with labels-idx1 for images-idx3.",
+        epilog="A picture shows one digit, light on dark or dark on light, detected at its edge. "
+        "The digit is cropped, scaled and centred as in MNIST, unless the picture has the "
+        "network's size already. The labels of an IDX file are read from the same folder, from the "
+        "file with labels-idx1 for images-idx3 in its name.",
     )
     parser.option(
         "file",

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
     from net.images import draw, read_images, read_test_set
 
     if options.file and options.data is not None:
-        raise ValueError("argument --data: expected this or FILE, got both")
+        raise ValueError("argument --data: expected --data or FILE, got both")
     if not options.network.exists():
         raise ValueError(
             f"{options.network}: expected a trained network, found no such file; "
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
             [caption(i, "\n") for i in worst],
             picture,
             f"{wrong.size} of {len(images)} predicted wrong"
-            + (f"; the {worst.size} it was surest of" if wrong.size > worst.size else ""),
+            + (f"; the {worst.size} most confident" if wrong.size > worst.size else ""),
         )
         print_result("picture", picture)
     return 0

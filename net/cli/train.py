@@ -174,14 +174,14 @@ def _check(options: argparse.Namespace, written: list[Path]) -> None:
     check_options(options)
     if options.checkpoint is None:
         if options.resume is not None:
-            raise ValueError("argument --resume: expected --checkpoint FILE beside it, got none")
+            raise ValueError("argument --resume: expected --checkpoint FILE with it, got none")
         return
     checkpoint = os.path.realpath(options.checkpoint)
     for other in written:
         if checkpoint == os.path.realpath(other):
             raise ValueError(
                 f"argument --checkpoint: expected a file of its own, got {options.checkpoint}, "
-                "which the run writes itself"
+                "which the run also writes"
             )
     if options.data is not None and os.path.dirname(checkpoint) == os.path.realpath(options.data):
         from net.mnist import is_data_file
@@ -189,7 +189,7 @@ def _check(options: argparse.Namespace, written: list[Path]) -> None:
         if is_data_file(os.path.basename(checkpoint)):
             raise ValueError(
                 f"argument --checkpoint: expected a file of its own, got {options.checkpoint}, "
-                "which holds data"
+                "which contains data"
             )
 
 

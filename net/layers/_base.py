@@ -57,7 +57,7 @@ def require_forward(layer: Any, name: str) -> Any:
     value = getattr(layer, name)
     if value is None:
         raise RuntimeError(
-            f"{type(layer).__name__}.backward: expected a call of forward before it, got none"
+            f"{type(layer).__name__}.backward: expected a call of forward first, got none"
         )
     return value
 

@@ -61,7 +61,7 @@ class Affine(Layer):
         self.input_gradient = bool(input_gradient)
         if self.b.shape[0] != self.W.shape[1]:
             raise ValueError(
-                f"b: expected shape {self.W.shape[1:]} beside W {self.W.shape}, got {self.b.shape}"
+                f"b: expected shape {self.W.shape[1:]} for W {self.W.shape}, got {self.b.shape}"
             )
         self.x: Array | None = None
         self.dW: Array | None = None

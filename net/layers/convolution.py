@@ -71,7 +71,7 @@ class Convolution(Layer):
         self.b = as_parameter(b, "b", 1, self.W.dtype)
         if self.b.shape != self.W.shape[:1]:
             raise ValueError(
-                f"b: expected shape {self.W.shape[:1]} beside W {self.W.shape}, got {self.b.shape}"
+                f"b: expected shape {self.W.shape[:1]} for W {self.W.shape}, got {self.b.shape}"
             )
         self.stride, self.pad = check_int(stride, "stride", 1), check_int(pad, "pad", 0)
         self.input_gradient = input_gradient

@@ -78,6 +78,6 @@ def _operands(**operands: Any) -> tuple[Any, ...]:
         np.broadcast_shapes(*[np.shape(a) for a in checked])
     except ValueError:
         raise ValueError(
-            f"expected shapes that fit together, got {format_shapes(**operands)}"
+            f"expected shapes that broadcast, got {format_shapes(**operands)}"
         ) from None
     return checked

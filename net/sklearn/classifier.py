@@ -223,7 +223,9 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
                 raise ValueError("classes: expected all classes in the first call, got None")
             self._set_classes(y if type_of_target(y).startswith("multilabel") else classes)
         elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
-            raise ValueError(f"classes: expected those of before, {self.classes_}, got {classes}")
+            raise ValueError(
+                f"classes: expected those of the first call, {self.classes_}, got {classes}"
+            )
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
@@ -328,7 +330,9 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
             self._initialize(sizes, X.dtype)
         elif [X.shape[1], *(W.shape[1] for W in self.coefs_)] != sizes:
             before = [W.shape[1] for W in self.coefs_[:-1]]
-            raise ValueError(f"hidden_layer_sizes: expected {before}, as before, got {sizes[1:-1]}")
+            raise ValueError(
+                f"hidden_layer_sizes: expected {before}, as in the first fit, got {sizes[1:-1]}"
+            )
         self._activations = [ACTIVATIONS[self.activation]] * (len(sizes) - 2)
         self._train(X, codes, sample_weight, incremental)
         if not all(np.isfinite(a).all() for part in self._parameters() for a in part):
@@ -355,11 +359,11 @@ class MLPClassifier(ClassifierMixin, EpochTraining):  # type: ignore[misc]
                 )
             return y
         if y.ndim > 1:
-            raise ValueError(f"y: expected the classes of before, got shape {y.shape}")
+            raise ValueError(f"y: expected the classes of the first fit, got shape {y.shape}")
         codes = np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
         unknown = self.classes_[codes] != y
         if unknown.any() or (self.warm_start and len(np.unique(codes)) < len(self.classes_)):
             raise ValueError(
-                f"y: expected the classes of before, {self.classes_}, got {np.unique(y)}"
+                f"y: expected the classes of the first fit, {self.classes_}, got {np.unique(y)}"
             )
         return codes

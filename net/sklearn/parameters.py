@@ -78,5 +78,5 @@ def check_parameters(estimator: Any) -> None:
         if not is_valid(value):
             message = f"{name}: expected {words}, got {value!r}"
             if name in ("activation", "solver", "learning_rate") and isinstance(value, str):
-                message += "; scikit-learn's own MLPClassifier has more of them"
+                message += "; scikit-learn's MLPClassifier supports other values"
             raise ValueError(message)

@@ -80,7 +80,7 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
         batch_size = 200 if self.batch_size == "auto" else int(self.batch_size)
         if self.batch_size != "auto" and batch_size > len(X):
             warnings.warn(
-                f"batch_size: expected at most the {len(X)} examples, got {batch_size}; it is cut",
+                f"batch_size: expected at most {len(X)} examples, got {batch_size}; it is clipped",
                 stacklevel=4,
             )
         epoch = len(X) * sum(W.size for W in self.coefs_)
