@@ -347,9 +347,7 @@ def _jit_pool_sizes(shape, pool_h, pool_w, stride, pad):
     n, channels, height, width = shape
     h, w, s, p = np.int64(pool_h), np.int64(pool_w), np.int64(stride), np.int64(pad)
     if h < 1 or w < 1 or s < 1 or p < 0 or p >= min(h, w):
-        raise ValueError(
-            "expected sizes of 1 or more and a pad from 0 to less than the window, got other sizes"
-        )
+        raise ValueError("expected sizes from 1 and 0 <= pad < window, got sizes out of range")
     down, across = window_count(height, h, s, p), window_count(width, w, s, p)
     if down < 1 or across < 1:
         raise ValueError("expected a window that fits into the padded image, got a larger one")
@@ -385,9 +383,7 @@ def _jit_max_pool_backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad=0
 
     def backward(dout, arg_max, x_shape, pool_h, pool_w, stride, pad=0):
         if min(x_shape) < 0:
-            raise ValueError(
-                "max_pool_backward: expected x_shape (N, C, H, W), got a negative size"
-            )
+            raise ValueError("max_pool_backward: expected x_shape from 0, got a negative size")
         sizes = _jit_pool_sizes(x_shape, pool_h, pool_w, stride, pad)
         shape = sizes[0], sizes[1], sizes[8], sizes[9]
         if dout.shape != shape or arg_max.shape != shape:
