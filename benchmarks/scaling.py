@@ -315,10 +315,10 @@ def tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
     ]
     return [
         (
-            "Milliseconds an iteration of one process without `comm` and of ranks, all on one "
-            "thread if not said otherwise; then the time of one rank by that of `train`, the "
-            f"efficiency of {RANKS} ranks against `train`, and against one rank, measured and "
-            "predicted",
+            "Milliseconds per iteration of one process without `comm` and of ranks, on one thread "
+            "unless stated otherwise; the time of one rank divided by that of `train`; the "
+            f"efficiency of {RANKS} ranks relative to `train`, and relative to one rank, measured "
+            "and predicted",
             [
                 *("network", "batch", *(f"`train`, {t} thread{'s' * (t > 1)}" for t in threads)),
                 *("1 rank", f"{RANKS} ranks", "1 rank / `train`", "`train` / ranks"),
@@ -327,7 +327,8 @@ def tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
             near,
         ),
         (
-            "Predicted efficiency by ranks, strong for the larger batch, weak for as much a rank",
+            "Predicted efficiency by number of ranks: strong scaling with the larger batch, weak "
+            "scaling with that batch per rank",
             ["network", "between ranks"]
             + [f"{kind}, {n}" for kind in ("strong", "weak") for n in FAR],
             far,
@@ -347,8 +348,8 @@ def facts(results: Results) -> str:
         for each in (model.here, *NETWORKS)
     )
     return (
-        f"The model's figures. One rank: {computing}. Latency and bandwidth: {networks}. "
-        f"To add a gigabyte: {1e9 * model.add:.2g} s."
+        f"Parameters of the model. One rank: {computing}. Latency and bandwidth: {networks}. "
+        f"Addition of a gigabyte: {1e9 * model.add:.2g} s."
     )
 
 

@@ -143,8 +143,8 @@ def affine(options: Options) -> Table:
     return Table(
         header,
         rows,
-        "`x W + b` with x (N, D) and W (D, M), and its three gradients, each library on its best "
-        "number of threads. The peak is that of a loop of nothing but multiply-adds in registers.",
+        "`x W + b` with x (N, D) and W (D, M), and its three gradients. Each library uses its "
+        "best number of threads. The peak is that of a loop of multiply-adds in registers.",
     )
 
 
@@ -164,9 +164,9 @@ def elementwise(options: Options) -> Table:
     return Table(
         ["kernel, shape", "dtype", "µs", "GB/s", "of copying", "NumPy", "PyTorch"],
         rows,
-        "Beside the time: bytes read and written a second, and their share of the speed of large "
-        "copies in memory (what is in a cache is faster than those). Then how many times as long "
-        "NumPy and PyTorch take; PyTorch's ReLU makes no mask, its cross-entropy no probabilities.",
+        "GB/s: bytes read and written per second. Of copying: divided by the bandwidth of large "
+        "copies in memory (data in a cache exceed 100%). NumPy, PyTorch: their time divided by "
+        "that of njitnet. PyTorch's ReLU returns no mask, and its cross-entropy no probabilities.",
     )
 
 
@@ -188,9 +188,9 @@ def convolution(options: Options) -> Table:
     return Table(
         ["100 images, float32", "ms", "GFLOP/s", "of peak", "PyTorch", "JAX"],
         rows,
-        "Behind the share of the processor's peak, how many times as long PyTorch takes, with the "
-        "better of its two orders in memory, and JAX. Backward: all gradients, of one channel "
-        "without that of the images.",
+        "PyTorch, JAX: their time divided by that of njitnet, for PyTorch with the better of its "
+        "two memory formats. Backward: all gradients; with one channel, without the gradient of "
+        "the images.",
     )
 
 
@@ -218,9 +218,10 @@ def loop(options: Options) -> Table:
     return Table(
         ["", "µs", "NumPy, µs", "its threads", "ratio", "limit of the ratio"],
         rows,
-        "An iteration, with its share of the lecture's evaluations of both sets, once an epoch; "
-        "the layers without. NumPy is the lecture's network. The limit: the ratio if the "
-        "network cost nothing, or if its evaluation only read the images from memory.",
+        "Time of an iteration. The lecture's loop includes its evaluation of both sets once per "
+        "epoch; the layers are not evaluated. NumPy is the lecture's network. The limit is the "
+        "ratio if the network took no time, or if the evaluation only read the images from "
+        "memory.",
     )
 
 
@@ -236,11 +237,12 @@ def train(options: Options) -> Table:
     return Table(
         ["MNIST, float32", "`net.train`, µs an iteration", "NumPy", "PyTorch", "JAX", "of peak"],
         rows,
-        "An iteration: a batch of 100, its gradient, the update, its loss with the new weights. "
-        "How many times as long the others take: NumPy by layers, PyTorch eager with fused Adam, "
-        "JAX in one compiled scan of as many iterations. Of peak: the share of the processor's "
-        "multiply-adds on all cores, those on zero pixels not counted. "
-        "`net.train` as in a run of 10 passes or more, which reads the data as codes of one byte.",
+        "An iteration draws a batch of 100, computes its gradient, updates the parameters, and "
+        "computes the loss with the new parameters. NumPy (by layers), PyTorch (eager, with fused "
+        "Adam) and JAX (one compiled scan of the same number of iterations): their time divided "
+        "by that of njitnet. Of peak: share of the multiply-adds of all cores, without those on "
+        "zero pixels. `net.train` reads the data as one-byte codes, as in runs of 10 epochs or "
+        "more.",
     )
 
 
@@ -268,9 +270,10 @@ def networks(options: Options) -> Table:
     return Table(
         ["batch 100", "ms", "of peak", "NumPy", "PyTorch", "its best setting"],
         rows,
-        "How many times as long NumPy takes, by the course's im2col, and PyTorch with the best of "
-        "images contiguous or channels-last, Adam plain or fused, one thread or all. Of peak: with "
-        "the multiply-adds of the textbook, though gradients here skip what pooling left out.",
+        "NumPy (im2col, as in the course) and PyTorch (best of contiguous or channels-last "
+        "images, plain or fused Adam, one thread or all): their time divided by that of njitnet. "
+        "Of peak: share of the multiply-adds of the textbook formulas, of which the gradients "
+        "here skip those that pooling left out.",
     )
 
 
@@ -345,8 +348,8 @@ def busy(options: Options) -> Table:
     return Table(
         ["float32, ms", "default", "one thread", "ratio", "busy: default", "one thread", "ratio"],
         rows,
-        "Medians of some hundred iterations each, on the default number of threads and on one, "
-        "alone and beside another process that keeps a core busy.",
+        "Medians of some hundred iterations, with the default number of threads and with one "
+        "thread, on an idle machine and with a core kept busy by another process.",
     )
 
 
@@ -389,8 +392,8 @@ def start(options: Options) -> Table:
     return Table(
         ["whole process, seconds", "empty cache", "compiled before"],
         rows,
-        "Interpreter, imports, data and compiling included; `njitnet` trains 10,000 iterations "
-        "with 17 evaluations and saves.",
+        "Includes the interpreter, imports, data and compilation. `njitnet` trains for 10,000 "
+        "iterations with 17 evaluations, and saves the network.",
     )
 
 
