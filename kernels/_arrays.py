@@ -5,6 +5,8 @@ arguments are checked and converted to that form here, so that no layout and no 
 compilation. An array that has that form already, the usual case, is not copied.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -4,6 +4,8 @@ The elements of a channel have stride C there. So a pass over memory sums every 
 (N, H W C). The sums of the columns of each channel are added afterwards.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -5,6 +5,8 @@ are written to memory. The backward pass recomputes the gradient of these rows f
 gradient and one byte per maximum. The forward pass gives the same bits as the separate kernels.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike
 

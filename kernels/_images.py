@@ -6,6 +6,8 @@ over channels is vectorised. Such an array is an ordinary view, and passes from 
 next without a copy.
 """
 
+from __future__ import annotations
+
 from operator import index
 from typing import Any
 

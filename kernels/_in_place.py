@@ -1,5 +1,7 @@
 """Validate and convert arrays that a kernel changes in place."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

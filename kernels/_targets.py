@@ -1,5 +1,7 @@
 """Targets of the cross-entropy: class indices, or one distribution for each row."""
 
+from __future__ import annotations
+
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError

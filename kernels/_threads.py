@@ -1,5 +1,7 @@
 """Number of threads of a kernel, and teams of threads that work together over many steps."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Affine layer: ``out = x W + b``."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

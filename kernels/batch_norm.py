@@ -7,6 +7,8 @@ registers for any shape and fixes the order of every sum. All sums, and the valu
 them, are float64. Channels-last images are handled by `kernels._batch_norm_images`.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
@@ -321,9 +323,7 @@ def _backward(dout, x, gamma, mean, var, dx, dgamma, dbeta):
 def _jit_check(x, gamma, vector):
     elements = x.size // x.shape[0] if x.shape[0] else 0
     if gamma.shape[0] != x.shape[1] and gamma.shape[0] != elements:
-        raise ValueError(
-            "batch_norm: expected gamma (C,) or as large as an example, got another size"
-        )
+        raise ValueError("batch_norm: expected gamma (C,) or of an example, got another size")
     if vector.shape != gamma.shape:
         raise ValueError("batch_norm: expected vectors in the shape of gamma, got another shape")
 

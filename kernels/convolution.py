@@ -5,6 +5,8 @@ image. As in other neural-network libraries, this is a cross-correlation. The lo
 `kernels._convolution` and `kernels._convolution_backward`.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable

@@ -1,5 +1,7 @@
 """Dropout: ``out = x * mask``, with a mask drawn by the caller."""
 
+from __future__ import annotations
+
 import numpy as np
 from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike

@@ -6,6 +6,8 @@ training loops call the same rules, so their results are bit-identical.
 On x86, updates treat denormal numbers (below 1.2e-38 in float32) as 0; see `kernels._denormals`.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -206,10 +208,8 @@ def rmsprop_update(
         As for `sgd_update`.
     h : ndarray, dtype and shape of `p`
         Moving average of the squared gradients, initially zero; changed in place.
-    lr : float
-        Learning rate.
-    decay_rate : float
-        Factor of the moving average.
+    lr, decay_rate : float
+        Learning rate, and factor of the moving average.
     epsilon : float, default 1e-7
         Added to the root to avoid division by zero.
 

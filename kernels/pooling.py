@@ -4,6 +4,8 @@
 that lie in the image.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -181,9 +183,7 @@ def _pool_sizes(
     pool_h, pool_w = check_size(pool_h, "pool_h", 1), check_size(pool_w, "pool_w", 1)
     stride, pad = check_size(stride, "stride", 1), check_size(pad, "pad", 0)
     if pad >= min(pool_h, pool_w):
-        raise ValueError(
-            f"{name}: expected a pad less than the window's {pool_h} x {pool_w}, got {pad}"
-        )
+        raise ValueError(f"{name}: expected a pad less than {pool_h} x {pool_w}, got {pad}")
     out = check_windows(name, (shape[2], shape[3]), (pool_h, pool_w), stride, pad)
     return *shape, pool_h, pool_w, stride, pad, *out
 

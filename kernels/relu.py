@@ -1,5 +1,7 @@
 """ReLU: ``out = max(x, 0)``."""
 
+from __future__ import annotations
+
 import numpy as np
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray

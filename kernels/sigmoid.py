@@ -1,5 +1,7 @@
 """Sigmoid: ``out = 1 / (1 + exp(-x))``."""
 
+from __future__ import annotations
+
 import numpy as np
 from numba.core.errors import TypingError
 from numba.extending import overload

@@ -1,5 +1,7 @@
 """Softmax ``y = exp(x) / sum exp(x)``, and its cross-entropy ``loss = -mean sum t log y``."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Read and write ``.npz`` files of named arrays: atomic writes, validated reads."""
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import os

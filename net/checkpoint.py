@@ -1,5 +1,7 @@
 """Checkpoints: network, optimizer, history and random state of a training run in a file."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping

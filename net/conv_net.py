@@ -1,5 +1,7 @@
 """The course's convolutional networks."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from typing import Any

@@ -4,6 +4,8 @@
 same methods for the ranks of an MPI communicator.
 """
 
+from __future__ import annotations
+
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping

@@ -4,6 +4,8 @@ The structure of a network decides whether the fast path applies; the results ar
 without it. A network with any other layer, or with a replaced method, is computed by its layers.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping
 from itertools import combinations, pairwise
@@ -327,9 +329,7 @@ def make_iterations(
     -------
     FastIterations or None
     """
-    if stack is None or not isinstance(optimizer, Optimizer) or optimizer.rule is None:
-        return None
-    if vars(optimizer).keys() & {"update", "update_array"}:
+    if stack is None or not isinstance(optimizer, Optimizer) or not optimizer.follows_rule():
         return None
     arrays = list(network.params.values())
     if any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)):

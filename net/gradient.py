@@ -1,5 +1,7 @@
 """Gradients by finite differences, to verify back-propagation."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

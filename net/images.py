@@ -1,5 +1,7 @@
 """Input images for a trained network, from picture and IDX files, and their display as text."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ Labels = NDArray[np.uint8] | None
 _SHADES = np.array(list(" .:-=+*#%@"))  # characters for 0 to 1
 _SHARE = 20 / 28  # longer side of a digit over the side of the image, as in MNIST
 _MARGIN = 2  # columns between images
+_MIN_CONTRAST = 0.05  # of a digit and the edge of the picture, below which the picture is blank
 
 
 def read_test_set(folder: Path | None) -> tuple[Images, Labels]:
@@ -112,6 +115,8 @@ def _read_picture(file: Path, size: int) -> Images:
     edge = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
     if edge > 0.5:
         grey, edge = 1 - grey, 1 - edge
+    if grey.max() - edge < _MIN_CONTRAST:
+        return np.zeros((side, side), np.float32)
     if grey.shape == (side, side):
         return grey
     return _as_in_mnist(np.maximum(grey - edge, 0), side)

@@ -1,5 +1,7 @@
 """Initial weights from normal distributions, with a given, He's or Xavier's deviation."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

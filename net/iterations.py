@@ -114,7 +114,8 @@ class LayerIterations:
         self._network, self._optimizer, self._sets = network, optimizer, sets
         self._n, self._batch_size, self._rng = n, batch_size, rng
         self._group, self._tuner = group, tuner
-        self._ahead = 1 if draws_random_numbers(network) else ITERATIONS_PER_CALL
+        known = type(optimizer).__module__ == "net.optimizers"  # others may draw numbers, too
+        self._ahead = ITERATIONS_PER_CALL if known and not draws_random_numbers(network) else 1
 
     def run(self, count: int) -> Iterator[list[float]]:
         """Run `count` iterations; yield the loss of each."""

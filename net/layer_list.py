@@ -17,6 +17,15 @@ class Layers(OrderedDict[str, Any]):
             return list(self.values())[key]
         return super().__getitem__(key)
 
+    def __setitem__(self, key: str | int, layer: Any) -> None:
+        super().__setitem__(self._name(key), layer)
+
+    def __delitem__(self, key: str | int) -> None:
+        super().__delitem__(self._name(key))
+
+    def _name(self, key: str | int) -> str:
+        return list(self)[key] if isinstance(key, int | np.integer) else key
+
 
 def name_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
     """Name layers by their class and number.

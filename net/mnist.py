@@ -5,6 +5,8 @@ magic number, is 2048 (the code for unsigned bytes) plus the number of dimension
 the dimensions: three for images (number, height, width), one for labels.
 """
 
+from __future__ import annotations
+
 import gzip
 import io
 import math

@@ -1,5 +1,7 @@
 """The class `Network`: a sequence of named layers, and a last layer that computes the loss."""
 
+from __future__ import annotations
+
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -329,17 +331,15 @@ class Network:
         for name, layer in self.layers.items():
             if getattr(layer, "dropout_ratio", 0):
                 raise ValueError(
-                    f"{name}: expected layers that draw no random numbers, got {layer!r}, with "
-                    "which each call of loss returns another value; set its dropout_ratio to 0"
+                    f"{name}: expected layers that draw no random numbers, got {layer!r}; set its "
+                    "dropout_ratio to 0, so that the loss is a function of the parameters"
                 )
         fast = fast_path.numerical_gradient(self.stack(), self.params, x, t)
         if fast is not None and not self.weight_decay:
             return fast
         buffers = {key: np.copy(value) for key, value in self.buffers.items() if value is not None}
-
-        def loss(_: Array) -> float:
-            return Network.loss(self, x, t, train_flg=True)
-
+        flag = {"train_flg": True} if has_train_flg(type(self).loss) else {}
+        loss = lambda _: self.loss(x, t, **flag)  # noqa: E731
         try:
             return {key: numerical_gradient(loss, value) for key, value in self.params.items()}
         finally:

@@ -1,5 +1,7 @@
 """The base class of optimizers: options, states, updates, and state for checkpoints."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar
 
@@ -14,6 +16,9 @@ from net.validation import check_finite
 Array = NDArray[Any]
 Params = MutableMapping[str, Any]
 Grads = Mapping[str, ArrayLike]
+
+
+_RULE_METHODS = ("update", "update_array", "hyperparameters")
 
 
 class Optimizer:
@@ -67,6 +72,21 @@ class Optimizer:
     rule: ClassVar[np.int64 | None] = None
 
     _formula: ClassVar[np.int64 | None] = None
+
+    def follows_rule(self) -> bool:
+        """Return whether updates are those of the compiled rule, with constant options.
+
+        A subclass, a mixin or an instance may replace a method, or make an option a property.
+        """
+        kind = type(self)
+        owner = next((c for c in kind.__mro__ if vars(c).get("rule") is not None), None)
+        replaced = any(getattr(kind, n) is not getattr(owner, n, None) for n in _RULE_METHODS)
+        return (
+            self.rule is not None
+            and not replaced
+            and not vars(self).keys() & {*_RULE_METHODS}
+            and not any(hasattr(kind, option) for option in self.options)
+        )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -1,5 +1,7 @@
 """The arrays of a network's layers by name: ``W1 b1 W2 b2``."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 

@@ -3,6 +3,8 @@
 Matplotlib is imported only in this module, which is imported when a figure is drawn.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from typing import IO, Any

@@ -1,5 +1,7 @@
 """Serialisation of networks: layers, options, parameters and buffers as text and arrays."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -18,6 +20,8 @@ KEY = "structure"
 """Name, among the arrays of a file, of the JSON text that describes the network."""
 
 _FORMAT = 1
+_OWN = "custom "
+"""Prefix, in a file, of a custom class that has the name of a class of `net`."""
 _NETWORKS = {
     "Network": "net.network",
     "TwoLayerNet": "net.two_layer_net",
@@ -54,13 +58,21 @@ def describe(network: Any) -> dict[str, Any]:
     """
     return {
         "format": _FORMAT,
-        "network": type(network).__name__,
-        "weight_decay": network.weight_decay,
+        "network": _class_name(type(network)),
+        "weight_decay": float(network.weight_decay),
         "layers": [
-            [name, type(layer).__name__, _options(layer)] for name, layer in network.layers.items()
+            [name, _class_name(type(layer)), _options(layer)]
+            for name, layer in network.layers.items()
         ],
-        "last_layer": [type(network.last_layer).__name__, _options(network.last_layer)],
+        "last_layer": [_class_name(type(network.last_layer)), _options(network.last_layer)],
     }
+
+
+def _class_name(kind: type[Any]) -> str:
+    """Return the name of a class in a file, which differs from the names of all other classes."""
+    name = kind.__name__
+    custom = kind.__module__.partition(".")[0] != "net"
+    return _OWN + name if custom and (name in built_in.__all__ or name in _NETWORKS) else name
 
 
 def _options(layer: Any) -> dict[str, Any]:
@@ -91,7 +103,7 @@ def to_arrays(network: Any) -> dict[str, Array]:
         The parameters and buffers, and the structure as JSON text under `KEY`.
     """
     arrays = {key: np.asarray(value) for key, value in (*network.params.items(),
-              *network.buffers.items())}  # fmt: skip
+              *network.buffers.items()) if value is not None}  # fmt: skip
     return {**arrays, KEY: np.array(json.dumps(describe(network)))}
 
 
@@ -132,7 +144,7 @@ def from_arrays(
     kind = _network_class(cls, structure["network"], source)
     known = {
         **{name: getattr(built_in, name) for name in built_in.__all__ if name != "Layer"},
-        **{layer.__name__: layer for layer in own_layers},
+        **{_class_name(layer): layer for layer in own_layers},
     }
     network = object.__new__(kind)
     counts: dict[str, int] = {}
@@ -142,7 +154,7 @@ def from_arrays(
         if layer_class is None:
             raise ValueError(
                 f"{source}: expected layers of net, got {type_name!r} ({name}); give its class as "
-                f"load(path, layers=[{type_name}])"
+                f"load(path, layers=[{type_name.removeprefix(_OWN)}])"
             )
         made[name] = _layer(layer_class, name, options, arrays, counts, source)
     last_name, last_options = structure["last_layer"]
@@ -185,11 +197,12 @@ def _read(arrays: Arrays, source: str) -> dict[str, Any]:
 
 def _network_class(cls: type[Any], name: str, source: str) -> type[Any]:
     """Return the class of a saved network, after checking that it is `cls` or a subclass."""
-    if name == cls.__name__:
+    if name == _class_name(cls):
         return cls
     if name not in _NETWORKS:
         raise ValueError(
-            f"{source}: expected a network of net, got a {name}; call {name}.load instead"
+            f"{source}: expected a network of net, got a {name}; call "
+            f"{name.removeprefix(_OWN)}.load instead"
         )
     kind: type[Any] = getattr(import_module(_NETWORKS[name]), name)
     if not issubclass(kind, cls):
@@ -215,22 +228,27 @@ def _layer(
         for n in names:
             counts[f"{attribute} {n}"] = number
             key = f"{n}{number}"
+            custom = kind.__name__ not in built_in.__all__ and attribute == "buffers"
             if key not in arrays:
+                if custom:  # it was None
+                    continue
                 raise ValueError(f"{source}: expected {key} of the layer {name}, got no such array")
-            if arrays[key].dtype not in (FLOAT32, FLOAT64) or 0 in arrays[key].shape:
+            right = arrays[key].dtype in (FLOAT32, FLOAT64) and 0 not in arrays[key].shape
+            if not right and not (custom and arrays[key].dtype.kind in "biuf"):
                 raise ValueError(
                     f"{source}: expected {key} of float32 or float64, not empty, got "
                     f"{arrays[key].shape} of {arrays[key].dtype}"
                 )
             given[n] = arrays[key]
-    buffers = {n: given.pop(n) for n in getattr(kind, "buffers", ())}
+    buffers = {n: given.pop(n) for n in getattr(kind, "buffers", ()) if n in given}
     unknown = options.keys() - set(getattr(kind, "options", ()))
     if unknown:
         raise ValueError(f"{source}: expected options of {kind.__name__}, got {sorted(unknown)}")
     try:
         layer = kind(**given, **options)
         for n, value in buffers.items():
-            if np.shape(getattr(layer, n)) not in ((), value.shape):
+            current: Any = getattr(layer, n, None)
+            if np.shape(current) not in ((), value.shape):
                 raise ValueError(f"expected {n} {np.shape(getattr(layer, n))}, got {value.shape}")
             setattr(layer, n, value)
     except (TypeError, ValueError) as error:
@@ -245,7 +263,12 @@ def _check_fit(network: Any) -> None:
 
     The check detects a damaged file when it is read, not when the network is used.
     """
-    kinds = {np.asarray(value).dtype for value in network.params.values()}
+    places = network.params.places().items()
+    kinds = {
+        np.asarray(network.params[key]).dtype
+        for key, (layer, _) in places
+        if type(layer).__module__.startswith("net.")
+    }
     if len(kinds) > 1 or kinds - {FLOAT32, FLOAT64}:
         raise ValueError(f"expected all float32 or all float64, got {sorted(map(str, kinds))}")
     size = None

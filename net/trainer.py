@@ -1,5 +1,7 @@
 """The course's trainer: epochs of training, with an evaluation at the start of each epoch."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The function `train`: the training loop."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._threads import Team
@@ -189,7 +192,7 @@ def train(
 
 
 def _pause(
-    run: "TrainingRun",
+    run: TrainingRun,
     bar: Any,
     progress: bool | None,
     path: Path | None,
@@ -203,7 +206,8 @@ def _pause(
     if path is not None and not run.diverged:
         run.write_checkpoint(path)
     called = callback is not None and (evaluated or run.done == iterations)
-    return bool(called and callback(run.done, run.history) is True)  # type: ignore[misc]
+    answer = callback(run.done, run.history) if called and callback is not None else False
+    return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 def shows_bar(progress: bool | None) -> bool:

@@ -117,7 +117,7 @@ class TrainingRun:
         if self.group.size > 1 and self.rng is np.random and draws_random_numbers(self.network):
             # Layers draw different numbers on each rank, batches the same: batches are drawn from a
             # copy of the state.
-            self._draw_from = clone(self.rng)
+            self._draw_from = self._rngs["batches"] = clone(self.rng)
             np.random.seed((np.random.randint(2**31) + self.group.rank) % 2**32)
 
     def _state(self) -> Any:
@@ -130,7 +130,11 @@ class TrainingRun:
     def _set_state(self, state: Any) -> None:
         arrays, buffers, optimizer, measured, rng, self.done = state
         for key, value in arrays.items():
-            self.network.params[key][...] = value
+            current: Any = self.network.params[key]
+            if isinstance(current, np.ndarray):
+                current[...] = value
+            else:
+                self.network.params[key] = value
         for key, (layer, name) in self.network.buffers.places().items():
             setattr(layer, name, buffers[key])
         if optimizer is not None:

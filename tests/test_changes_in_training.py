@@ -246,3 +246,86 @@ def test_ctrl_c_leaves_network_and_history_together(network, data, delay):
         all(np.array_equal(network.params[key], value) for key, value in params.items())
         for params in twins
     )
+
+
+class Clipped:
+    """A mixin that clips gradients."""
+
+    def update(self, params, grads):
+        super().update(params, {key: np.clip(g, -0.01, 0.01) for key, g in grads.items()})
+
+
+class ClippedAdam(Clipped, net.Adam):
+    pass
+
+
+class Schedule(net.SGD):
+    """A learning rate that depends on the iteration."""
+
+    @property
+    def lr(self):
+        return 0.5 / (1 + self.iter)
+
+    @lr.setter
+    def lr(self, value):
+        pass
+
+
+def patched():
+    optimizer = net.SGD(0.1)
+    optimizer.hyperparameters = lambda: np.array([0.1 if optimizer.iter < 3 else 0.5])
+    return optimizer
+
+
+@pytest.mark.parametrize("make", [ClippedAdam, Schedule, patched])
+def test_a_changed_optimizer_is_obeyed(data, make):
+    """In compiled training as in the lecture's loop."""
+    x, t = data
+    network, optimizer, choice = TwoLayerNet(8, 6, 3, 0.3, rng=1), make(), np.random.RandomState(5)
+    losses = []
+    for _ in range(12):
+        rows = choice.choice(len(x), 10)
+        optimizer.update(network.params, network.gradient(x[rows], t[rows]))
+        losses.append(network.loss(x[rows], t[rows]))
+    ours = TwoLayerNet(8, 6, 3, 0.3, rng=1)
+    rng = np.random.RandomState(5)
+    history = train(ours, x, t, iterations=12, batch_size=10, optimizer=make(), rng=rng)
+    np.testing.assert_allclose(history.train_loss_list, losses, rtol=1e-12)
+
+
+def test_an_optimizer_that_draws_numbers(data):
+    class Noisy(net.SGD):
+        def update(self, params, grads):
+            super().update(
+                params, {k: g + np.random.normal(size=g.shape) for k, g in grads.items()}
+            )
+
+    x, t = data
+    network = TwoLayerNet(8, 6, 3, 0.3, rng=1)
+    np.random.seed(3)
+    losses, optimizer = [], Noisy(0.1)
+    for _ in range(5):
+        rows = np.random.choice(len(x), 10)
+        optimizer.update(network.params, network.gradient(x[rows], t[rows]))
+        losses.append(network.loss(x[rows], t[rows]))
+    np.random.seed(3)
+    ours = TwoLayerNet(8, 6, 3, 0.3, rng=1)
+    history = train(ours, x, t, iterations=5, batch_size=10, optimizer=Noisy(0.1))
+    np.testing.assert_allclose(history.train_loss_list, losses, rtol=1e-12)
+
+
+def test_numerical_gradient_of_a_subclass_with_its_own_loss(data):
+    class Penalised(TwoLayerNet):
+        def loss(self, x, t):
+            return super().loss(x, t) + 0.1 * np.abs(self.params["W1"]).sum()
+
+    x, t = data
+    network, plain = Penalised(8, 6, 3, 0.3, rng=1), TwoLayerNet(8, 6, 3, 0.3, rng=1)
+    got, without = network.numerical_gradient(x, t)["W1"], plain.numerical_gradient(x, t)["W1"]
+    np.testing.assert_allclose(got - without, 0.1 * np.sign(network.params["W1"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("answer", [True, np.True_])
+def test_a_callback_that_stops(data, network, answer):
+    history = train(network, *data, iterations=100, batch_size=10, callback=lambda *_: answer)
+    assert len(history.train_loss_list) == 1

@@ -183,6 +183,75 @@ def test_hostile_structures(tmp_path, change):
         Network.load(tmp_path / "network.npz")
 
 
+def leaky():
+    """Return a custom layer with the name of a layer of `net`."""
+
+    class Relu:
+        def forward(self, x):
+            return np.where(x > 0, x, 0.5 * x)
+
+        def backward(self, dout):
+            return dout
+
+    return Relu
+
+
+def test_a_custom_layer_with_the_name_of_another(tmp_path):
+    file, kind, (x, _) = tmp_path / "network.npz", leaky(), batch()
+    network = TwoLayerNet(6, 5, 3, 1.0, rng=0)
+    network.layers["Relu1"] = kind()
+    network.save(file)
+    again = Network.load(file, layers=[kind])
+    np.testing.assert_array_equal(again.predict(x), network.predict(x))
+    with pytest.raises(ValueError, match=r"got 'custom Relu' \(Relu1\).*layers=\[Relu\]"):
+        Network.load(file)
+    TwoLayerNet(6, 5, 3, rng=0).save(file)  # the class of net is not replaced
+    assert type(Network.load(file, layers=[kind]).layers["Relu1"]) is Relu
+
+
+def test_a_custom_network_with_the_name_of_another(tmp_path):
+    kind = type("TwoLayerNet", (TwoLayerNet,), {"__module__": __name__})
+    kind(6, 5, 3, rng=0).save(tmp_path / "network.npz")
+    assert type(kind.load(tmp_path / "network.npz")) is kind
+    with pytest.raises(ValueError, match=r"got a custom TwoLayerNet; call TwoLayerNet\.load"):
+        TwoLayerNet.load(tmp_path / "network.npz")
+
+
+class Counter:
+    """A custom layer with a scalar parameter, a buffer of integers and one that may be None."""
+
+    parameters = ("slope",)
+    buffers = ("count", "mean")
+
+    def __init__(self, slope):
+        self.slope, self.count, self.mean = slope, np.zeros(2, np.int64), None
+
+    def forward(self, x):
+        self.x = x
+        return self.slope * x
+
+    def backward(self, dout):
+        self.dslope = float(np.sum(dout * self.x))
+        return self.slope * dout
+
+
+@pytest.mark.parametrize("mean", [None, np.ones(3)])
+def test_scalars_and_other_buffers(tmp_path, mean):
+    (x, t), file = batch(), tmp_path / "network.npz"
+    network = TwoLayerNet(6, 5, 3, dtype="float32", rng=0)
+    network.layers["Relu1"] = layer = Counter(1.5)
+    network.weight_decay = np.float32(0.5)
+    layer.count += 7
+    layer.mean = mean
+    net.train(network, x, t, iterations=3, batch_size=2, rng=0)
+    network.save(file)
+    again = Network.load(file, layers=[Counter])
+    assert again.weight_decay == 0.5
+    assert again.layers["Relu1"].count.tolist() == [7, 7]
+    np.testing.assert_array_equal(again.layers["Relu1"].mean, mean)
+    np.testing.assert_array_equal(again.predict(x), network.predict(x))
+
+
 def test_options_that_cannot_be_saved(tmp_path):
     network = own()
     network.layers["Scale"].power = object()
@@ -230,6 +299,11 @@ def test_layers_by_number():
     assert network.layers[-1] is network.layers["out"]
     with pytest.raises(IndexError):
         network.layers[4]
+    network.layers[2] = Relu()
+    assert list(network.layers) == ["in", "Scale", "act", "out"]
+    assert type(network.layers["act"]) is Relu
+    del network.layers[1]
+    assert list(network.layers) == ["in", "act", "out"]
 
 
 @pytest.mark.parametrize("copy", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])

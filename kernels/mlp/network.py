@@ -1,5 +1,7 @@
 """Loss, gradient and accuracy of a whole network in one compiled call."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import pairwise
 from operator import is_

@@ -1,5 +1,7 @@
 """Training of any stack of affine layers and activations by any optimizer, in compiled code."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any

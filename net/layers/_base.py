@@ -1,5 +1,7 @@
 """The protocol of a layer, and helpers shared by the layers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 

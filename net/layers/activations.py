@@ -1,5 +1,7 @@
 """Activation functions: ReLU and sigmoid."""
 
+from __future__ import annotations
+
 from numpy.typing import ArrayLike
 
 import kernels

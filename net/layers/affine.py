@@ -1,5 +1,7 @@
 """Affine (fully connected) layer: ``out = x W + b``."""
 
+from __future__ import annotations
+
 from typing import Any, ClassVar
 
 import numpy as np

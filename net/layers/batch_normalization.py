@@ -1,5 +1,7 @@
 """Batch normalisation."""
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Layers of a convolutional network: convolution and maximum pooling."""
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Dropout: random omission of units in training."""
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 import numpy as np

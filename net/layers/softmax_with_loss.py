@@ -1,5 +1,7 @@
 """Last layer of a classifier: softmax with cross-entropy loss."""
 
+from __future__ import annotations
+
 from numpy.typing import ArrayLike
 
 import kernels
