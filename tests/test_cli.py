@@ -459,6 +459,8 @@ BAD_OPTIONS = [
     ["predict", "--output", "text"],
     ["predict", "blank.png"],
     ["predict", "odd.png", "blank.png"],
+    ["predict", "grey.png"],
+    ["predict", "faint.png"],
     ["--network", "three-layer"],
     ["--hidden", "10,10"],
     ["--hidden", "10,"],
@@ -490,6 +492,10 @@ def crowded(tmp_path_factory, network):
     TwoLayerNet(SIZE**2, 4, 2, rng=0).save(folder / "two.npz")
     Image.fromarray(np.arange(900, dtype=np.uint8).reshape(30, 30)).save(folder / "odd.png")
     Image.new("RGBA", (20, 20), (255, 255, 255, 0)).save(folder / "blank.png")
+    Image.new("L", (SIZE, SIZE), 200).save(folder / "grey.png")  # of the network's own size
+    faint = np.full((50, 50), 255, np.uint8)
+    faint[20:30, 20:30] = 254
+    Image.fromarray(faint).save(folder / "faint.png")
     (folder / "cut.png").write_bytes((folder / "odd.png").read_bytes()[:-300])
     images, labels = figures(np.random.default_rng(4), 10)
     (folder / "cut-idx3").write_bytes(idx(images)[:-1])

@@ -211,6 +211,15 @@ def test_resume_on_another_number_of_ranks(tmp_path):
     np.testing.assert_allclose(weights, whole[2], rtol=1e-9)
 
 
+def test_resume_with_a_custom_layer(tmp_path):
+    """Batches go on where they were, though layers may draw numbers of their own."""
+    file = tmp_path / "state.npz"
+    mpi_program(2, "custom", file, 7)
+    resumed = mpi_program(2, "custom", file, 12, "resume")
+    whole = mpi_program(1, "custom", tmp_path / "whole.npz", 12, "alone")
+    np.testing.assert_allclose(resumed[0], whole[0], rtol=1e-9)
+
+
 # ---------------------------------------------------------------------------------------- behaviour
 def test_ranks_share_the_cores():
     seen, cores = mpi_program(2, "threads", threads=None)

@@ -269,6 +269,42 @@ def checkpointed(file, iterations, *options):
         print(json.dumps([measured(history), history.evaluated_at, digest(net)]))
 
 
+class Scale:
+    """A custom layer."""
+
+    parameters = ("scale",)
+
+    def __init__(self, scale):
+        self.scale = np.asarray(scale)
+
+    def forward(self, x):
+        self.x = x
+        return self.scale * x
+
+    def backward(self, dout):
+        self.dscale = np.sum(dout * self.x, axis=0)
+        return self.scale * dout
+
+
+def custom(file, iterations, *options):
+    """Train a network with a custom layer, with batches drawn from np.random."""
+    alone = "alone" in options
+    net = network(seed=3)
+    net.layers["Relu1"] = Scale(np.linspace(0.5, 1.5, net.layers[0].W.shape[1]))
+    np.random.seed(5)
+    history = train(
+        net,
+        *(examples() if alone else map(part, examples())),
+        iterations=int(iterations),
+        batch_size=17,
+        comm=None if alone else comm,
+        checkpoint=file,
+        resume="resume" in options,
+    )
+    if RANK == 0:
+        print(json.dumps(measured(history)))
+
+
 def threads():
     """Return the number of threads of each rank before, during and after training."""
     import numba
