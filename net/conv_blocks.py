@@ -7,6 +7,8 @@ are computed when they are read.
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from kernels._convolution_block import (
     convolution_relu_backward,
     convolution_relu_forward,
@@ -40,6 +42,11 @@ class ConvBlock:
         """Return the output of the last layer of the block."""
         conv, relu, pool = self._conv, self._relu, self._pool
         W, b, stride, pad = conv.W, conv.b, conv.stride, conv.pad
+        if np.ndim(x) != 4:
+            raise ValueError(
+                f"{conv!r}: expected x (N, {W.shape[1]}, H, W), got shape {np.shape(x)}; "
+                "load_mnist(flatten=False) gives images"
+            )
         if pool is None:
             out = self._kept = convolution_relu_forward(x, W, b, stride, pad)
             relu.mask = Later(lambda: out <= 0)

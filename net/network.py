@@ -361,7 +361,7 @@ class Network:
         OSError
             If the folder is missing or not writable, or the disk is full.
         """
-        archive.write(path, structure.to_arrays(self))
+        archive.write(path, structure.to_arrays(self, check=True))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], layers: Iterable[type[Any]] = ()) -> Self:

@@ -71,6 +71,7 @@ class Optimizer:
     epsilon: ClassVar[float | None] = None
     rule: ClassVar[np.int64 | None] = None
 
+    iter: int = 0
     _formula: ClassVar[np.int64 | None] = None
 
     def follows_rule(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -75,6 +76,23 @@ def _class_name(kind: type[Any]) -> str:
     return _OWN + name if custom and (name in built_in.__all__ or name in _NETWORKS) else name
 
 
+def _check_constructors(network: Any) -> None:
+    """Raise if a custom layer has constructor arguments that would not be saved."""
+    for name, layer in (*network.layers.items(), ("last_layer", network.last_layer)):
+        kind = type(layer)
+        if kind.__module__.partition(".")[0] == "net":
+            continue
+        saved = {n for a in ("parameters", "buffers", "options") for n in getattr(kind, a, ())}
+        named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        arguments = inspect.signature(kind).parameters.values()
+        lost = [a.name for a in arguments if a.kind in named and a.name not in saved]
+        if lost:
+            raise TypeError(
+                f"{name}: expected the arguments of {kind.__name__} among its parameters, buffers "
+                f"and options, to be saved, got others: {', '.join(lost)}"
+            )
+
+
 def _options(layer: Any) -> dict[str, Any]:
     return {name: _plain(getattr(layer, name)) for name in getattr(layer, "options", ())}
 
@@ -90,18 +108,22 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"options: expected numbers, text or lists of them, to be saved, got {value!r}")
 
 
-def to_arrays(network: Any) -> dict[str, Array]:
+def to_arrays(network: Any, check: bool = False) -> dict[str, Array]:
     """Return a network as named arrays.
 
     Parameters
     ----------
     network : Network
+    check : bool, default False
+        Whether to raise TypeError if a custom layer could not be constructed again.
 
     Returns
     -------
     dict of str to ndarray
         The parameters and buffers, and the structure as JSON text under `KEY`.
     """
+    if check:
+        _check_constructors(network)
     arrays = {key: np.asarray(value) for key, value in (*network.params.items(),
               *network.buffers.items()) if value is not None}  # fmt: skip
     return {**arrays, KEY: np.array(json.dumps(describe(network)))}

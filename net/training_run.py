@@ -239,7 +239,7 @@ class TrainingRun:
                 message = (
                     f"the loss stopped being finite at iteration {i} ({losses[i]}); try a learning "
                     f"rate below {getattr(self.optimizer, 'lr', math.nan):g}, or scale the data to "
-                    "about 0 to 1"
+                    "about 0 to 1, and look for NaN in them"
                 )
                 if self._saves:
                     message += "; the checkpoint is unchanged"

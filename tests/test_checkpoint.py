@@ -176,7 +176,7 @@ def test_a_folder_that_may_not_be_written_in(tmp_path):
     tmp_path.chmod(0o500)
     with (
         user(65534),
-        pytest.raises(PermissionError, match="Permission denied; the file is as it was") as caught,
+        pytest.raises(PermissionError, match="Permission denied; the file is unchanged") as caught,
     ):
         network.save(path)
     assert caught.value.filename == str(path)

@@ -217,6 +217,19 @@ def test_a_custom_network_with_the_name_of_another(tmp_path):
         TwoLayerNet.load(tmp_path / "network.npz")
 
 
+def test_constructor_arguments_that_would_be_lost(tmp_path):
+    class Power(Relu):
+        def __init__(self, power=1):
+            super().__init__()
+            self.power = power
+
+    with pytest.raises(TypeError, match=r"Power1: expected the arguments .* others: power"):
+        Network([Power(3)]).save(tmp_path / "network.npz")
+    Power.options = ("power",)
+    Network([Power(3)]).save(tmp_path / "network.npz")
+    assert Network.load(tmp_path / "network.npz", layers=[Power]).layers[0].power == 3
+
+
 class Counter:
     """A custom layer with a scalar parameter, a buffer of integers and one that may be None."""
 

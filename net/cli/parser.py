@@ -152,7 +152,12 @@ def predict_parser() -> Parser:
     parser.option(
         "--network", "the trained network", "FILE", type=Path, default=Path("runs", "network.npz")
     )
-    parser.option("--count", "how many digits to show", "N", type=_whole(1), default=6)
+    parser.option(
+        "--count",
+        "how many digits to show (default: 6; of several files, all)",
+        "N",
+        type=_whole(1),
+    )
     parser.add_shared()
     return parser
 

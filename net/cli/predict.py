@@ -9,6 +9,7 @@ from typing import Any
 from net.cli.console import check_output, is_terminal, print_result, set_threads
 from net.distributed import SingleProcess
 
+_SHOWN = 6  # digits of a test set or of one file
 _IN_PICTURE = 60  # the most wrongly predicted digits that are drawn
 
 
@@ -68,14 +69,16 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
         answer = f"{gap}is {labels[i]}" if labels is not None and digits[i] != labels[i] else ""
         return f"{digits[i]}  {sure[i]:.1%}{answer}"
 
-    shown = range(min(options.count, len(images)))
+    count = options.count or (len(images) if len(options.file) > 1 else _SHOWN)
+    shown = range(min(count, len(images)))
     if is_terminal(sys.stdout):
         columns = shutil.get_terminal_size().columns
         print(draw(images[: len(shown)], [caption(i, "  ") for i in shown], columns), end="\n\n")
     else:
         print("image", "prediction", "probability", *([] if labels is None else ["label"]))
         for i in shown:
-            print(i, digits[i], f"{sure[i]:.4f}", *([] if labels is None else [labels[i]]))
+            name = names[i] if len(options.file) > 1 else i
+            print(name, digits[i], f"{sure[i]:.4f}", *([] if labels is None else [labels[i]]))
     if labels is None:
         return 0
     wrong = np.flatnonzero(digits != labels)
