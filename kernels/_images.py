@@ -20,6 +20,10 @@ from numpy.typing import ArrayLike
 from kernels._arrays import Array, as_float, as_kernel_array, as_real, as_widenable
 from kernels._cache import inner, njit
 
+MAX_SIZE = 2**31 - 1
+"""Largest size of a window, stride or padding; the elements of a window have indices of 32 bits."""
+MAX_PADDED = 2**24
+"""Largest height or width of a padded image: addresses stay within 64 bits."""
 TRANSPOSE_BLOCK = 16
 """Channels copied together, so that one cache line of each pixel stays in the L1 cache."""
 
@@ -93,6 +97,8 @@ def check_size(value: int, name: str, least: int) -> int:
         raise TypeError(f"{name}: expected an integer, got {value!r}") from None
     if number < least:
         raise ValueError(f"{name}: expected {least} or more, got {number}")
+    if number > MAX_SIZE:
+        raise ValueError(f"{name}: expected at most {MAX_SIZE}, got {number}")
     return number
 
 
@@ -119,8 +125,11 @@ def check_windows(
     ValueError
         If the window is empty, or does not fit into the padded image.
     """
-    if min(window) < 1:
-        raise ValueError(f"{function}: expected a window of 1 x 1 or more, got {window}")
+    if min(window) < 1 or window[0] * window[1] > MAX_SIZE:
+        raise ValueError(
+            f"{function}: expected a window of 1 x 1 or more, and of at most {MAX_SIZE} elements, "
+            f"got {window}"
+        )
     down, across = (window_count(n, w, stride, pad) for n, w in zip(size, window, strict=True))
     if min(down, across) < 1:
         raise ValueError(
@@ -137,8 +146,10 @@ def format_window(size: tuple[int, int]) -> str:
 
 @register_jitable
 def window_count(n, window, stride, pad):
-    """Return the number of windows along an axis of length `n`, which may be 0."""
-    return (n + 2 * pad - window) // stride + 1 if n + 2 * pad >= window else 0
+    """Return the number of windows along an axis of length `n`; 0 also for too large sizes."""
+    if max(pad, stride) > MAX_SIZE or not window <= n + 2 * pad <= MAX_PADDED:
+        return 0
+    return (n + 2 * pad - window) // stride + 1
 
 
 def require_sizes(function: str, **sizes: Any) -> None:

@@ -108,8 +108,8 @@ class Team:
 
     def __init__(self, size: int | None = None):
         if size is None:
-            size = 1 if config.DISABLE_JIT or _forked else get_num_threads()
-        self.size = size
+            size = 1 if _forked else get_num_threads()
+        self.size = 1 if config.DISABLE_JIT else size  # plain Python has no barrier
         self._gather()
 
     def _gather(self) -> None:
@@ -146,7 +146,7 @@ class Team:
         list
             The result of each call.
         """
-        num_threads = self.size if threads is None else threads
+        num_threads = self.size if threads is None else min(threads, self.size)
         if self._process != os.getpid():  # a child has none of its parent's threads
             self._gather()
         barrier = new_barrier()

@@ -1,7 +1,6 @@
 """Maximum pooling: ``out[n, c, i, j] = max of x[n, c, i s + u - p, j s + v - p]``.
 
-``s`` is the stride and ``p`` the padding. The maximum is over the positions ``u, v`` of the window
-that lie in the image.
+``s`` is the stride, ``p`` the padding; positions ``u, v`` outside the image are left out.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from kernels._arrays import (
 from kernels._cache import inner, njit
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._images import (
+    MAX_SIZE,
     as_images,
     check_size,
     check_windows,
@@ -346,7 +346,7 @@ _jit_run_backward = njit(nogil=True)(_run_backward)
 def _jit_pool_sizes(shape, pool_h, pool_w, stride, pad):
     n, channels, height, width = shape
     h, w, s, p = np.int64(pool_h), np.int64(pool_w), np.int64(stride), np.int64(pad)
-    if h < 1 or w < 1 or s < 1 or p < 0 or p >= min(h, w):
+    if min(h, w, s) < 1 or p < 0 or p >= min(h, w) or max(h, w) > MAX_SIZE or h * w > MAX_SIZE:
         raise ValueError("expected sizes from 1 and 0 <= pad < window, got sizes out of range")
     down, across = window_count(height, h, s, p), window_count(width, w, s, p)
     if down < 1 or across < 1:

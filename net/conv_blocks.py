@@ -102,6 +102,12 @@ def join_layers(layers: Iterable[Any]) -> list[Any]:
         relu, after = rest[i + 1], rest[i + 2] if i + 2 < len(rest) else None
         pools = type(after) is Pooling and supports_fast_path(after) and _is_2x2(after)
         pool = after if pools else None
+        if pool is None and not type(after).__module__.startswith("net."):
+            joined.append(
+                conv
+            )  # a custom layer may change the output, from which the mask is taken
+            i += 1
+            continue
         i += 2 if pool is None else 3
         joined.append(ConvBlock(conv, relu, pool, i < len(rest) and isinstance(rest[i], Affine)))
     return joined

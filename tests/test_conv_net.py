@@ -282,3 +282,26 @@ def test_trainer(data):
 def test_bad_input(call):
     with pytest.raises((TypeError, ValueError), match="expected"):
         call()
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_custom_layer_may_change_its_input(rng, in_place):
+    """The mask of the ReLU before it is that of its output as it was."""
+
+    class Shift:
+        def forward(self, x):
+            if in_place:
+                x += 1.0
+                return x
+            return x + 1.0
+
+        def backward(self, dout):
+            return dout
+
+    W, A = rng.standard_normal((4, 1, 3, 3)), rng.standard_normal((144, 3))
+    conv, affine = Convolution(W, np.zeros(4)), net.Affine(A, np.zeros(3))
+    network = Network([conv, Relu(), Shift(), affine])
+    x, t = rng.standard_normal((5, 1, 8, 8)), np.array([0, 1, 2, 0, 1])
+    expected = network.numerical_gradient(x, t)
+    for key, grad in network.gradient(x, t).items():
+        np.testing.assert_allclose(grad, expected[key], atol=1e-6)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from net import Relu, TwoLayerNet, train
+from net import MultiLayerNet, Relu, TwoLayerNet, train
 
 SIZE, BATCH, ITERATIONS = 400, 2, 450
 ROUTES = {"compiled": False, "layers": True}
@@ -109,3 +109,15 @@ def test_it_stops_where_warnings_are_errors(route, data):
     with pytest.raises(RuntimeWarning, match="stopped being finite"):
         train(network, *data, **options, learning_rate=1e300, rng=0)
     assert abs(network.params["W2"]).max() > 1e200  # the trained parameters are kept
+
+
+def test_weights_that_become_infinite_in_an_update():
+    """No zero is skipped in the loss after it, either: 0 times infinity is NaN."""
+    x, t = np.eye(64, 128, dtype=np.float32), np.zeros(64, int)
+    network = MultiLayerNet(128, [70], 2, dtype=np.float32, rng=0)
+    network.params["W1"][...] = 0.01
+    network.params["W2"][:, 0], network.params["W2"][:, 1] = -10, 10
+    options = {"iterations": 1, "batch_size": 2, "learning_rate": 1e38, "rng": 0}
+    with pytest.warns(RuntimeWarning, match="stopped being finite"):
+        history = train(network, x, t, **options)
+    assert np.isnan(history.train_loss_list).all()

@@ -595,3 +595,10 @@ def test_codes_pay_for_large_sets_of_many_zeros(rng):
     assert not pays_codes(x, x.dtype, 5)  # for a product of few columns, sampling does not pay
     assert not pays_codes(x + 1, x.dtype, 50)
     assert not pays_codes((x * 255).astype(np.uint8), x.dtype, 50)
+
+
+def test_numbers_too_small_to_encode():
+    x = np.zeros((10, 1024), np.float32)
+    x[:, ::7] = 1e-38
+    with Team(1) as team:
+        assert encode(x, team) is None

@@ -189,6 +189,7 @@ WRONG = {
     "stride 0": lambda: max_pool_forward(X, 2, 2, 0),
     "pad negative": lambda: max_pool_forward(X, 2, 2, 2, -1),
     "pad as large as the window": lambda: max_pool_forward(X, 2, 3, 2, 2),
+    "window of 32 bits": lambda: max_pool_forward(X, 50_000, 50_000, 60_000, 49_999),
     "dout": lambda: max_pool_backward(DOUT[:1], ARG, X.shape, 2, 2, 2),
     "arg_max": lambda: max_pool_backward(DOUT, ARG[:, :2], X.shape, 2, 2, 2),
     "shape": lambda: max_pool_backward(DOUT, ARG, X.shape[1:], 2, 2, 2),

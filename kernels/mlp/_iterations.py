@@ -119,7 +119,7 @@ prefetch_to_write = _plain_prefetch if config.DISABLE_JIT else _prefetch_to_writ
 
 
 @inner
-def _take_batch(net, data, examples, batch, words, infinite, r0, r1):
+def _take_batch(net, data, examples, batch, words, r0, r1):
     """Copy examples `r0` to `r1` of a batch, and compute their bitmaps."""
     d, width, start = net[0, INPUTS], words.size // batch.shape[0], address_of(batch, 0)
     for r in range(r0, r1):
@@ -128,8 +128,6 @@ def _take_batch(net, data, examples, batch, words, infinite, r0, r1):
             target[j] = source[j]
         if width:
             row_bitmap_at(net[0, ROW_BITMAP], start, r * d, d, address_of(words, r * width))
-    if width and infinite[0]:
-        _fill_words(words, r0, r1, width, d)
 
 
 @inner
@@ -308,8 +306,10 @@ def train_iterations(
             if i + now == 0 or (now and i == count) or (before and not now):
                 continue
             if now:
-                _take_batch(net, data, indices[i], batch, words, infinite, r0, r1)
+                _take_batch(net, data, indices[i], batch, words, r0, r1)
             if sparse:
+                if infinite[0]:
+                    _fill_words(words, r0, r1, words.size // n, net[0, INPUTS])
                 _first_by_bits(net, zeros, batch, words, r0, r1)
             forward_rows(net, zeros, address_of(batch, 0), n, r0, r1, sparse, zero)
             k = i if now else i - 1

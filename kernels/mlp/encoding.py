@@ -78,7 +78,10 @@ def encode(x: Array, team: Team) -> EncodedData | None:
     numbers = np.unique(sample[sample != 0])
     if not (0 < numbers.size < 256 and numbers[0] > 0 and np.isfinite(numbers[-1])):
         return None
-    scale = x.dtype.type(255 / float(numbers[-1]))
+    with np.errstate(over="ignore"):
+        scale = x.dtype.type(255 / float(numbers[-1]))
+    if not np.isfinite(scale):
+        return None
     places = _codes_of(numbers, scale)
     if len(set(places)) != numbers.size or places[0] == 0:
         return None
