@@ -18,7 +18,7 @@ from PIL import Image
 DOCS = Path(__file__).parent
 EXAMPLES, PICTURES = DOCS / "examples", DOCS / "images" / "examples"
 OUTPUT, NOTEBOOKS = EXAMPLES / "output", EXAMPLES / "notebooks"
-WIDTH, COLORS = 1000, 32
+WIDTH, COLORS = 1000, 128
 
 
 def keep(name: str, folder: Path, output: str) -> None:
