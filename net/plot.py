@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import IO, Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib import figure as mpl
 from numpy.typing import NDArray
 
 from net.validation import check_path
@@ -21,7 +21,7 @@ Measured = Mapping[str, Any]
 """The attributes of a `History` by name."""
 
 
-class _Figure(Figure):
+class Figure(mpl.Figure):
     """Figure that a notebook displays as the value of a cell, without pyplot."""
 
     def _repr_png_(self) -> bytes:
@@ -58,7 +58,7 @@ def plot_history(measured: Measured, path: Path_ | None = None, ax: Any = None) 
     if ax is not None:
         _draw_accuracies(ax, measured)
         return ax if path is None else _save(ax.figure, path, ax)
-    figure = _Figure(figsize=(8, 6), layout="constrained")
+    figure = Figure(figsize=(8, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     loss = np.array(measured["train_loss_list"])
     above.plot(loss, color="0.8", linewidth=0.5, label="each batch")
@@ -122,7 +122,7 @@ def plot_histories(
     if values == "overfitting":
         columns = min(len(runs), 4)
         rows = -(-len(runs) // columns)
-        figure = _Figure(figsize=(max(6, 4 * columns), 3.5 * rows), layout="constrained")
+        figure = Figure(figsize=(max(6, 4 * columns), 3.5 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, (name, run) in zip(grid, runs.items(), strict=False):
             _draw_accuracies(axes, run)
@@ -130,7 +130,7 @@ def plot_histories(
         for axes in grid[len(runs) :]:
             axes.axis("off")
     else:
-        figure = _Figure(figsize=(8, 5), layout="constrained")
+        figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.subplots()
         for name, run in runs.items():
             if values == "loss":
@@ -220,7 +220,7 @@ def plot_filters(weights: Mapping[str, NDArray[Any]], path: Path_ | None = None)
     """
     if not weights or any(np.ndim(W) != 4 for W in weights.values()):
         raise ValueError("weights: expected arrays (FN, C, FH, FW) by title")
-    figure = _Figure(figsize=(5 * len(weights), 4), layout="constrained")
+    figure = Figure(figsize=(5 * len(weights), 4), layout="constrained")
     parts: Any = np.ravel(figure.subfigures(1, len(weights), squeeze=False))
     for part, (title, W) in zip(parts, weights.items(), strict=True):
         columns = int(np.ceil(np.sqrt(1.25 * len(W))))
@@ -257,7 +257,7 @@ def plot_digits(
     """
     columns = min(10, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
-    figure = _Figure(figsize=(max(6, 1.3 * columns), 1.6 * rows), layout="constrained")
+    figure = Figure(figsize=(max(6, 1.3 * columns), 1.6 * rows), layout="constrained")
     figure.suptitle(heading)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for place in axes:
