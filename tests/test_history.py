@@ -102,3 +102,8 @@ def test_bad_input(call, error):
 
 def test_version():
     assert net.__version__[0].isdigit()
+
+
+def test_a_notebook_shows_the_figure():
+    figure = History([2.3, 1.2]).plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")
