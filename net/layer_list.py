@@ -24,7 +24,13 @@ class Layers(OrderedDict[str, Any]):
         super().__delitem__(self._name(key))
 
     def _name(self, key: str | int) -> str:
-        return list(self)[key] if isinstance(key, int | np.integer) else key
+        if not isinstance(key, int | np.integer):
+            return key
+        if not -len(self) <= key < len(self):
+            raise ValueError(
+                f"layers: expected a name, or a position of {len(self)} layers, got {key}"
+            )
+        return list(self)[key]
 
 
 def name_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:

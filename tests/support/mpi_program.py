@@ -206,10 +206,10 @@ def errors(folder):
         "iterations": attempt(**only(last, "iterations", 41)),
         "nothing again": attempt(),
     }
-    import net.process_group
+    import net
 
     if last == RANK:
-        net.process_group._version = lambda: "0.0.0"
+        net.__version__ = "0.0.0"
     seen["njitnet"] = attempt()
     if RANK == 0:
         print(json.dumps(seen))
@@ -245,7 +245,7 @@ def torn():
                 raise MPI.Exception(MPI.ERR_OTHER)
             comm.barrier()
 
-    import net.process_group
+    import net
 
     net.process_group.ProcessGroup = Broken
     train(network(), *(part(a) for a in examples()), iterations=1, comm=comm)
