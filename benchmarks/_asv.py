@@ -54,7 +54,7 @@ class Timed(ABC):  # asv ignores abstract classes
         try:
             self.call = self.make(*parameters)
         except (AttributeError, ImportError, KeyError) as error:
-            # What asv takes for a row to skip.
+            # asv skips the row: this is how a benchmark says that it does not apply.
             raise NotImplementedError(f"not available in this version: {error}") from error
         self.call()
         begin = perf_counter()

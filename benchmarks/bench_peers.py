@@ -48,7 +48,7 @@ class BesidePeers(Timed):
         """Return the call to time; of PyTorch, the first variant."""
         for call in self.calls(dtype, (library,)).values():
             return call
-        # What asv takes for a row to skip.
+        # asv skips the row: this is how a benchmark says that it does not apply.
         raise NotImplementedError(f"{library} does not have this job")
 
     def make(self, library: str, dtype: str) -> Callable[[], Any]:

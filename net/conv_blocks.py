@@ -16,6 +16,7 @@ from kernels._convolution_block import (
     convolution_relu_pool_forward,
 )
 from kernels.pooling import max_pool_forward
+from net.layer_list import is_custom
 from net.layers import Affine, Convolution, Pooling, Relu
 from net.layers._base import Later
 from net.layers._plain import supports_fast_path
@@ -88,26 +89,16 @@ def join_layers(layers: Iterable[Any]) -> list[Any]:
     joined: list[Any] = []
     i = 0
     while i < len(rest):
-        conv = rest[i]
-        if not (
-            type(conv) is Convolution
-            and i + 1 < len(rest)
-            and type(rest[i + 1]) is Relu
-            and supports_fast_path(conv)
-            and supports_fast_path(rest[i + 1])
-        ):
+        conv, relu, after = (*rest[i : i + 3], None, None)[:3]
+        joins = type(conv) is Convolution and type(relu) is Relu
+        joins = joins and supports_fast_path(conv) and supports_fast_path(relu)
+        pools = type(after) is Pooling and supports_fast_path(after) and _is_2x2(after)
+        # Without pooling, a custom layer may change the output, from which the mask is read.
+        if not joins or not (pools or (after is not None and not is_custom(type(after)))):
             joined.append(conv)
             i += 1
             continue
-        relu, after = rest[i + 1], rest[i + 2] if i + 2 < len(rest) else None
-        pools = type(after) is Pooling and supports_fast_path(after) and _is_2x2(after)
         pool = after if pools else None
-        if pool is None and not type(after).__module__.startswith("net."):
-            joined.append(
-                conv
-            )  # a custom layer may change the output, from which the mask is taken
-            i += 1
-            continue
         i += 2 if pool is None else 3
         joined.append(ConvBlock(conv, relu, pool, i < len(rest) and isinstance(rest[i], Affine)))
     return joined

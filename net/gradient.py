@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -84,3 +84,30 @@ def _number(value: Any) -> Any:
             f"{type(value).__name__} of shape {np.shape(value)}"
         )
     return value
+
+
+def numerical_gradients(
+    loss: Callable[[], float],
+    params: Mapping[str, NDArray[Any]],
+    buffers: MutableMapping[str, NDArray[Any]],
+) -> dict[str, NDArray[Any]]:
+    """Compute the gradient of a loss for each parameter by central differences.
+
+    Parameters
+    ----------
+    loss : callable
+        Function of no arguments that reads the parameters.
+    params : mapping of str to ndarray
+        Changed in place during the calls, and restored.
+    buffers : mapping of str to ndarray
+        Arrays that `loss` changes, such as running means; restored, unless they are None.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    kept = {key: np.copy(value) for key, value in buffers.items() if value is not None}
+    try:
+        return {key: numerical_gradient(lambda _: loss(), p) for key, p in params.items()}
+    finally:
+        buffers.update(kept)

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from net.distributed import Examples, SingleProcess
+from net.layer_list import is_custom
 from net.thread_tuner import ThreadTuner
 
 ITERATIONS_PER_CALL = 100
@@ -78,7 +79,7 @@ def draws_random_numbers(network: Any) -> bool:
         True also if the network has a layer that is not one of `net`.
     """
     return any(
-        not type(layer).__module__.startswith("net.") or hasattr(layer, "dropout_ratio")
+        is_custom(type(layer)) or hasattr(layer, "dropout_ratio")
         for layer in network.layers.values()
     )
 
@@ -114,8 +115,8 @@ class LayerIterations:
         self._network, self._optimizer, self._sets = network, optimizer, sets
         self._n, self._batch_size, self._rng = n, batch_size, rng
         self._group, self._tuner = group, tuner
-        known = type(optimizer).__module__ == "net.optimizers"  # others may draw numbers, too
-        self._ahead = ITERATIONS_PER_CALL if known and not draws_random_numbers(network) else 1
+        draws = draws_random_numbers(network) or is_custom(type(optimizer))
+        self._ahead = 1 if draws else ITERATIONS_PER_CALL
 
     def run(self, count: int) -> Iterator[list[float]]:
         """Run `count` iterations; yield the loss of each."""

@@ -33,6 +33,20 @@ class Layers(OrderedDict[str, Any]):
         return list(self)[key]
 
 
+def is_custom(kind: type[Any]) -> bool:
+    """Return whether a class is not one of `net`.
+
+    Parameters
+    ----------
+    kind : type
+
+    Returns
+    -------
+    bool
+    """
+    return kind.__module__.partition(".")[0] != "net"
+
+
 def name_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
     """Name layers by their class and number.
 

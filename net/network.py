@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from kernels._arrays import FLOAT64, as_real
 from kernels._targets import check_targets
 from net import archive, fast_path, structure
 from net.conv_blocks import has_parameters, join_layers
-from net.gradient import numerical_gradient
+from net.gradient import numerical_gradients
 from net.layer_list import Layers, has_train_flg, name_layers, takes_train_flg
 from net.layers import Layer, SoftmaxWithLoss
 from net.parameters import LayerArrays
@@ -337,13 +338,8 @@ class Network:
         fast = fast_path.numerical_gradient(self.stack(), self.params, x, t)
         if fast is not None and not self.weight_decay:
             return fast
-        buffers = {key: np.copy(value) for key, value in self.buffers.items() if value is not None}
         flag = {"train_flg": True} if has_train_flg(type(self).loss) else {}
-        loss = lambda _: self.loss(x, t, **flag)  # noqa: E731
-        try:
-            return {key: numerical_gradient(loss, value) for key, value in self.params.items()}
-        finally:
-            self.buffers.update(buffers)
+        return numerical_gradients(partial(self.loss, x, t, **flag), self.params, self.buffers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to an ``.npz`` file atomically.
@@ -360,6 +356,8 @@ class Network:
         ------
         OSError
             If the folder is missing or not writable, or the disk is full.
+        TypeError
+            If an option or a constructor's argument of a custom layer cannot be saved.
         """
         archive.write(path, structure.to_arrays(self, check=True))
 

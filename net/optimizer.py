@@ -18,7 +18,8 @@ Params = MutableMapping[str, Any]
 Grads = Mapping[str, ArrayLike]
 
 
-_RULE_METHODS = ("update", "update_array", "hyperparameters")
+_RULE_METHODS = {"update", "update_array", "hyperparameters"}
+"""Methods of an optimizer that its compiled rule stands in for."""
 
 
 class Optimizer:
@@ -77,24 +78,22 @@ class Optimizer:
     def follows_rule(self) -> bool:
         """Return whether updates are those of the compiled rule, with constant options.
 
-        A subclass, a mixin or an instance may replace a method, or make an option a property.
+        An instance may replace a method, and a class may make an option a property.
         """
-        kind = type(self)
-        owner = next((c for c in kind.__mro__ if vars(c).get("rule") is not None), None)
-        replaced = any(getattr(kind, n) is not getattr(owner, n, None) for n in _RULE_METHODS)
         return (
             self.rule is not None
-            and not replaced
-            and not vars(self).keys() & {*_RULE_METHODS}
-            and not any(hasattr(kind, option) for option in self.options)
+            and not vars(self).keys() & _RULE_METHODS
+            and not any(hasattr(type(self), option) for option in self.options)
         )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "rule" in vars(cls):
             cls._formula = cls.rule
-        elif vars(cls).keys() & {"update", "update_array", "hyperparameters"}:
-            cls.rule = None  # the inherited compiled rule does not describe the class
+            return
+        owner = next((c for c in cls.__mro__ if "rule" in vars(c)), cls)
+        if any(getattr(cls, name) is not getattr(owner, name) for name in _RULE_METHODS):
+            cls.rule = None  # the class or a mixin changes what the inherited compiled rule does
 
     def __init__(self, **options: float) -> None:
         if set(options) != set(self.options):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kernels._arrays import FLOAT32, FLOAT64
 from net import layers as built_in
+from net.layer_list import is_custom
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -72,15 +73,15 @@ def describe(network: Any) -> dict[str, Any]:
 def _class_name(kind: type[Any]) -> str:
     """Return the name of a class in a file, which differs from the names of all other classes."""
     name = kind.__name__
-    custom = kind.__module__.partition(".")[0] != "net"
-    return _OWN + name if custom and (name in built_in.__all__ or name in _NETWORKS) else name
+    taken = name in built_in.__all__ or name in _NETWORKS
+    return _OWN + name if taken and is_custom(kind) else name
 
 
 def _check_constructors(network: Any) -> None:
     """Raise if a custom layer has constructor arguments that would not be saved."""
     for name, layer in (*network.layers.items(), ("last_layer", network.last_layer)):
         kind = type(layer)
-        if kind.__module__.partition(".")[0] == "net":
+        if not is_custom(kind):
             continue
         saved = {n for a in ("parameters", "buffers", "options") for n in getattr(kind, a, ())}
         named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -250,7 +251,7 @@ def _layer(
         for n in names:
             counts[f"{attribute} {n}"] = number
             key = f"{n}{number}"
-            custom = kind.__name__ not in built_in.__all__ and attribute == "buffers"
+            custom = is_custom(kind) and attribute == "buffers"
             if key not in arrays:
                 if custom:  # it was None
                     continue
@@ -289,7 +290,7 @@ def _check_fit(network: Any) -> None:
     kinds = {
         np.asarray(network.params[key]).dtype
         for key, (layer, _) in places
-        if type(layer).__module__.startswith("net.")
+        if not is_custom(type(layer))
     }
     if len(kinds) > 1 or kinds - {FLOAT32, FLOAT64}:
         raise ValueError(f"expected all float32 or all float64, got {sorted(map(str, kinds))}")

@@ -205,8 +205,9 @@ def _pause(
         _report(bar, run.history)
     if path is not None and not run.diverged:
         run.write_checkpoint(path)
-    called = callback is not None and (evaluated or run.done == iterations)
-    answer = callback(run.done, run.history) if called and callback is not None else False
+    if callback is None or not (evaluated or run.done == iterations):
+        return False
+    answer = callback(run.done, run.history)
     return isinstance(answer, bool | np.bool_) and bool(answer)
 
 

@@ -259,6 +259,17 @@ class ClippedAdam(Clipped, net.Adam):
     pass
 
 
+class Doubled:
+    """A mixin that changes the rule."""
+
+    def update_array(self, p, g, *states):
+        super().update_array(p, 2 * g, *states)
+
+
+class DoubledSGD(Doubled, net.SGD):
+    pass
+
+
 class Schedule(net.SGD):
     """A learning rate that depends on the iteration."""
 
@@ -277,7 +288,7 @@ def patched():
     return optimizer
 
 
-@pytest.mark.parametrize("make", [ClippedAdam, Schedule, patched])
+@pytest.mark.parametrize("make", [ClippedAdam, DoubledSGD, Schedule, patched])
 def test_a_changed_optimizer_is_obeyed(data, make):
     """In compiled training as in the lecture's loop."""
     x, t = data
@@ -291,6 +302,12 @@ def test_a_changed_optimizer_is_obeyed(data, make):
     rng = np.random.RandomState(5)
     history = train(ours, x, t, iterations=12, batch_size=10, optimizer=make(), rng=rng)
     np.testing.assert_allclose(history.train_loss_list, losses, rtol=1e-12)
+
+
+def test_a_mixin_may_change_the_rule():
+    params = {"W": np.array([1.0, 2.0])}
+    DoubledSGD(0.5).update(params, {"W": np.array([1.0, -1.0])})
+    assert params["W"].tolist() == [0.0, 3.0]
 
 
 def test_an_optimizer_that_draws_numbers(data):

@@ -69,7 +69,8 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
         answer = f"{gap}is {labels[i]}" if labels is not None and digits[i] != labels[i] else ""
         return f"{digits[i]}  {sure[i]:.1%}{answer}"
 
-    count = options.count or (len(images) if len(options.file) > 1 else _SHOWN)
+    several = len(options.file) > 1
+    count = options.count or (len(images) if several else _SHOWN)
     shown = range(min(count, len(images)))
     if is_terminal(sys.stdout):
         columns = shutil.get_terminal_size().columns
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace, group: SingleProcess) -> int:
     else:
         print("image", "prediction", "probability", *([] if labels is None else ["label"]))
         for i in shown:
-            name = names[i] if len(options.file) > 1 else i
+            name = names[i] if several else i
             print(name, digits[i], f"{sure[i]:.4f}", *([] if labels is None else [labels[i]]))
     if labels is None:
         return 0
