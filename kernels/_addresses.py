@@ -1,7 +1,10 @@
 """Conversion between arrays and memory addresses."""
 
+import ctypes
+
 from llvmlite import ir
 from numba import carray, config, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._cache import njit
@@ -57,4 +60,25 @@ matrix_at = _plain_matrix_at if config.DISABLE_JIT else _matrix_at
 """Return the array at an address: ``matrix_at(address, n, m, like)``.
 
 The array has the shape ``(n, m)`` and the dtype of `like`. The address must stay valid.
+"""
+
+
+@intrinsic
+def _copy_bytes(context, target, source, count):
+    def emit(context, builder, signature, args):
+        to, at = (builder.inttoptr(a, ir.IntType(8).as_pointer()) for a in args[:2])
+        cgutils.raw_memcpy(builder, to, at, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), emit
+
+
+def _plain_copy_bytes(target, source, count):
+    ctypes.memmove(int(target), int(source), int(count))
+
+
+copy_bytes = _plain_copy_bytes if config.DISABLE_JIT else _copy_bytes
+"""Copy memory between addresses: ``copy_bytes(target, source, count)``, which must not overlap.
+
+A loop over bytes would compute the last bytes one by one, up to 255 with vectors of 64 bytes.
 """

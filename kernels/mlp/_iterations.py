@@ -1,11 +1,18 @@
 """Sequences of training iterations in compiled code, as run by each thread.
 
-1. Each thread runs its examples through all layers: the examples of the previous batch with the new
-   parameters, for the loss, then those of the current batch, forward, and backward to the first
-   layer's output.
-2. Barrier. Each thread takes blocks of 64 rows of the weight matrices, computes their gradient and
-   immediately applies the optimizer's update.
-3. Barrier.
+Where zeros are skipped, the inputs of the first layer are divided into parts, whose weights and
+columns of the batch belong to one thread each, or to some threads, and stay in their caches.
+
+1. Each thread multiplies its part of the previous batch, for the loss with the new parameters, and
+   of the current batch, which it copies, by its part of the first weights. Barrier.
+2. Each thread adds the products of its examples, and runs them through the other layers; those of
+   the current batch back to the first layer's output, too. Barrier.
+3. Each thread takes its part of the first weights, and blocks of 64 rows of the others, computes
+   their gradient and immediately applies the optimizer's update.
+
+If there are more threads than parts, the threads of a part share it: the next batch is copied in
+step 2, and step 3 ends with a barrier. Where zeros are not skipped, step 2 begins with the whole
+product, and step 3 takes all weights by blocks and ends with a barrier.
 
 No sum depends on which thread computes it: results are bit-identical for any number of threads.
 """
@@ -13,17 +20,12 @@ No sum depends on which thread computes it: results are bit-identical for any nu
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import config, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from kernels._addresses import address_of
 from kernels._arrays import Array, all_finite
-from kernels._bitmap import WORD, lowest_bit, row_bitmap_at, transposed_bitmap
-from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
+from kernels._bitmap import WORD, lowest_bit, transposed_bitmap
 from kernels._cache import inner, njit
-from kernels._cache_lines import CACHE_LINE_BYTES
+from kernels._cache_lines import prefetch_to_write
 from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import borrow
 from kernels._microkernel import microkernel
@@ -31,27 +33,29 @@ from kernels._threads import barrier_wait, chunk_bounds
 from kernels._update_rules import NUM_COEFFICIENTS, SGD, rule_coefficients, update_block
 from kernels.affine import column_sums
 from kernels.mlp._losses import fill_losses
+from kernels.mlp._parts import (
+    GRADIENT_WORDS,
+    add_parts,
+    fill_words,
+    gradient_by_bits,
+    multiply_parts,
+    part_share,
+    take_batch,
+)
 from kernels.mlp._stack import (
     BIAS,
-    BY_BITS,
     DOUT,
     INPUTS,
     ITEMSIZE,
     MULTIPLY,
     OUTPUT,
     OUTPUTS,
-    ROW_BITMAP,
-    VALUES,
     WEIGHT,
-    activate_rows,
     backward_rows,
     forward_rows,
     rows_of,
 )
 from kernels.softmax import backward_part
-
-GRADIENT_WORDS = 4
-"""Number of 64-bit words of examples over which a weight gradient is summed at a time."""
 
 GRADIENT_SIZE = 16_384
 """Number of elements of a weight gradient that are computed before their update."""
@@ -64,106 +68,19 @@ class Workspace(NamedTuple):
     """Parameters, the optimizer's state and the buffers of a batch of ``B`` examples."""
 
     state: Array  # (1 to 3, ...): the parameters, aligned to cache lines, and the states
-    words: Array  # uint64 (B * W,): bitmaps of the examples; empty if zeros are not skipped
+    bounds: Array  # int64 (P + 1,): the first input of each part, and D
+    words: Array  # uint64 (1 or 2, B * W): bitmaps of the batches; empty if zeros are not skipped
     transposed: Array  # uint64 (threads, ...): transposed bitmap of the block of a thread
-    batch: Array  # uint8 (B, D * bytes): copies of the examples
+    batches: Array  # uint8 (1 or 2, B * D * bytes): copies of the batches, part by part; two if
+    # threads share a part
+    sums: Array  # (2, 2, B * M): products of the parts of two batches, 0 for a missing part;
+    # empty if zeros are not skipped
     y: Array  # (B, C)
     losses: Array  # float64 (B,)
     gradients: Array  # (threads, ...): gradient of the block of a thread, and its partial sums
     squares: Array  # float64: sums of squared weights, block by block
     infinite: Array  # int64 (1,): 1 once a value is NaN or infinite, after which no zero is
     # skipped; empty if zeros are never skipped
-
-
-def _emit_prefetch(writes):
-    def emit(context, builder, signature, args):
-        array = signature.args[0]
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
-            "llvm.prefetch.p0",
-        )
-        # Data to write is prefetched to the L1 cache, data to read to the L2 cache.
-        options = [ir.Constant(word, v) for v in (writes, 3 if writes else 2, 1)]
-        place = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
-        line = ir.Constant(args[2].type, CACHE_LINE_BYTES * 8 // array.dtype.bitwidth)
-        last = ir.Constant(line.type, line.constant - 1)
-        with cgutils.for_range(builder, builder.sdiv(builder.add(args[2], last), line)) as loop:
-            at = builder.gep(place, [builder.mul(loop.index, line)])
-            builder.call(function, [builder.bitcast(at, byte), *options])
-        return context.get_dummy_value()
-
-    return emit
-
-
-@intrinsic
-def _prefetch(context, array, start, count):
-    return types.void(array, types.intp, types.intp), _emit_prefetch(0)
-
-
-@intrinsic
-def _prefetch_to_write(context, array, start, count):
-    return types.void(array, types.intp, types.intp), _emit_prefetch(1)
-
-
-def _plain_prefetch(array, start, count):
-    pass
-
-
-prefetch = _plain_prefetch if config.DISABLE_JIT else _prefetch
-"""Prefetch elements for reading: examples drawn at random are not in a cache."""
-
-prefetch_to_write = _plain_prefetch if config.DISABLE_JIT else _prefetch_to_write
-"""Prefetch elements for writing, whose cache lines other threads have read."""
-
-
-@inner
-def _take_batch(net, data, examples, batch, words, r0, r1):
-    """Copy examples `r0` to `r1` of a batch, and compute their bitmaps."""
-    d, width, start = net[0, INPUTS], words.size // batch.shape[0], address_of(batch, 0)
-    for r in range(r0, r1):
-        source, target = data[examples[r]], batch[r]
-        for j in range(source.size):
-            target[j] = source[j]
-        if width:
-            row_bitmap_at(net[0, ROW_BITMAP], start, r * d, d, address_of(words, r * width))
-
-
-@inner
-def _fill_words(words, r0, r1, width, size):
-    """Set all bits of rows `r0` to `r1`, as if no element were zero."""
-    for r in range(r0, r1):
-        for w in range(width):
-            rest = size - w * WORD
-            ones = ~np.uint64(0)
-            words[r * width + w] = ones if rest >= WORD else ~(ones << np.uint64(max(rest, 0)))
-
-
-@inner
-def _first_by_bits(net, zeros, batch, words, r0, r1):
-    """Compute the first layer's output for examples `r0` to `r1` from the batch's bitmap."""
-    d, m, width = net[0, INPUTS], net[0, OUTPUTS], words.size // batch.shape[0]
-    out = net[0, OUTPUT] + zeros.itemsize * r0 * m
-    bitmap_gemm(net[0, BY_BITS], SINGLE, address_of(words, r0 * width), width, d,
-        address_of(batch, r0 * batch.shape[1]), d, 1, 0, net[0, VALUES], net[0, WEIGHT], m, 0, out,
-        net[0, BIAS], 0, out, m, r1 - r0, m)  # fmt: skip
-    activate_rows(net, zeros, np.int64(0), r0, r1)
-
-
-@inner
-def _gradient_by_bits(net, zeros, batch, first, j0, j1, transposed, out):
-    """Compute rows `j0` to `j1` of the first weights' gradient from the transposed bitmap."""
-    n, d, m = batch.shape[0], net[0, INPUTS], net[0, OUTPUTS]
-    width = (n + WORD - 1) // WORD
-    for v in range(0, width, GRADIENT_WORDS):
-        init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
-        sums = address_of(out, out.size // 2) if v else address_of(out, 0)
-        bitmap_gemm(net[0, BY_BITS], PAIRED, address_of(transposed, (j0 - first) * width + v),
-            width, min(GRADIENT_WORDS * WORD, n - v * WORD),
-            address_of(batch, net[0, ITEMSIZE] * (v * WORD * d + j0)), 1, d, 0, net[0, VALUES],
-            net[0, DOUT] + zeros.itemsize * v * WORD * m, m, 0, sums, init, init_row,
-            address_of(out, 0), m, j1 - j0, m)  # fmt: skip
 
 
 @inner
@@ -219,43 +136,69 @@ def _next_rows(some, first, j, stop, count):
 
 
 @inner
-def _update_weights(
-    net, zeros, state, batch, words, transposed, gradient, squares, infinite, update, decay,
-    coefficients, changes_all, thread, num_threads,
+def _update_parts(
+    net, zeros, state, n, bounds, batch, words, transposed, gradient, squares, infinite, update,
+    decay, coefficients, changes_all, thread, num_threads,
 ):  # fmt: skip
-    """Update one thread's blocks of all weights, and its biases.
+    """Update one thread's share of the first weights.
 
-    Unless `changes_all`, skip the rows of the first weights whose gradient is 0.
+    Unless `changes_all`, skip the rows whose gradient is 0.
     """
-    n, start = batch.shape[0], net[0, WEIGHT]
-    width = (n + WORD - 1) // WORD
-    block, some = np.int64(0), np.uint64(0)
-    a, size, parameters = address_of(batch, 0), zeros.itemsize, state[0]
+    m, parts, start = net[0, OUTPUTS], bounds.size - 1, np.int64(0)
+    out_row, step = (n + WORD - 1) // WORD, min(WORD, max(1, GRADIENT_SIZE // m))
+    for part in range(parts):
+        first, size = bounds[part], bounds[part + 1] - bounds[part]
+        width = (size + WORD - 1) // WORD
+        a = address_of(batch, net[0, ITEMSIZE] * n * first)
+        w0, w1 = part_share(width, part, parts, thread, num_threads)
+        for w in range(w0, w1):
+            transposed_bitmap(words[n * start + w :], width, n, transposed, out_row)
+            some = np.uint64(0)  # bits of the block's inputs that are non-zero
+            for r in range(n):
+                some |= words[n * start + r * width + w]
+            if infinite[0]:
+                fill_words(transposed, np.int64(0), np.int64(WORD), out_row, n)
+                some = ~np.uint64(0)
+            sum_squares, j = 0.0, w * WORD
+            j1, stop = j, min(size, j + WORD)
+            while j1 < stop:
+                j0, j1 = j1, min(stop, j1 + step)
+                if not changes_all:
+                    j0, j1 = _next_rows(some, j, j0, stop, step)
+                at = (first + j0) * m
+                if num_threads > parts:
+                    prefetch_to_write(state[0], at, (j1 - j0) * m)
+                gradient_by_bits(
+                    net, zeros, n, a, size, j0, j1, transposed[(j0 - j) * out_row :], gradient
+                )
+                sum_squares += _update(update, state, at, (j1 - j0) * m, gradient, decay,
+                    coefficients, infinite)  # fmt: skip
+            squares[start + w] = sum_squares
+        start += width
+
+
+@inner
+def _update_layers(
+    net, zeros, state, n, batch, gradient, squares, infinite, update, decay, coefficients, sparse,
+    block, thread, num_threads,
+):  # fmt: skip
+    """Update one thread's blocks of the weights, without the first if `sparse`, and its biases.
+
+    The blocks are counted from `block`.
+    """
+    a, size, start = address_of(batch, 0), zeros.itemsize, net[0, WEIGHT]
     for layer in range(net.shape[0]):
         d, m = net[layer, INPUTS], net[layer, OUTPUTS]
-        by_bits, step = layer == 0 and words.size > 0, min(WORD, max(1, GRADIENT_SIZE // m))
-        for j in range(0, d, WORD):
+        step = min(WORD, max(1, GRADIENT_SIZE // m))
+        for j in range(0, 0 if sparse and layer == 0 else d, WORD):
             if block % num_threads == thread:
-                if by_bits:
-                    transposed_bitmap(words[j // WORD :], words.size // n, n, transposed, width)
-                    some = np.uint64(0)  # bits of the block's inputs that are non-zero
-                    for r in range(n):
-                        some |= words[r * (words.size // n) + j // WORD]
-                    if infinite[0]:
-                        _fill_words(transposed, np.int64(0), np.int64(WORD), width, n)
-                        some = ~np.uint64(0)
-                sum_squares, stop, j1 = 0.0, min(d, j + WORD), j
-                while j1 < stop:
-                    j0, j1 = j1, min(stop, j1 + step)
-                    if by_bits and not changes_all:
-                        j0, j1 = _next_rows(some, j, j0, stop, step)
+                sum_squares = 0.0
+                for j0 in range(j, min(d, j + WORD), step):
+                    j1 = min(d, j + WORD, j0 + step)
                     at = (net[layer, WEIGHT] - start) // size + j0 * m
                     if num_threads > 1:
-                        prefetch_to_write(parameters, at, (j1 - j0) * m)
-                    if by_bits:
-                        _gradient_by_bits(net, zeros, batch, j, j0, j1, transposed, gradient)
-                    else:
-                        _dense_gradient(net, layer, a, zeros, n, j0, j1, gradient)
+                        prefetch_to_write(state[0], at, (j1 - j0) * m)
+                    _dense_gradient(net, layer, a, zeros, n, j0, j1, gradient)
                     sum_squares += _update(update, state, at, (j1 - j0) * m, gradient, decay,
                         coefficients, infinite)  # fmt: skip
                 squares[block] = sum_squares
@@ -289,30 +232,52 @@ def train_iterations(
     net, zeros, data = borrow(net), borrow(zeros), borrow(data)
     indices, labels, targets = borrow(indices), borrow(labels), borrow(targets)
     weights, decays, losses = borrow(weights), borrow(decays), borrow(losses)
-    state, words, batch = borrow(work.state), borrow(work.words), borrow(work.batch)
+    state, bounds, words = borrow(work.state), borrow(work.bounds), borrow(work.words)
+    batches, sums = borrow(work.batches), borrow(work.sums)
     y, row_losses = borrow(work.y), borrow(work.losses)
     squares, infinite = borrow(work.squares), borrow(work.infinite)
     gradient, transposed = borrow(work.gradients)[thread], borrow(work.transposed)[thread]
     count, n = indices.shape
     r0, r1 = chunk_bounds(n, thread, num_threads)
     last, zero, sparse = net.shape[0] - 1, np.int64(0), np.int64(words.size > 0)
+    parts, blocks, arrived = bounds.size - 1, zero, zero
+    for part in range(parts if sparse else 0):
+        blocks += (bounds[part + 1] - bounds[part] + WORD - 1) // WORD
     coefficients = np.empty(NUM_COEFFICIENTS)
     scale = y.dtype.type(1.0 / n)
     logits = rows_of(net, zeros, last, OUTPUT, r0, r1)
     dlogits = rows_of(net, zeros, last, DOUT, r0, r1)
     dout = rows_of(net, zeros, zero, DOUT, r0, r1)
+    slots, shared = len(batches), sparse and num_threads > parts
+    if shared:
+        take_batch(net, data, indices[0], bounds, batches[0], words[0], False, thread, num_threads)
+        arrived += num_threads
+        if not barrier_wait(barrier, arrived):
+            return
     for i in range(count + 1):
-        for now in (False, True):  # the loss of the previous batch, then the current batch
-            if i + now == 0 or (now and i == count) or (before and not now):
-                continue
-            if now:
-                _take_batch(net, data, indices[i], batch, words, r0, r1)
+        # The loss of the previous batch with the new parameters, then the current batch.
+        first, stop = i if before or i == 0 else i - 1, min(i + 1, count)
+        if sparse:
+            for k in range(first, stop):
+                batch, bits = batches[k % slots], words[k % slots]
+                if k == i and not shared:
+                    take_batch(
+                        net, data, indices[k], bounds, batch, bits, False, thread, num_threads
+                    )
+                multiply_parts(net, zeros, n, bounds, batch, bits, infinite, sums[k % 2], thread,
+                    num_threads)  # fmt: skip
+            arrived += num_threads
+            if not barrier_wait(barrier, arrived):
+                return
+        for k in range(first, stop):
+            now = k == i
             if sparse:
-                if infinite[0]:
-                    _fill_words(words, r0, r1, words.size // n, net[0, INPUTS])
-                _first_by_bits(net, zeros, batch, words, r0, r1)
-            forward_rows(net, zeros, address_of(batch, 0), n, r0, r1, sparse, zero)
-            k = i if now else i - 1
+                add_parts(net, zeros, sums[k % 2], r0, r1)
+            elif now:
+                take_batch(
+                    net, data, indices[k], bounds, batches[0], words[0], False, thread, num_threads
+                )
+            forward_rows(net, zeros, address_of(batches, 0), n, r0, r1, sparse, zero)
             some_losses = losses[k, r0:r1] if before or not now else row_losses[r0:r1]
             some_targets = targets[k % len(targets)][r0:r1]
             some_labels = labels[k % len(labels)][r0:r1]
@@ -330,15 +295,25 @@ def train_iterations(
         backward_rows(net, zeros, n, r0, r1)
         if sparse and not all_finite(dout.reshape(-1)):
             infinite[0] = 1
-        if i + 1 < count:
-            for r in range(r0, r1):
-                prefetch(data, indices[i + 1, r] * data.shape[1], data.shape[1])
-        if not barrier_wait(barrier, (2 * i + 1) * num_threads):
+        if shared and i + 1 < count:
+            take_batch(net, data, indices[i + 1], bounds, batches[(i + 1) % slots],
+                words[(i + 1) % slots], False, thread, num_threads)  # fmt: skip
+        if i + 1 + shared < count:  # examples drawn at random are not in a cache
+            take_batch(net, data, indices[i + 1 + shared], bounds, batches[0], words[0], True,
+                thread, num_threads)  # fmt: skip
+        arrived += num_threads
+        if not barrier_wait(barrier, arrived):
             return
         rule_coefficients(rule, options, t + i + 1, coefficients)
         # SGD without decay changes no weight whose gradient is 0: one example changes few rows.
         changes_all = rule != SGD or decays[i] != 0
-        _update_weights(net, zeros, state, batch, words, transposed, gradient, squares, infinite,
-            update, decays[i], coefficients, changes_all, thread, num_threads)  # fmt: skip
-        if not barrier_wait(barrier, (2 * i + 2) * num_threads):
-            return
+        if sparse:
+            _update_parts(net, zeros, state, n, bounds, batches[i % slots], words[i % slots],
+                transposed, gradient, squares, infinite, update, decays[i], coefficients,
+                changes_all, thread, num_threads)  # fmt: skip
+        _update_layers(net, zeros, state, n, batches[0], gradient, squares, infinite, update,
+            decays[i], coefficients, sparse, blocks, thread, num_threads)  # fmt: skip
+        if shared or not sparse:
+            arrived += num_threads
+            if not barrier_wait(barrier, arrived):
+                return

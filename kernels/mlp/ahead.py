@@ -73,8 +73,8 @@ def loop_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
     f1, f2 = (np.empty((0,) * ndim, FLOAT64) for ndim in (1, 2))
     i1, i2 = (np.empty((0,) * ndim, INT64) for ndim in (1, 2))
     u2, one = np.empty((0, 0), UINT8), np.int64(1)
-    words, transposed = (np.empty((0,) * ndim, np.uint64) for ndim in (1, 2))
-    work = Workspace(matrix, words, transposed, u2, matrix, f1, matrix, f1, i1)
+    words, bounds = np.empty((0, 0), np.uint64), np.empty(0, INT64)
+    work = Workspace(matrix, bounds, words, words, u2, cube, matrix, f1, matrix, f1, i1)
     arguments = (
         *(i2, vector, work, u2, i2, i2, cube, f2, one, np.True_),
         *(one, one, f1, one, f1, f2, f1, one, one, i1),

@@ -35,6 +35,9 @@ from kernels.mlp._stack import (
 from kernels.mlp.encoding import EncodedData, has_many_zeros
 from kernels.mlp.network import check_parameters, count_correct_on_threads, network_table
 
+SAMPLED = 512
+"""Number of examples of which the non-zero elements are counted."""
+
 
 class MLPTrainer:
     """Trainer of a network, with the parameters and the optimizer's state in padded storage.
@@ -151,18 +154,22 @@ class MLPTrainer:
             for size in (d * m, m):
                 self._offsets.append(at)
                 at += -(-size // line) * line
-        b = batch_size
+        b, bounds = batch_size, _input_parts(data) if sparse else np.array([0, units[0]])
+        words = int((-(-np.diff(bounds) // WORD)).sum())
+        slots = 2 if sparse and team.size >= len(bounds) else 1
         self._work = Workspace(
             state=aligned((1 + len(states), at), dtype),
-            words=np.zeros(b * -(-units[0] // WORD) if sparse else 0, np.uint64),
+            bounds=bounds,
+            words=aligned((slots, b * words if sparse else 0), np.dtype(np.uint64)),
             transposed=aligned(
                 (team.size, WORD * -(-b // WORD) if sparse else 0), np.dtype(np.uint64)
             ),
-            batch=aligned((b, units[0] * data.itemsize), UINT8),
+            batches=aligned((slots, b * units[0] * data.itemsize), UINT8),
+            sums=aligned((2, 2, b * sizes[1] if sparse else 0), dtype),
             y=aligned((b, units[-1]), dtype),
             losses=np.zeros(b),
             gradients=aligned((team.size, 2 * max(GRADIENT_SIZE, *sizes)), dtype),
-            squares=np.zeros(sum(-(-d // WORD) for d in sizes[:-1])),
+            squares=np.zeros(words + sum(-(-d // WORD) for d in sizes[1:-1])),
             infinite=np.zeros(1 if sparse else 0, np.int64),
         )
         self._buffers = aligned((2, b * sum(sizes[1:]) + line * count), dtype)
@@ -258,7 +265,7 @@ class MLPTrainer:
         """
         dtype, classes = self._work.y.dtype, self._units[-1]
         indices = as_kernel_array(indices, INT64, "indices").copy()  # cannot change once checked
-        batch, work = len(self._work.batch), self._work
+        batch, work = len(self._work.y), self._work
         if indices.ndim != 2 or not 0 < indices.shape[1] <= batch:
             raise ValueError(f"indices: expected (n, B), B from 1 to {batch}, got {indices.shape}")
         no_labels, no_targets = np.empty((1, 0), np.int64), np.empty((1, 0, 0), dtype)
@@ -285,13 +292,6 @@ class MLPTrainer:
             raise ValueError("targets: expected targets of logistic outputs, got labels")
         if not len(indices):
             return np.zeros(0)
-        if indices.shape[1] < batch:
-            batch, words = indices.shape[1], work.words.size // batch
-            work = work._replace(
-                words=work.words[: batch * words],
-                batch=work.batch[:batch],
-                y=work.y[:batch],
-            )
         losses, penalties = np.empty(indices.shape), np.zeros(len(indices))
         self.team.run(
             *(train_iterations, self._net, self._zeros, work, self.data.view(UINT8)),
@@ -338,6 +338,20 @@ class MLPTrainer:
         labels, none = labels.astype(np.int64), np.empty((0, 0))
         correct = count_correct_on_threads(net, self._zeros, x, skip, labels, none, self.team)
         return correct / max(1, labels.size)
+
+
+def _input_parts(data: Array) -> Array:
+    """Return the bounds of the parts of the inputs, with as many non-zeros in each part.
+
+    There are two parts, which are summed apart, so that two threads can each keep one half of the
+    weights in its cache. The bounds depend on a sample of the data, not on the number of threads.
+    """
+    d = data.shape[1]
+    if d < 2 * WORD:
+        return np.array([0, d])
+    counts = np.cumsum(np.count_nonzero(data[:: max(1, len(data) // SAMPLED)], axis=0))
+    middle = int(np.searchsorted(counts, counts[-1] / 2))
+    return np.array([0, min(max(middle, WORD), d - WORD), d])
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -1,0 +1,126 @@
+"""The first layer of a training iteration where zeros are skipped.
+
+Its inputs are divided into parts. The weights of a part and its columns of the batch belong to one
+thread, or to some threads, and stay in their caches. The products of the parts are added in order.
+"""
+
+import numpy as np
+
+from kernels._addresses import address_of, copy_bytes
+from kernels._bitmap import WORD, row_bitmap_at
+from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
+from kernels._cache import inner
+from kernels._cache_lines import prefetch
+from kernels._threads import chunk_bounds
+from kernels.mlp._stack import (
+    BIAS,
+    BY_BITS,
+    DOUT,
+    ITEMSIZE,
+    OUTPUT,
+    OUTPUTS,
+    ROW_BITMAP,
+    VALUES,
+    WEIGHT,
+    activate_rows,
+    rows_of,
+)
+
+GRADIENT_WORDS = 4
+"""Number of 64-bit words of examples over which a weight gradient is summed at a time."""
+
+
+@inner
+def part_share(n, part, parts, thread, num_threads):
+    """Return the bounds of a thread's share of the `n` rows of a part.
+
+    The parts are divided among the threads in order: with two threads, each has one of two parts.
+    """
+    before = part * num_threads
+    first = min(max(thread * parts - before, 0), num_threads)
+    last = min(max((thread + 1) * parts - before, 0), num_threads)
+    return first * n // num_threads, last * n // num_threads
+
+
+@inner
+def take_batch(net, data, examples, bounds, batch, words, ahead, thread, num_threads):
+    """Copy one thread's share of a batch, and compute its bitmap; or prefetch it, if `ahead`."""
+    n, parts, start, itemsize = examples.size, bounds.size - 1, np.int64(0), net[0, ITEMSIZE]
+    for part in range(parts):
+        first, size = bounds[part], bounds[part + 1] - bounds[part]
+        width = (size + WORD - 1) // WORD
+        if words.size:  # columns, for all examples
+            w0, w1 = part_share(width, part, parts, thread, num_threads)
+            r0, r1, j0, j1 = np.int64(0), n, w0 * WORD, min(size, w1 * WORD)
+        else:
+            w0, j0, j1 = np.int64(0), np.int64(0), size
+            r0, r1 = chunk_bounds(n, thread, num_threads)
+        for r in range(r0, r1 if j0 < j1 else r0):
+            at = n * first + r * size + j0
+            column, count = (first + j0) * itemsize, (j1 - j0) * itemsize
+            if ahead:
+                prefetch(data, examples[r] * data.shape[1] + column, count)
+                continue
+            source = address_of(data, examples[r] * data.shape[1] + column)
+            copy_bytes(address_of(batch, at * itemsize), source, count)
+            if words.size:
+                row_bitmap_at(net[0, ROW_BITMAP], address_of(batch, 0), at, j1 - j0,
+                    address_of(words, start + r * width + w0))  # fmt: skip
+        start += n * width
+
+
+@inner
+def fill_words(words, r0, r1, width, size):
+    """Set all bits of rows `r0` to `r1`, as if no element were zero."""
+    for r in range(r0, r1):
+        for w in range(width):
+            rest = size - w * WORD
+            ones = ~np.uint64(0)
+            words[r * width + w] = ones if rest >= WORD else ~(ones << np.uint64(max(rest, 0)))
+
+
+@inner
+def multiply_parts(net, zeros, n, bounds, batch, words, infinite, sums, thread, num_threads):
+    """Compute one thread's share of the products of the parts; the bias is added to the first."""
+    m, parts, start = net[0, OUTPUTS], bounds.size - 1, np.int64(0)
+    for part in range(parts):
+        first, size = bounds[part], bounds[part + 1] - bounds[part]
+        width = (size + WORD - 1) // WORD
+        r0, r1 = part_share(n, part, parts, thread, num_threads)
+        if infinite[0]:
+            fill_words(words[start:], r0, r1, width, size)
+        out, init = address_of(sums[part], r0 * m), address_of(zeros, 0) if part else net[0, BIAS]
+        if r0 < r1:
+            bitmap_gemm(net[0, BY_BITS], SINGLE, address_of(words, start + r0 * width), width, size,
+                address_of(batch, net[0, ITEMSIZE] * (n * first + r0 * size)), size, 1, 0,
+                net[0, VALUES], net[0, WEIGHT] + zeros.itemsize * first * m, m, 0, out, init, 0,
+                out, m, r1 - r0, m)  # fmt: skip
+        start += n * width
+
+
+@inner
+def add_parts(net, zeros, sums, r0, r1):
+    """Compute the first layer's output for examples `r0` to `r1` from the products of the parts."""
+    m = net[0, OUTPUTS]
+    out = rows_of(net, zeros, np.int64(0), OUTPUT, r0, r1).reshape(-1)
+    first, second = sums[0, r0 * m : r1 * m], sums[1, r0 * m : r1 * m]
+    for i in range(out.size):
+        out[i] = first[i] + second[i]
+    activate_rows(net, zeros, np.int64(0), r0, r1)
+
+
+@inner
+def gradient_by_bits(net, zeros, n, a, a_row, j0, j1, words, out):
+    """Compute rows `j0` to `j1` of a part's weight gradient from their transposed bitmap.
+
+    `a` is the address of the part's columns of the batch, in rows of `a_row` elements.
+    """
+    m, width = net[0, OUTPUTS], (n + WORD - 1) // WORD
+    for v in range(0, width, GRADIENT_WORDS):
+        init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
+        sums = address_of(out, out.size // 2) if v else address_of(out, 0)
+        bitmap_gemm(net[0, BY_BITS], PAIRED, address_of(words, v), width,
+            min(GRADIENT_WORDS * WORD, n - v * WORD),
+            a + net[0, ITEMSIZE] * (v * WORD * a_row + j0), 1, a_row, 0, net[0, VALUES],
+            net[0, DOUT] + zeros.itemsize * v * WORD * m, m, 0, sums, init, init_row,
+            address_of(out, 0), m, j1 - j0, m)  # fmt: skip
