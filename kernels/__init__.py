@@ -4,6 +4,7 @@ Every function takes NumPy arrays, can be called from Python and from user-defin
 functions, and returns bit-identical results for any number of threads.
 """
 
+from kernels import optimizers
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
 from kernels.batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
 from kernels.convolution import (
@@ -12,14 +13,7 @@ from kernels.convolution import (
     convolution_forward,
 )
 from kernels.dropout import dropout_backward, dropout_forward
-from kernels.optimizers import (
-    adagrad_update,
-    adam_update,
-    momentum_update,
-    nesterov_update,
-    rmsprop_update,
-    sgd_update,
-)
+from kernels.optimizers import *
 from kernels.pooling import max_pool_backward, max_pool_forward
 from kernels.relu import relu_backward, relu_forward
 from kernels.sigmoid import sigmoid_backward, sigmoid_forward
@@ -30,8 +24,6 @@ from kernels.softmax import (
 )
 
 __all__ = [
-    "adagrad_update",
-    "adam_update",
     "affine_backward",
     "affine_backward_params",
     "affine_forward",
@@ -45,15 +37,12 @@ __all__ = [
     "dropout_forward",
     "max_pool_backward",
     "max_pool_forward",
-    "momentum_update",
-    "nesterov_update",
     "relu_backward",
     "relu_forward",
-    "rmsprop_update",
-    "sgd_update",
     "sigmoid_backward",
     "sigmoid_forward",
     "softmax",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
+    *optimizers.__all__,
 ]

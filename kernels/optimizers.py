@@ -1,56 +1,38 @@
 """In-place parameter updates of optimizers, each in one pass over memory.
 
-The update rules are in `kernels._update_rules`. The public updates in this module and the compiled
-training loops call the same rules, so their results are bit-identical.
+Each rule stands here with its formula for a block, for the compiled training loops too, and its
+public update. `kernels._updates` runs them, so all results are bit-identical.
 
 On x86, updates treat denormal numbers (below 1.2e-38 in float32) as 0; see `kernels._denormals`.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 from numpy.typing import ArrayLike
 
-from kernels._arrays import Array, jit_as_kernel_array
-from kernels._cache import njit
-from kernels._in_place import (
-    as_iteration,
-    as_scalars,
-    check_in_place,
-    jit_flat,
-    jit_write_back,
-    overlap,
-    require_in_place,
-)
-from kernels._threads import thread_count
-from kernels._update_rules import (
-    ADAGRAD,
-    ADAM,
-    MOMENTUM,
-    NESTEROV,
-    NUM_COEFFICIENTS,
-    RMSPROP,
-    SGD,
-    get_rule_address,
-    jit_adagrad_address,
-    jit_adam_address,
-    jit_momentum_address,
-    jit_nesterov_address,
-    jit_rmsprop_address,
-    jit_sgd_address,
-    rule_coefficients,
-    update_block,
-)
+from kernels._arrays import Array
+from kernels._cache import inner, njit
+from kernels._in_place import as_iteration, as_scalars, jit_flat, require_in_place
+from kernels._updates import jit_update, rule_address, update_arrays
 
-BLOCK = 16_384  # elements that a thread updates at a time, for any number of threads
+__all__ = ["adagrad_update", "adam_update", "momentum_update", "nesterov_update", "rmsprop_update",
+    "sgd_update"]  # fmt: skip
 
-MIN_PARALLEL_UPDATE = 131_072
-"""Number of elements below which one thread is faster."""
+
+@inner
+def _sgd(p, g, none, nothing, options, t):
+    lr = p.dtype.type(options[0])
+    for i in range(p.size):
+        p[i] -= lr * g[i]
+
+
+@njit(nogil=True)
+def _sgd_address(p):
+    return rule_address(_sgd, p)
 
 
 def sgd_update(p: Array, g: ArrayLike, lr: float) -> None:
@@ -85,7 +67,26 @@ def sgd_update(p: Array, g: ArrayLike, lr: float) -> None:
     >>> p
     array([0., 3.])
     """
-    update_arrays(SGD, 1, as_scalars(lr=lr), g, p=p)
+    update_arrays(_sgd_address, 1, as_scalars(lr=lr), g, p=p)
+
+
+@overload(sgd_update)
+def _jit_sgd(p, g, lr):
+    require_in_place("sgd_update", g, {"lr": lr}, p=p)
+    return lambda p, g, lr: jit_update(_sgd_address(jit_flat(p, p)), 1, (lr,), g, p)
+
+
+@inner
+def _momentum(p, g, v, none, options, t):
+    lr, momentum = p.dtype.type(options[0]), p.dtype.type(options[1])
+    for i in range(p.size):
+        v[i] = momentum * v[i] - lr * g[i]
+        p[i] += v[i]
+
+
+@njit(nogil=True)
+def _momentum_address(p):
+    return rule_address(_momentum, p)
 
 
 def momentum_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float) -> None:
@@ -119,7 +120,30 @@ def momentum_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float
     >>> p, v
     (array([1.]), array([0.]))
     """
-    update_arrays(MOMENTUM, 1, as_scalars(lr=lr, momentum=momentum), g, p=p, v=v)
+    update_arrays(_momentum_address, 1, as_scalars(lr=lr, momentum=momentum), g, p=p, v=v)
+
+
+@overload(momentum_update)
+def _jit_momentum(p, g, v, lr, momentum):
+    require_in_place("momentum_update", g, {"lr": lr, "momentum": momentum}, p=p, v=v)
+    return lambda p, g, v, lr, momentum: jit_update(
+        _momentum_address(jit_flat(p, p)), 1, (lr, momentum), g, p, v
+    )
+
+
+@inner
+def _nesterov(p, g, v, none, options, t):
+    lr, momentum = p.dtype.type(options[0]), p.dtype.type(options[1])
+    squared = p.dtype.type(options[1] * options[1])
+    step = p.dtype.type((1 + options[1]) * options[0])
+    for i in range(p.size):
+        p[i] += squared * v[i] - step * g[i]
+        v[i] = momentum * v[i] - lr * g[i]
+
+
+@njit(nogil=True)
+def _nesterov_address(p):
+    return rule_address(_nesterov, p)
 
 
 def nesterov_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float) -> None:
@@ -156,7 +180,28 @@ def nesterov_update(p: Array, g: ArrayLike, v: Array, lr: float, momentum: float
     >>> p, v
     (array([0.]), array([0.]))
     """
-    update_arrays(NESTEROV, 1, as_scalars(lr=lr, momentum=momentum), g, p=p, v=v)
+    update_arrays(_nesterov_address, 1, as_scalars(lr=lr, momentum=momentum), g, p=p, v=v)
+
+
+@overload(nesterov_update)
+def _jit_nesterov(p, g, v, lr, momentum):
+    require_in_place("nesterov_update", g, {"lr": lr, "momentum": momentum}, p=p, v=v)
+    return lambda p, g, v, lr, momentum: jit_update(
+        _nesterov_address(jit_flat(p, p)), 1, (lr, momentum), g, p, v
+    )
+
+
+@inner(error_model="numpy")
+def _adagrad(p, g, h, none, options, t):
+    lr, epsilon = p.dtype.type(options[0]), p.dtype.type(options[1])
+    for i in range(p.size):
+        h[i] += g[i] * g[i]
+        p[i] -= lr * g[i] / (np.sqrt(h[i]) + epsilon)
+
+
+@njit(nogil=True)
+def _adagrad_address(p):
+    return rule_address(_adagrad, p)
 
 
 def adagrad_update(p: Array, g: ArrayLike, h: Array, lr: float, epsilon: float = 1e-7) -> None:
@@ -192,7 +237,29 @@ def adagrad_update(p: Array, g: ArrayLike, h: Array, lr: float, epsilon: float =
     >>> p, h
     (array([0.6]), array([25.]))
     """
-    update_arrays(ADAGRAD, 1, as_scalars(lr=lr, epsilon=epsilon), g, p=p, h=h)
+    update_arrays(_adagrad_address, 1, as_scalars(lr=lr, epsilon=epsilon), g, p=p, h=h)
+
+
+@overload(adagrad_update)
+def _jit_adagrad(p, g, h, lr, epsilon=1e-7):
+    require_in_place("adagrad_update", g, {"lr": lr, "epsilon": epsilon}, p=p, h=h)
+    return lambda p, g, h, lr, epsilon=1e-7: jit_update(
+        _adagrad_address(jit_flat(p, p)), 1, (lr, epsilon), g, p, h
+    )
+
+
+@inner(error_model="numpy")
+def _rmsprop(p, g, h, none, options, t):
+    lr, decay = p.dtype.type(options[0]), p.dtype.type(options[1])
+    rest, epsilon = p.dtype.type(1 - options[1]), p.dtype.type(options[2])
+    for i in range(p.size):
+        h[i] = decay * h[i] + rest * (g[i] * g[i])
+        p[i] -= lr * g[i] / (np.sqrt(h[i]) + epsilon)
+
+
+@njit(nogil=True)
+def _rmsprop_address(p):
+    return rule_address(_rmsprop, p)
 
 
 def rmsprop_update(
@@ -232,7 +299,35 @@ def rmsprop_update(
     (array([0.]), array([9.]))
     """
     options = as_scalars(lr=lr, decay_rate=decay_rate, epsilon=epsilon)
-    update_arrays(RMSPROP, 1, options, g, p=p, h=h)
+    update_arrays(_rmsprop_address, 1, options, g, p=p, h=h)
+
+
+@overload(rmsprop_update)
+def _jit_rmsprop(p, g, h, lr, decay_rate, epsilon=1e-7):
+    numbers = {"lr": lr, "decay_rate": decay_rate, "epsilon": epsilon}
+    require_in_place("rmsprop_update", g, numbers, p=p, h=h)
+    return lambda p, g, h, lr, decay_rate, epsilon=1e-7: jit_update(
+        _rmsprop_address(jit_flat(p, p)), 1, (lr, decay_rate, epsilon), g, p, h
+    )
+
+
+@inner(error_model="numpy")
+def _adam(p, g, m, v, options, t):
+    rate, beta1, beta2 = options[0], options[1], options[2]
+    # float: an integer power is computed by multiplications, which round unlike NumPy.
+    steps = np.float64(t)
+    lr = p.dtype.type(rate * (np.sqrt(1 - beta2**steps) / (1 - beta1**steps)))
+    rest1, rest2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)
+    epsilon = p.dtype.type(options[3])
+    for i in range(p.size):
+        m[i] += rest1 * (g[i] - m[i])
+        v[i] += rest2 * (g[i] * g[i] - v[i])
+        p[i] -= lr * m[i] / (np.sqrt(v[i]) + epsilon)
+
+
+@njit(nogil=True)
+def _adam_address(p):
+    return rule_address(_adam, p)
 
 
 def adam_update(
@@ -286,107 +381,7 @@ def adam_update(
     (array([0.5]), array([2.]), array([4.]))
     """
     options = as_scalars(lr=lr, beta1=beta1, beta2=beta2, epsilon=epsilon)
-    update_arrays(ADAM, as_iteration(t), options, g, p=p, m=m, v=v)
-
-
-def update_arrays(rule: Any, t: int, options: Array, g: ArrayLike, **arrays: Array) -> None:
-    """Check parameters and optimizer states, and update them in place.
-
-    The names of `arrays` appear in error messages. `options` and `t` are as for
-    `rule_coefficients`.
-    """
-    g, ready = check_in_place(g, **arrays)
-    update_ready(rule, t, options, g, ready)
-    for a, result in zip(arrays.values(), ready, strict=True):
-        if result is not a:
-            a[...] = result
-
-
-def update_ready(rule: Any, t: int, options: Array, g: Array, arrays: list[Array]) -> None:
-    """Update arrays returned by `check_in_place`."""
-    flat = [a.reshape(-1) for a in arrays]
-    none = flat[0][:0]
-    p, s0, s1, *_ = (*flat, none, none)
-    update = get_rule_address(int(rule), p.dtype)
-    if not _run(rule, update, p, g.reshape(-1), s0, s1, options, t):
-        raise ValueError("expected separate arrays, got parameters and states that overlap")
-
-
-@njit(nogil=True)
-def _run(rule, update, p, g, s0, s1, options, t):
-    """Update flat arrays; return False and change nothing if parameters or states overlap."""
-    if overlap(p, s0) or overlap(p, s1) or overlap(s0, s1):
-        return False
-    if overlap(g, p) or overlap(g, s0) or overlap(g, s1):
-        g = g.copy()
-    coefficients = np.empty(NUM_COEFFICIENTS)
-    rule_coefficients(rule, options, t, coefficients)
-    if p.size < MIN_PARALLEL_UPDATE or thread_count() == 1:
-        update_block(update, p, g, s0, s1, coefficients)
-    else:
-        _update_blocks(update, p, g, s0, s1, coefficients)
-    return True
-
-
-@njit(parallel=True, nogil=True)
-def _update_blocks(update, p, g, s0, s1, coefficients):
-    for k in prange((p.size + BLOCK - 1) // BLOCK):
-        a, b = np.int64(k) * BLOCK, (np.int64(k) + 1) * BLOCK
-        update_block(update, p[a:b], g[a:b], s0[a:b], s1[a:b], coefficients)
-
-
-@register_jitable
-def _jit_update(rule, update, t, options, g, p, s0=None, s1=None):
-    if g.shape != p.shape:
-        raise ValueError("expected equal shapes, got p and g of different shapes")
-    if t < 1:
-        raise ValueError("t: expected an integer from 1, got a smaller number")
-    a, b, c = jit_flat(p, p), jit_flat(s0, p), jit_flat(s1, p)
-    d = jit_as_kernel_array(g, p).reshape(-1)
-    if not _run(rule, update, a, d, b, c, np.array(options, np.float64), np.int64(t)):
-        raise ValueError("expected separate arrays, got parameters and states that overlap")
-    jit_write_back(p, a)
-    jit_write_back(s0, b)
-    jit_write_back(s1, c)
-
-
-@overload(sgd_update)
-def _jit_sgd(p, g, lr):
-    require_in_place("sgd_update", g, {"lr": lr}, p=p)
-    return lambda p, g, lr: _jit_update(SGD, jit_sgd_address(jit_flat(p, p)), 1, (lr,), g, p)
-
-
-@overload(momentum_update)
-def _jit_momentum(p, g, v, lr, momentum):
-    require_in_place("momentum_update", g, {"lr": lr, "momentum": momentum}, p=p, v=v)
-    return lambda p, g, v, lr, momentum: _jit_update(
-        MOMENTUM, jit_momentum_address(jit_flat(p, p)), 1, (lr, momentum), g, p, v
-    )
-
-
-@overload(nesterov_update)
-def _jit_nesterov(p, g, v, lr, momentum):
-    require_in_place("nesterov_update", g, {"lr": lr, "momentum": momentum}, p=p, v=v)
-    return lambda p, g, v, lr, momentum: _jit_update(
-        NESTEROV, jit_nesterov_address(jit_flat(p, p)), 1, (lr, momentum), g, p, v
-    )
-
-
-@overload(adagrad_update)
-def _jit_adagrad(p, g, h, lr, epsilon=1e-7):
-    require_in_place("adagrad_update", g, {"lr": lr, "epsilon": epsilon}, p=p, h=h)
-    return lambda p, g, h, lr, epsilon=1e-7: _jit_update(
-        ADAGRAD, jit_adagrad_address(jit_flat(p, p)), 1, (lr, epsilon), g, p, h
-    )
-
-
-@overload(rmsprop_update)
-def _jit_rmsprop(p, g, h, lr, decay_rate, epsilon=1e-7):
-    numbers = {"lr": lr, "decay_rate": decay_rate, "epsilon": epsilon}
-    require_in_place("rmsprop_update", g, numbers, p=p, h=h)
-    return lambda p, g, h, lr, decay_rate, epsilon=1e-7: _jit_update(
-        RMSPROP, jit_rmsprop_address(jit_flat(p, p)), 1, (lr, decay_rate, epsilon), g, p, h
-    )
+    update_arrays(_adam_address, as_iteration(t), options, g, p=p, m=m, v=v)
 
 
 @overload(adam_update)
@@ -395,6 +390,11 @@ def _jit_adam(p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7):
     require_in_place("adam_update", g, numbers, p=p, m=m, v=v)
     if not isinstance(t, types.Integer):
         raise TypingError(f"adam_update: expected t as an integer from 1, got {t}")
-    return lambda p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7: _jit_update(
-        ADAM, jit_adam_address(jit_flat(p, p)), t, (lr, beta1, beta2, epsilon), g, p, m, v
+    return lambda p, g, m, v, t, lr, beta1, beta2, epsilon=1e-7: jit_update(
+        _adam_address(jit_flat(p, p)), t, (lr, beta1, beta2, epsilon), g, p, m, v
     )
+
+
+RULES = {"sgd": _sgd_address, "momentum": _momentum_address, "nesterov": _nesterov_address,
+    "adagrad": _adagrad_address, "rmsprop": _rmsprop_address, "adam": _adam_address}  # fmt: skip
+"""Functions that return the address of a rule for the dtype of an array, by the rule's name."""

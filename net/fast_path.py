@@ -271,7 +271,7 @@ class FastIterations:
             batch_size,
             self._data[0],
             team,
-            int(optimizer.rule),
+            optimizer.rule,
             optimizer.hyperparameters(),
             [[state[key] for key in params] for state in self._slots],
             optimizer.iter,

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kernels import optimizers as rules
-from kernels._arrays import as_kernel_array
-from kernels._in_place import as_in_place, is_ready
 from net.validation import check_finite
+
+# Kernels are imported in functions: `net` and ``njitnet --help`` name the optimizers without Numba.
 
 Array = NDArray[Any]
 Params = MutableMapping[str, Any]
@@ -45,8 +44,8 @@ class Optimizer:
     epsilon : float or None
         Constant added to a divisor to avoid division by zero; None for rules without it (class
         attribute).
-    rule : numpy.int64 or None
-        Code of the compiled rule in `kernels.optimizers`; None for an optimizer without one
+    rule : str or None
+        Name of the compiled rule in `kernels.optimizers.RULES`; None for an optimizer without one
         (class attribute).
 
     Examples
@@ -70,10 +69,10 @@ class Optimizer:
     options: ClassVar[tuple[str, ...]] = ()
     slots: ClassVar[tuple[str, ...]] = ()
     epsilon: ClassVar[float | None] = None
-    rule: ClassVar[np.int64 | None] = None
+    rule: ClassVar[str | None] = None
 
     iter: int = 0
-    _formula: ClassVar[np.int64 | None] = None
+    _formula: ClassVar[str | None] = None
 
     def follows_rule(self) -> bool:
         """Return whether updates are those of the compiled rule, with constant options.
@@ -131,6 +130,11 @@ class Optimizer:
             read-only or has changed its shape or dtype since the first update. Nothing is changed
             in that case.
         """
+        from kernels._arrays import as_kernel_array
+        from kernels._in_place import is_ready
+        from kernels._updates import update_ready
+        from kernels.optimizers import RULES
+
         current = dict(params)  # read each key once: `network.params` looks up its layer
         states = [self._slot(slot, current) for slot in self.slots]
         work = []
@@ -159,7 +163,7 @@ class Optimizer:
         options = self.hyperparameters()
         for key, g, arrays in work:
             if self.rule is not None and all(map(is_ready, arrays)):
-                rules.update_ready(self.rule, self.iter, options, g, arrays)
+                update_ready(RULES[self.rule], self.iter, options, g, arrays)
             else:
                 self.update_array(arrays[0], g, *arrays[1:])
             if not isinstance(current[key], np.ndarray):
@@ -177,14 +181,19 @@ class Optimizer:
         *states : ndarray, shape of `p`
             One array for each name in `slots`, zero before the first update.
         """
+        from kernels._updates import update_arrays
+        from kernels.optimizers import RULES
+
         if self._formula is None:  # a subclass must define this method or `update`
             raise NotImplementedError(f"{type(self).__name__} has no update_array(p, g, *states)")
         arrays = dict(zip(self.slots, states, strict=True))
-        rules.update_arrays(self._formula, self.iter, self.hyperparameters(), g, p=p, **arrays)
+        update_arrays(RULES[self._formula], self.iter, self.hyperparameters(), g, p=p, **arrays)
 
     @staticmethod
     def _array(p: Any, key: str) -> Array:
         """Return a parameter as an array that can be changed in place, or raise an error."""
+        from kernels._in_place import as_in_place, is_ready
+
         if not is_ready(p):
             if isinstance(p, float | int | np.floating) and not isinstance(p, bool):
                 return np.array(p, np.float64)
@@ -202,7 +211,7 @@ class Optimizer:
         return state
 
     def hyperparameters(self) -> NDArray[np.float64]:
-        """Return the options as an array, for `kernels._update_rules.rule_coefficients`.
+        """Return the options as an array, as the compiled rule takes them.
 
         Returns
         -------

@@ -1,6 +1,5 @@
 """The optimizers of the course, whose update rules are in :mod:`kernels.optimizers`."""
 
-from kernels import _update_rules as rules
 from net.optimizer import Array, Optimizer
 from net.validation import check_share
 
@@ -26,7 +25,7 @@ class SGD(Optimizer):
     """
 
     options = ("lr",)
-    rule = rules.SGD
+    rule = "sgd"
     lr: float
 
     def __init__(self, lr: float = 0.01):
@@ -51,7 +50,7 @@ class Momentum(Optimizer):
 
     options = ("lr", "momentum")
     slots = ("v",)
-    rule = rules.MOMENTUM
+    rule = "momentum"
     lr: float
     momentum: float
     v: dict[str, Array] | None
@@ -78,7 +77,7 @@ class Nesterov(Optimizer):
 
     options = ("lr", "momentum")
     slots = ("v",)
-    rule = rules.NESTEROV
+    rule = "nesterov"
     lr: float
     momentum: float
     v: dict[str, Array] | None
@@ -104,7 +103,7 @@ class AdaGrad(Optimizer):
     options = ("lr",)
     slots = ("h",)
     epsilon = 1e-7
-    rule = rules.ADAGRAD
+    rule = "adagrad"
     lr: float
     h: dict[str, Array] | None
 
@@ -131,7 +130,7 @@ class RMSprop(Optimizer):
     options = ("lr", "decay_rate")
     slots = ("h",)
     epsilon = 1e-7
-    rule = rules.RMSPROP
+    rule = "rmsprop"
     lr: float
     decay_rate: float
     h: dict[str, Array] | None
@@ -170,7 +169,7 @@ class Adam(Optimizer):
     options = ("lr", "beta1", "beta2")
     slots = ("m", "v")
     epsilon = 1e-7
-    rule = rules.ADAM
+    rule = "adam"
     lr: float
     beta1: float
     beta2: float

@@ -7,7 +7,6 @@ import numba
 import numpy as np
 import pytest
 
-from kernels import optimizers
 from kernels._threads import Team
 from kernels.mlp import MLPTrainer, ahead
 from kernels.mlp._iterations import train_iterations
@@ -19,7 +18,7 @@ DATA = (np.arange(20 * 96) % 5 == 0).astype(np.float32).reshape(20, 96)
 def train(dtype, data):
     W, b, t = np.zeros((96, 64), dtype), np.zeros(64, dtype), np.zeros(20, np.int64)
     with Team(1) as team:
-        trainer = MLPTrainer([W], [b], [], 20, data, team, optimizers.SGD, [0.1], [])
+        trainer = MLPTrainer([W], [b], [], 20, data, team, "sgd", [0.1], [])
         losses = trainer.train(np.arange(20)[None], t[None], None, 1)
         return losses[0], trainer.accuracy(data, t)
 
@@ -41,7 +40,7 @@ def sleeper(monkeypatch):
 
 @pytest.mark.parametrize("encodes", [False, True])
 def test_types_are_those_of_training(dtype, encodes):
-    ahead.compile_training(np.dtype(dtype), optimizers.SGD, DATA, 64, encodes)
+    ahead.compile_training(np.dtype(dtype), "sgd", DATA, 64, encodes)
     train(dtype, (DATA * 255).astype(np.uint8) if encodes else DATA)
     for kernel, types in (
         (train_iterations, ahead.loop_types(dtype)),
@@ -74,7 +73,7 @@ def test_another_process_compiles_the_loop(run_compiling):
         "from kernels._cache import has_to_compile\n"
         "loop = t.train_iterations, t.ahead.loop_types(t.np.float32)\n"
         "assert has_to_compile(*loop)\n"
-        "t.ahead.compile_training(t.np.dtype('f4'), t.optimizers.SGD, t.DATA, 64, False)\n"
+        "t.ahead.compile_training(t.np.dtype('f4'), 'sgd', t.DATA, 64, False)\n"
         "assert not has_to_compile(*loop)\n"
         "print(t.train(t.np.float32, t.DATA))\n"
         "for kernel in (t.train_iterations, t.count_correct):\n"
@@ -107,12 +106,12 @@ def test_an_error_ends_the_other_process(sleeper, monkeypatch):
 
     monkeypatch.setattr(ahead, "MLPTrainer", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ahead.compile_training(np.dtype(np.float32), optimizers.SGD, DATA, 64, False)
+        ahead.compile_training(np.dtype(np.float32), "sgd", DATA, 64, False)
     assert sleeper[0].poll() is not None
 
 
 @pytest.mark.parametrize("executable", ["", None, "no such program"])
 def test_without_another_process(sleeper, monkeypatch, executable):
     monkeypatch.setattr(ahead.sys, "executable", executable)
-    ahead.compile_training(np.dtype(np.float32), optimizers.SGD, DATA, 64, False)
+    ahead.compile_training(np.dtype(np.float32), "sgd", DATA, 64, False)
     assert not sleeper

@@ -8,7 +8,6 @@ import pytest
 from numba import njit
 
 import kernels
-from kernels import optimizers
 from kernels._threads import Team
 from kernels.mlp import IDENTITY, RELU, SIGMOID, CompiledNetwork, MLPTrainer, encode, pays_codes
 from kernels.mlp._stack import is_largest, largest_of
@@ -25,12 +24,12 @@ SMALL = {"small": ((9, 5, 3), (RELU,)), "small deep": ((4, 3, 1, 2), (SIGMOID, R
 ALL = {**NETWORKS, **SMALL}
 NAMES = [*NETWORKS, *(pytest.param(name, marks=pytest.mark.small) for name in SMALL)]
 RULES = {
-    "SGD": (optimizers.SGD, (0.1,), 0),
-    "Momentum": (optimizers.MOMENTUM, (0.05, 0.9), 1),
-    "Nesterov": (optimizers.NESTEROV, (0.05, 0.9), 1),
-    "AdaGrad": (optimizers.ADAGRAD, (0.05, 1e-7), 1),
-    "RMSprop": (optimizers.RMSPROP, (0.01, 0.9, 1e-7), 1),
-    "Adam": (optimizers.ADAM, (0.01, 0.9, 0.999, 1e-7), 2),
+    "SGD": ("sgd", (0.1,), 0),
+    "Momentum": ("momentum", (0.05, 0.9), 1),
+    "Nesterov": ("nesterov", (0.05, 0.9), 1),
+    "AdaGrad": ("adagrad", (0.05, 1e-7), 1),
+    "RMSprop": ("rmsprop", (0.01, 0.9, 1e-7), 1),
+    "Adam": ("adam", (0.01, 0.9, 0.999, 1e-7), 2),
 }
 
 
@@ -100,18 +99,18 @@ def loss(params, activations, x, t, decay=0.0):
 
 def update(rule, options, number, p, g, s0, s1):
     lr, o1, o2 = (*options, 0, 0)[:3]
-    if rule == optimizers.SGD:
+    if rule == "sgd":
         p -= lr * g
-    elif rule == optimizers.MOMENTUM:
+    elif rule == "momentum":
         s0[...] = o1 * s0 - lr * g
         p += s0
-    elif rule == optimizers.NESTEROV:
+    elif rule == "nesterov":
         p += o1**2 * s0 - (1 + o1) * lr * g
         s0[...] = o1 * s0 - lr * g
-    elif rule == optimizers.ADAGRAD:
+    elif rule == "adagrad":
         s0 += g * g
         p -= lr * g / (np.sqrt(s0) + 1e-7)
-    elif rule == optimizers.RMSPROP:
+    elif rule == "rmsprop":
         s0[...] = o1 * s0 + (1 - o1) * g * g
         p -= lr * g / (np.sqrt(s0) + 1e-7)
     else:
@@ -314,7 +313,7 @@ def test_losses_before_updates_and_weights_of_examples(name, logistic):
 
     with Team() as team:
         trainer = MLPTrainer(
-            weighted, biases, activations, 20, x, team, optimizers.SGD, [0.1], [],
+            weighted, biases, activations, 20, x, team, "sgd", [0.1], [],
             logistic=logistic, loss_before_update=True,
         )  # fmt: skip
         for rows, size in ((4, 20), (1, 7), (3, 20), (2, 1)):
@@ -343,7 +342,7 @@ def test_logistic_outputs_at_their_limits():
         x = np.array([[1000.0], [-1000.0], [0.0]], dtype)
         with Team(1) as team:
             trainer = MLPTrainer(
-                [W], [b], [], 1, x, team, optimizers.SGD, [0.0], [], logistic=True
+                [W], [b], [], 1, x, team, "sgd", [0.0], [], logistic=True
             )  # fmt: skip
             targets = np.array([[[1.0, 1.0]], [[1.0, 0.0]], [[1.0, 0.5]]])
             losses = trainer.train(np.array([[0], [1], [2]]), None, targets, None)
@@ -418,7 +417,7 @@ def test_divergence_is_that_of_the_dense_route():
         weights, biases = parameters(np.random.default_rng(2), (70, 33, 3), "f8")
         with Team(1) as team, np.errstate(all="ignore"):
             trainer = MLPTrainer(
-                weights, biases, [RELU], 20, x, team, optimizers.SGD, [1e200], [], sparse=sparse
+                weights, biases, [RELU], 20, x, team, "sgd", [1e200], [], sparse=sparse
             )
             losses = trainer.train(drawn, t[drawn], None, None)
             trainer.store()
@@ -461,7 +460,7 @@ def test_trainer_refuses(rng):
     x, t = inputs(rng, 8, 6), np.arange(8) % 3
     with Team(1) as team:
         make = (weights, biases, [RELU], 2)
-        trainer = MLPTrainer(*make, x, team, optimizers.SGD, [0.1], [])
+        trainer = MLPTrainer(*make, x, team, "sgd", [0.1], [])
         drawn = np.array([[0, 1], [2, 3]])
         for bad in (
             *[
@@ -479,13 +478,13 @@ def test_trainer_refuses(rng):
             with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
                 trainer.train(*bad, None)
         with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
-            MLPTrainer(*make, x[:, :5], team, optimizers.SGD, [0.1], [])
+            MLPTrainer(*make, x[:, :5], team, "sgd", [0.1], [])
         with pytest.raises(ValueError, match="expected"):
-            MLPTrainer(*make, x, team, optimizers.MOMENTUM, [0.1, 0.9], [[weights[0]]])
+            MLPTrainer(*make, x, team, "momentum", [0.1, 0.9], [[weights[0]]])
         with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
             trainer.train(drawn, t[drawn], None, None, weights=np.ones((2, 1)))
         assert trainer.train(drawn[:0], t[drawn][:0], None, None).size == 0
-        logistic = MLPTrainer(*make, x, team, optimizers.SGD, [0.1], [], logistic=True)
+        logistic = MLPTrainer(*make, x, team, "sgd", [0.1], [], logistic=True)
         with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
             logistic.train(drawn, t[drawn], None, None)
 
@@ -500,7 +499,7 @@ def test_narrow_data_give_the_bits_of_wide_data(rng, kinds, is_sparse):
     with Team(2) as team:
         for data in (x, x.astype(dtype)):
             weights, biases = parameters(np.random.default_rng(1), (90, 33, 5), dtype)
-            make = (weights, biases, [RELU], 40, data, team, optimizers.SGD, [0.1], [])
+            make = (weights, biases, [RELU], 40, data, team, "sgd", [0.1], [])
             trainer = MLPTrainer(*make, sparse=is_sparse)
             losses, accuracy = trainer.train(drawn, t[drawn], None, None), trainer.accuracy(data, t)
             trainer.store()
@@ -511,7 +510,7 @@ def test_narrow_data_give_the_bits_of_wide_data(rng, kinds, is_sparse):
 def test_zeros_are_skipped_where_that_is_faster(rng):
     x = rng.random((100, 50)) * (rng.random((100, 50)) < 0.2)
     weights, biases = parameters(rng, (50, 50, 5), "f8")
-    make = [RELU], 10, Team(1), optimizers.SGD, [0.1], []
+    make = [RELU], 10, Team(1), "sgd", [0.1], []
     for data, sparse in ((x, True), (x + 1, False)):
         trainer = MLPTrainer(weights, biases, *make[:2], data, *make[2:])
         assert trainer.sparse is sparse
@@ -552,7 +551,7 @@ def test_encoded_data_gives_the_same_bits(rng, kinds):
         np.testing.assert_array_equal(encoded.values[encoded.codes], x.astype(dtype))
         for data in (encoded, x):
             weights, biases = parameters(np.random.default_rng(1), (90, 33, 5), dtype)
-            make = (weights, biases, [RELU], 40, data, team, optimizers.SGD, [0.1], [])
+            make = (weights, biases, [RELU], 40, data, team, "sgd", [0.1], [])
             trainer = MLPTrainer(*make, sparse=True)
             losses = trainer.train(drawn, t[drawn], None, None)
             accuracies = [trainer.accuracy(each, t) for each in (encoded, x)]

@@ -7,7 +7,8 @@ import naive
 import numpy as np
 import pytest
 
-from kernels import _update_rules as rules
+from kernels import _updates
+from kernels.optimizers import RULES
 from net.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, Optimizer, RMSprop
 
 # The course's formulas again. Arguments: parameter, gradient, number of the update, states.
@@ -236,13 +237,10 @@ def test_hyperparameters_are_those_of_the_compiled_rule(rng, kind):
     optimizer, params = kind(lr=LR), {"W": rng.standard_normal(7)}
     p, g = params["W"].copy(), rng.standard_normal(7)
     states = [*np.zeros((len(kind.slots), 7)), np.zeros(0), np.zeros(0)][:2]
-    coefficients = np.empty(rules.NUM_COEFFICIENTS)
+    address = _updates.get_rule_address(RULES[kind.rule], p.dtype)
     for t in (1, 2, 3):
         optimizer.update(params, {"W": g})
-        rules.rule_coefficients(kind.rule, optimizer.hyperparameters(), t, coefficients)
-        rules.update_block(
-            rules.get_rule_address(int(kind.rule), p.dtype), p, g, *states, coefficients
-        )
+        _updates.update_block(address, p, g, *states, optimizer.hyperparameters(), t)
     np.testing.assert_array_equal(p, params["W"])
 
 
@@ -396,7 +394,7 @@ def test_a_users_own(rng):
 @pytest.mark.small
 def test_a_class_that_changes_a_rule_is_not_taken_for_it(rng):
     """The compiled rule of the base class would ignore the overridden method."""
-    assert Momentum.rule == rules.MOMENTUM
+    assert Momentum.rule == "momentum"
     assert Clipped.rule is None
     params, expected = {"W": np.zeros(3)}, {"W": np.zeros(3)}
     Clipped(lr=LR).update(params, {"W": np.array([5.0, 0.5, -7.0])})
@@ -406,7 +404,7 @@ def test_a_class_that_changes_a_rule_is_not_taken_for_it(rng):
     class Named(Momentum):
         """Nothing changed."""
 
-    assert Named.rule == rules.MOMENTUM
+    assert Named.rule == "momentum"
 
 
 @pytest.mark.small

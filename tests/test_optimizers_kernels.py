@@ -8,7 +8,7 @@ from numba.core.errors import TypingError
 from support.argument_strategies import swapped
 
 import kernels
-from kernels import _denormals, _update_rules, optimizers
+from kernels import _denormals, _updates, optimizers
 
 # The states of each rule, and the other arguments.
 RULES = {
@@ -20,7 +20,7 @@ RULES = {
     "adam": (2, {"t": 3, "lr": 0.1, "beta1": 0.9, "beta2": 0.999}),
 }
 SMALL_SHAPES = [(), (0,), (1,), (7,), (3, 0), (7, 5), (2, 3, 4)]
-LARGE = optimizers.MIN_PARALLEL_UPDATE + 12_345
+LARGE = _updates.MIN_PARALLEL_UPDATE + 12_345
 SHAPES = [pytest.param(s, marks=pytest.mark.small) for s in SMALL_SHAPES] + [(LARGE,), (401, 1001)]
 
 
@@ -458,13 +458,11 @@ def test_blocks_give_the_bits_of_the_public_update(rng, rule, parts, dtype):
     t = options.pop("t", 1)
     if rule not in ("sgd", "momentum", "nesterov"):
         options["epsilon"] = 1e-7
-    coefficients = np.empty(_update_rules.NUM_COEFFICIENTS)
-    code = getattr(_update_rules, rule.upper())
-    address = _update_rules.get_rule_address(int(code), dtype)
-    _update_rules.rule_coefficients(code, np.array([*options.values()]), t, coefficients)
+    address = _updates.get_rule_address(optimizers.RULES[rule], dtype)
+    values = np.array([*options.values()])
     for part in range(parts):
         a, b = 1001 * part // parts, 1001 * (part + 1) // parts
-        _update_rules.update_block(address, *(c[a:b] for c in copies), coefficients)
+        _updates.update_block(address, *(c[a:b] for c in copies), values, t)
     kernel(rule)(*arrays, **RULES[rule][1])
     for a, b in zip(arrays, copies, strict=False):
         np.testing.assert_array_equal(a, b)

@@ -30,7 +30,7 @@ from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import borrow
 from kernels._microkernel import microkernel
 from kernels._threads import barrier_wait, chunk_bounds
-from kernels._update_rules import NUM_COEFFICIENTS, SGD, rule_coefficients, update_block
+from kernels._updates import update_block
 from kernels.affine import column_sums
 from kernels.mlp._losses import fill_losses
 from kernels.mlp._parts import (
@@ -104,7 +104,7 @@ def _sum_of_squares(p):
 
 
 @inner
-def _update(update, state, at, count, gradient, decay, coefficients, infinite):
+def _update(rule, options, t, state, at, count, gradient, decay, infinite):
     """Update adjacent parameters, and return their sum of squares, or 0 without decay."""
     last, sum_squares = state.shape[0] - 1, 0.0
     for start in range(0, count, UPDATE_SIZE):
@@ -115,7 +115,7 @@ def _update(update, state, at, count, gradient, decay, coefficients, infinite):
             for i in range(p.size):
                 g[i] += scale * p[i]
             restore_denormals(mode)
-        update_block(update, p, g, state[min(1, last), i0:i1], state[last, i0:i1], coefficients)
+        update_block(rule, p, g, state[min(1, last), i0:i1], state[last, i0:i1], options, t)
         if infinite.size and not all_finite(p):
             infinite[0] = 1
         if decay != 0:
@@ -137,8 +137,8 @@ def _next_rows(some, first, j, stop, count):
 
 @inner
 def _update_parts(
-    net, zeros, state, n, bounds, batch, words, transposed, gradient, squares, infinite, update,
-    decay, coefficients, changes_all, thread, num_threads,
+    net, zeros, state, n, bounds, batch, words, transposed, gradient, squares, infinite, rule,
+    options, t, decay, changes_all, thread, num_threads,
 ):  # fmt: skip
     """Update one thread's share of the first weights.
 
@@ -171,15 +171,15 @@ def _update_parts(
                 gradient_by_bits(
                     net, zeros, n, a, size, j0, j1, transposed[(j0 - j) * out_row :], gradient
                 )
-                sum_squares += _update(update, state, at, (j1 - j0) * m, gradient, decay,
-                    coefficients, infinite)  # fmt: skip
+                sum_squares += _update(rule, options, t, state, at, (j1 - j0) * m, gradient,
+                    decay, infinite)  # fmt: skip
             squares[start + w] = sum_squares
         start += width
 
 
 @inner
 def _update_layers(
-    net, zeros, state, n, batch, gradient, squares, infinite, update, decay, coefficients, sparse,
+    net, zeros, state, n, batch, gradient, squares, infinite, rule, options, t, decay, sparse,
     block, thread, num_threads,
 ):  # fmt: skip
     """Update one thread's blocks of the weights, without the first if `sparse`, and its biases.
@@ -199,15 +199,15 @@ def _update_layers(
                     if num_threads > 1:
                         prefetch_to_write(state[0], at, (j1 - j0) * m)
                     _dense_gradient(net, layer, a, zeros, n, j0, j1, gradient)
-                    sum_squares += _update(update, state, at, (j1 - j0) * m, gradient, decay,
-                        coefficients, infinite)  # fmt: skip
+                    sum_squares += _update(rule, options, t, state, at, (j1 - j0) * m, gradient,
+                        decay, infinite)  # fmt: skip
                 squares[block] = sum_squares
             block += 1
         if layer % num_threads == thread:
             gradient[:m] = 0
             column_sums(rows_of(net, zeros, layer, DOUT, np.int64(0), n), gradient)
             at = (net[layer, BIAS] - start) // size
-            _update(update, state, at, m, gradient, 0.0, coefficients, infinite)
+            _update(rule, options, t, state, at, m, gradient, 0.0, infinite)
         a = net[layer, OUTPUT]
 
 
@@ -220,11 +220,12 @@ def _weigh_rows(a, weights):
 
 @njit(nogil=True)
 def train_iterations(
-    net, zeros, work, data, indices, labels, targets, weights, losses_address, before, rule, update,
-    options, t, decays, losses, penalties, thread, num_threads, barrier,
+    net, zeros, work, data, indices, labels, targets, weights, losses_address, before,
+    changes_all, rule, options, t, decays, losses, penalties, thread, num_threads, barrier,
 ):  # fmt: skip
     """Run one thread's share of a sequence of iterations; see `kernels.mlp.MLPTrainer.train`.
 
+    `changes_all` says whether the rule changes weights whose gradient is 0.
     `data` holds the bytes of the training set, one row for each example, so that the same compiled
     code serves all dtypes of the training set.
     """
@@ -243,7 +244,6 @@ def train_iterations(
     parts, blocks, arrived = bounds.size - 1, zero, zero
     for part in range(parts if sparse else 0):
         blocks += (bounds[part + 1] - bounds[part] + WORD - 1) // WORD
-    coefficients = np.empty(NUM_COEFFICIENTS)
     scale = y.dtype.type(1.0 / n)
     logits = rows_of(net, zeros, last, OUTPUT, r0, r1)
     dlogits = rows_of(net, zeros, last, DOUT, r0, r1)
@@ -304,15 +304,12 @@ def train_iterations(
         arrived += num_threads
         if not barrier_wait(barrier, arrived):
             return
-        rule_coefficients(rule, options, t + i + 1, coefficients)
-        # SGD without decay changes no weight whose gradient is 0: one example changes few rows.
-        changes_all = rule != SGD or decays[i] != 0
         if sparse:
             _update_parts(net, zeros, state, n, bounds, batches[i % slots], words[i % slots],
-                transposed, gradient, squares, infinite, update, decays[i], coefficients,
-                changes_all, thread, num_threads)  # fmt: skip
-        _update_layers(net, zeros, state, n, batches[0], gradient, squares, infinite, update,
-            decays[i], coefficients, sparse, blocks, thread, num_threads)  # fmt: skip
+                transposed, gradient, squares, infinite, rule, options, t + i + 1, decays[i],
+                changes_all or decays[i] != 0, thread, num_threads)  # fmt: skip
+        _update_layers(net, zeros, state, n, batches[0], gradient, squares, infinite, rule, options,
+            t + i + 1, decays[i], sparse, blocks, thread, num_threads)  # fmt: skip
         if shared or not sparse:
             arrived += num_threads
             if not barrier_wait(barrier, arrived):

@@ -18,16 +18,17 @@ from kernels._arrays import FLOAT64, INT64, UINT8, Array
 from kernels._cache import has_to_compile
 from kernels._gemm import SKIP_ROWS, get_product_addresses
 from kernels._threads import Team
-from kernels._update_rules import get_rule_address
+from kernels._updates import get_rule_address
 from kernels.mlp._iterations import Workspace, train_iterations
 from kernels.mlp._losses import get_losses_address
 from kernels.mlp._pass import count_correct
 from kernels.mlp.encoding import encode, has_many_zeros
 from kernels.mlp.trainer import MLPTrainer
+from kernels.optimizers import RULES
 
 
 def compile_training(
-    dtype: np.dtype[Any], rule: int, data: Array, units: int, encodes: bool
+    dtype: np.dtype[Any], rule: str, data: Array, units: int, encodes: bool
 ) -> None:
     """Compile the kernels that train a network with softmax, or load them from the cache.
 
@@ -38,8 +39,8 @@ def compile_training(
     ----------
     dtype : dtype
         Dtype of the parameters.
-    rule : int
-        Optimizer: `kernels.optimizers.SGD` and so on.
+    rule : str
+        Optimizer, a key of `kernels.optimizers.RULES`.
     data : ndarray, shape (N, D)
         Examples like those of the training set.
     units : int
@@ -50,10 +51,9 @@ def compile_training(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernels import optimizers
     >>> from kernels.mlp.ahead import compile_training
     >>> data = np.zeros((1, 784), np.float32)
-    >>> compile_training(np.dtype(np.float32), optimizers.SGD, data, 50, encodes=False)
+    >>> compile_training(np.dtype(np.float32), "sgd", data, 50, encodes=False)
     """
     code = f"from kernels.mlp import ahead; ahead.compile_loop(ahead.np.dtype('{dtype}'))"
     with another_process(code, train_iterations, loop_types(dtype)), Team(1) as team:
@@ -64,7 +64,7 @@ def compile_training(
         if trainer.sparse:
             get_product_addresses(trainer.data.dtype, dtype, SKIP_ROWS)  # for evaluation
         get_losses_address(dtype)
-        get_rule_address(int(rule), dtype)
+        get_rule_address(RULES[rule], dtype)
 
 
 def loop_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
@@ -76,8 +76,8 @@ def loop_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
     words, bounds = np.empty((0, 0), np.uint64), np.empty(0, INT64)
     work = Workspace(matrix, bounds, words, words, u2, cube, matrix, f1, matrix, f1, i1)
     arguments = (
-        *(i2, vector, work, u2, i2, i2, cube, f2, one, np.True_),
-        *(one, one, f1, one, f1, f2, f1, one, one, i1),
+        *(i2, vector, work, u2, i2, i2, cube, f2, one, np.True_, np.True_),
+        *(one, f1, one, f1, f2, f1, one, one, i1),
     )
     return tuple(map(numba.typeof, arguments))
 

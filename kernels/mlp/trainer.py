@@ -14,7 +14,7 @@ from kernels._bitmap import WORD, get_row_bitmap_address, skips_zeros
 from kernels._cache_lines import CACHE_LINE_BYTES
 from kernels._gemm import BITMAP, DENSE, SKIP_ROWS, get_product_addresses
 from kernels._threads import Team
-from kernels._update_rules import get_rule_address
+from kernels._updates import get_rule_address
 from kernels._vectors import LOADED_BYTES, VECTOR_BYTES
 from kernels.mlp._iterations import (
     GRADIENT_SIZE,
@@ -34,6 +34,7 @@ from kernels.mlp._stack import (
 )
 from kernels.mlp.encoding import EncodedData, has_many_zeros
 from kernels.mlp.network import check_parameters, count_correct_on_threads, network_table
+from kernels.optimizers import RULES
 
 SAMPLED = 512
 """Number of examples of which the non-zero elements are counted."""
@@ -56,11 +57,10 @@ class MLPTrainer:
         the parameters as they are read.
     team : Team
         Threads that train.
-    rule : int
-        Optimizer: `kernels.optimizers.SGD` and so on.
+    rule : str
+        Optimizer, a key of `kernels.optimizers.RULES`.
     options : array_like of float
-        Options of the optimizer, the learning rate first, as for
-        `kernels._update_rules.rule_coefficients`.
+        Options of the rule, in the order of its update in `kernels`.
     states : sequence of sequence of ndarray
         At most two states of the optimizer, each a list of arrays in the order
         ``W1 b1 W2 b2 ...``. The arrays are copied, and written by `store`.
@@ -86,14 +86,13 @@ class MLPTrainer:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernels import optimizers
     >>> from kernels._threads import Team
     >>> from kernels.mlp import RELU, MLPTrainer
     >>> rng = np.random.default_rng(0)
     >>> weights = [rng.normal(size=(4, 8)), rng.normal(size=(8, 2))]
     >>> biases, x, t = [np.zeros(8), np.zeros(2)], np.eye(4), np.array([0, 1, 1, 0])
     >>> with Team(1) as team:
-    ...     trainer = MLPTrainer(weights, biases, [RELU], 4, x, team, optimizers.SGD, [0.5], [])
+    ...     trainer = MLPTrainer(weights, biases, [RELU], 4, x, team, "sgd", [0.5], [])
     ...     indices = np.tile(np.arange(4), (100, 1))
     ...     losses = trainer.train(indices, t[indices], None, threads=1)
     ...     trainer.store()
@@ -109,7 +108,7 @@ class MLPTrainer:
         batch_size: int,
         data: Array | EncodedData,
         team: Team,
-        rule: int,
+        rule: str,
         options: ArrayLike,
         states: Sequence[Sequence[Array]],
         iteration: int = 0,
@@ -125,7 +124,7 @@ class MLPTrainer:
         shapes = [a.shape for a in self.arrays]
         if len(states) > 2 or any([s.shape for s in state] != shapes for state in states):
             raise ValueError(f"states: expected at most two lists of arrays of shapes {shapes}")
-        self.rule, self.options = np.int64(rule), np.array(options, FLOAT64)
+        self.rule, self.options = rule, np.array(options, FLOAT64)
         self.weight_decay = float(weight_decay)
         self._logistic, self._before = logistic, np.bool_(loss_before_update)
         values = None
@@ -297,8 +296,8 @@ class MLPTrainer:
             *(train_iterations, self._net, self._zeros, work, self.data.view(UINT8)),
             *(indices, k, t, w),
             *(get_losses_address(dtype, self._logistic), self._before),
-            *(self.rule, get_rule_address(int(self.rule), dtype), self.options),
-            *(np.int64(self.iteration), decays, losses, penalties),
+            *(np.bool_(self.rule != "sgd"), get_rule_address(RULES[self.rule], dtype)),
+            *(self.options, np.int64(self.iteration), decays, losses, penalties),
             threads=threads,
         )
         self.iteration += len(indices)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from net.optimizers import OPTIMIZERS
+
 NETWORKS = ("two-layer", "multi-layer", "simple-conv", "deep-conv")
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
 
 
 class Parser(argparse.ArgumentParser):
@@ -83,7 +84,7 @@ def train_parser() -> Parser:
         type=_number(0, strict=False),
         default=0.0,
     )
-    option("--optimizer", "update rule of the weights", choices=OPTIMIZERS, default="sgd")
+    option("--optimizer", "update rule of the weights", choices=tuple(OPTIMIZERS), default="sgd")
     option(
         "--learning-rate",
         "learning rate (default: 0.1 for sgd, 0.001 for adam, otherwise 0.01)",

@@ -16,17 +16,17 @@ class OptimizerState:
 
     Attributes
     ----------
-    rule : int
-        Update rule, such as `kernels._update_rules.ADAM`.
+    rule : str
+        Update rule, a key of `kernels.optimizers.RULES`.
     options : list of float
-        Options as for `kernels._update_rules.rule_coefficients`.
+        Options of the rule, in the order of its update in `kernels`.
     states : list of list of ndarray
         For each state of the rule, one array per parameter, in the order ``W1 b1 W2 b2 ...``.
     iteration : int
         Number of updates so far.
     """
 
-    rule: int
+    rule: str
     options: list[float]
     states: list[list[Array]] = field(default_factory=list)
     iteration: int = 0

@@ -13,7 +13,6 @@ from sklearn.model_selection import train_test_split
 
 from kernels._arrays import Array
 from kernels._threads import Team
-from kernels._update_rules import ADAM, MOMENTUM, NESTEROV
 from net.sklearn.epochs import Epochs, OptimizerState
 
 MIN_TUNED_PRODUCTS = 2_000_000_000
@@ -113,13 +112,13 @@ class EpochTraining(BaseEstimator):  # type: ignore[misc]
     def _new_optimizer(self) -> OptimizerState:
         if self.solver == "adam":
             options = [self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon]
-            rule, count = ADAM, 2
+            rule, count = "adam", 2
         else:
             options = [self.learning_rate_init, self.momentum]
-            rule, count = NESTEROV if self.nesterovs_momentum else MOMENTUM, 1
+            rule, count = "nesterov" if self.nesterovs_momentum else "momentum", 1
         arrays = [a for pair in zip(*self._parameters(), strict=True) for a in pair]
         states = [[np.zeros_like(a) for a in arrays] for _ in range(count)]
-        return OptimizerState(int(rule), options, states)
+        return OptimizerState(rule, options, states)
 
     def _run_epochs(
         self, epochs: Epochs, n: int, validation: tuple[Any, ...] | None, incremental: bool

@@ -29,7 +29,6 @@ from kernels._threads import Team
 from kernels.convolution import convolution_operands
 from kernels.mlp import RELU, CompiledNetwork, MLPTrainer
 from kernels.mlp._stack import BIAS, WEIGHT
-from kernels.optimizers import ADAM
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
 ENDS = (True, False)
@@ -231,7 +230,7 @@ def train_stack(seed, sizes, kinds, is_sparse, at_end):
     indices, t = rng.integers(0, n, (3, batch)), rng.integers(0, units[-1], n)
     with Team(2) as team:
         data = x if at_end is None else guarded(x, at_end)
-        make = weights, biases, activations, batch, data, team, ADAM, [0.01, 0.9, 0.999, 1e-7]
+        make = weights, biases, activations, batch, data, team, "adam", [0.01, 0.9, 0.999, 1e-7]
         trainer = MLPTrainer(*make, states, sparse=is_sparse)
         if at_end is not None:
             work, net = trainer._work, trainer._net
