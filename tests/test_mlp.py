@@ -389,13 +389,14 @@ def test_the_largest_is_that_of_numpy(rng):
         assert [k for k in range(-1, 5) if tells(row, k)] == [row.argmax()]
 
 
+@pytest.mark.parametrize(("rule", "decay"), [("Adam", 0.1), ("SGD", 0.0)])
 @pytest.mark.parametrize("name", ["lecture", "deep", "four"])
-def test_training_has_the_same_bits_on_threads(name):
+def test_training_has_the_same_bits_on_threads(name, rule, decay):
     for sparse in (True, False):
         one = None
         for threads in (1, 2, 3, 4, 8):
             ours, _ = train(
-                name, "Adam", "f4", "f4", n=6, decay=0.1, threads=threads, sparse=sparse
+                name, rule, "f4", "f4", n=6, decay=decay, threads=threads, sparse=sparse
             )
             bits = [a.tobytes() for a in ours]
             one = one or bits
@@ -407,15 +408,16 @@ def test_a_thousand_iterations_in_float64():
     np.testing.assert_allclose(ours[0], exact[0], rtol=1e-9)
 
 
-def test_divergence_is_that_of_the_dense_route():
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_divergence_is_that_of_the_dense_route(threads):
     """NaN and infinity propagate as in NumPy, also where zeros are skipped."""
     rng = np.random.default_rng(1)
-    x, t = inputs(rng, 50, 70), rng.integers(0, 3, 50)
+    x, t = inputs(rng, 50, 150), rng.integers(0, 3, 50)
     drawn = rng.integers(0, 50, (6, 20))
     results = []
     for sparse in (True, False):
-        weights, biases = parameters(np.random.default_rng(2), (70, 33, 3), "f8")
-        with Team(1) as team, np.errstate(all="ignore"):
+        weights, biases = parameters(np.random.default_rng(2), (150, 33, 3), "f8")
+        with Team(threads) as team, np.errstate(all="ignore"):
             trainer = MLPTrainer(
                 weights, biases, [RELU], 20, x, team, "sgd", [1e200], [], sparse=sparse
             )
@@ -516,6 +518,33 @@ def test_zeros_are_skipped_where_that_is_faster(rng):
         assert trainer.sparse is sparse
     with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
         MLPTrainer(weights, biases, *make[:2], x[0], *make[2:])
+
+
+@pytest.mark.parametrize(
+    ("d", "columns", "bounds"),
+    [
+        (127, slice(None), [0, 127]),
+        (128, slice(None), [0, 64, 128]),
+        (400, slice(None), [0, 200, 400]),
+        (400, slice(200, None), [0, 300, 400]),
+        (400, slice(100), [0, 64, 400]),  # not less than a word of the bitmap
+        (400, slice(390, None), [0, 336, 400]),
+        (400, slice(0), [0, 64, 400]),
+    ],
+    ids=str,
+)
+def test_parts_have_as_many_non_zeros_each(d, columns, bounds):
+    x = np.zeros((30, d))
+    x[:, columns] = 0.1
+    with Team(2) as team:
+        make = [np.zeros((d, 50))], [np.zeros(50)], [], 10, x, team, "sgd", [0.1], []
+        trainer = MLPTrainer(*make, sparse=True)
+        np.testing.assert_allclose(trainer._work.bounds, bounds, atol=1)
+        loss = trainer.train(np.arange(10)[None], np.zeros((1, 10), int), None, None)
+        trainer.store()
+    # The gradient of class 0 is 1 / 50 - 1 times the input.
+    np.testing.assert_allclose(make[0][0][:, 0], 0.1 * 0.98 * x[0])
+    assert 0 < loss[0] < np.log(50)
 
 
 # ---------------------------------------------------------------- numerical gradient
