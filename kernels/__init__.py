@@ -44,5 +44,5 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
-    *optimizers.__all__,
 ]
+__all__ += optimizers.__all__

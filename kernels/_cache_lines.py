@@ -34,12 +34,17 @@ def _emit_prefetch(writes):
         )
         # Data to write is prefetched to the L1 cache, data to read to the L2 cache.
         options = [ir.Constant(word, v) for v in (writes, 3 if writes else 2, 1)]
-        place = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
-        line = ir.Constant(args[2].type, CACHE_LINE_BYTES * 8 // array.dtype.bitwidth)
-        last = ir.Constant(line.type, line.constant - 1)
-        with cgutils.for_range(builder, builder.sdiv(builder.add(args[2], last), line)) as loop:
-            at = builder.gep(place, [builder.mul(loop.index, line)])
-            builder.call(function, [builder.bitcast(at, byte), *options])
+        data, start = context.make_array(array)(context, builder, args[0]).data, args[1]
+        size = args[1].type
+        line = ir.Constant(size, CACHE_LINE_BYTES)
+        ends = [builder.gep(data, [at]) for at in (start, builder.add(start, args[2]))]
+        first, last = (builder.ptrtoint(end, size) for end in ends)
+        first = builder.and_(first, ir.Constant(size, -CACHE_LINE_BYTES))
+        rounded = builder.add(builder.sub(last, first), ir.Constant(size, CACHE_LINE_BYTES - 1))
+        lines = builder.sdiv(rounded, line)
+        with cgutils.for_range(builder, lines) as loop:
+            at = builder.inttoptr(builder.add(first, builder.mul(loop.index, line)), byte)
+            builder.call(function, [at, *options])
         return context.get_dummy_value()
 
     return emit
@@ -60,7 +65,8 @@ def _plain_prefetch(array, start, count):
 
 
 prefetch = _plain_prefetch if config.DISABLE_JIT else _prefetch
-"""Prefetch elements for reading: examples drawn at random are not in a cache."""
+"""Prefetch the lines of `count` elements of a contiguous array, from `start` on, for reading:
+``prefetch(array, start, count)``."""
 
 prefetch_to_write = _plain_prefetch if config.DISABLE_JIT else _prefetch_to_write
-"""Prefetch elements for writing, whose cache lines other threads have read."""
+"""Prefetch elements as `prefetch` does, but for writing: other caches give up the lines."""

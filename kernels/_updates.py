@@ -61,14 +61,15 @@ rule_address = _plain_rule_address if config.DISABLE_JIT else _emit_rule
 """Return the address of a rule for the dtype of an array, in compiled code.
 
 ``rule_address(rule, p)``. The rule is a function ``rule(p, g, s0, s1, options, t)`` decorated with
-`kernels._cache.inner`: the parameters, their gradient, up to two states, which are empty if the
-rule does not use them, the rule's options as a float64 array, and the number of the update.
+`kernels._cache.inner`. It takes the parameters, their gradient, two states, the rule's options as a
+float64 array, and the number of the update, from 1. An argument for a state that the rule does not
+have may be any array.
 """
 
 
 @lru_cache
 def get_rule_address(function: Any, dtype: np.dtype[Any]) -> int:
-    """Return ``function(p)``, which returns `rule_address`, for an array `p` of a dtype."""
+    """Return the address of a rule for a dtype; `function` is one of `kernels.optimizers.RULES`."""
     address: int = function(np.empty(0, dtype))
     return address
 
@@ -88,16 +89,16 @@ def _plain_update_block(address, p, g, s0, s1, options, t):
 update_block = _plain_update_block if config.DISABLE_JIT else _update_block
 """Update one contiguous block of parameters and of the rule's states, on one thread.
 
-`address` is a rule's. The arrays are one-dimensional, contiguous and of one dtype, except
-`options`, which is float64. A state is as long as the parameters, or empty if the rule does not use
-it. `t` counts the updates from 1.
+`address` is that of a rule. The arrays are one-dimensional, contiguous and of one dtype, except
+`options`, which is float64. `t` counts the updates from 1.
 """
 
 
 def update_arrays(function: Any, t: int, options: Array, g: ArrayLike, **arrays: Array) -> None:
     """Check parameters and optimizer states, and update them in place.
 
-    `function` is as for `get_rule_address`. The names of `arrays` appear in error messages.
+    `function` is as for `get_rule_address`, `t` and `options` as for the rule: a contiguous float64
+    array, which is not checked. The names of `arrays` appear in error messages.
     """
     g, ready = check_in_place(g, **arrays)
     update_ready(function, t, options, g, ready)
@@ -116,28 +117,28 @@ def update_ready(function: Any, t: int, options: Array, g: Array, arrays: list[A
 
 
 @njit(nogil=True)
-def _run(rule, p, g, s0, s1, options, t):
+def _run(address, p, g, s0, s1, options, t):
     """Update flat arrays; return False and change nothing if parameters or states overlap."""
     if overlap(p, s0) or overlap(p, s1) or overlap(s0, s1):
         return False
     if overlap(g, p) or overlap(g, s0) or overlap(g, s1):
         g = g.copy()
     if p.size < MIN_PARALLEL_UPDATE or thread_count() == 1:
-        update_block(rule, p, g, s0, s1, options, t)
+        update_block(address, p, g, s0, s1, options, t)
     else:
-        _update_blocks(rule, p, g, s0, s1, options, t)
+        _update_blocks(address, p, g, s0, s1, options, t)
     return True
 
 
 @njit(parallel=True, nogil=True)
-def _update_blocks(rule, p, g, s0, s1, options, t):
+def _update_blocks(address, p, g, s0, s1, options, t):
     for k in prange((p.size + BLOCK - 1) // BLOCK):
         a, b = np.int64(k) * BLOCK, (np.int64(k) + 1) * BLOCK
-        update_block(rule, p[a:b], g[a:b], s0[a:b], s1[a:b], options, t)
+        update_block(address, p[a:b], g[a:b], s0[a:b], s1[a:b], options, t)
 
 
 @register_jitable
-def jit_update(rule, t, options, g, p, s0=None, s1=None):
+def jit_update(address, t, options, g, p, s0=None, s1=None):
     """Update arrays by the rule at an address, in compiled code."""
     if g.shape != p.shape:
         raise ValueError("expected equal shapes, got p and g of different shapes")
@@ -145,7 +146,7 @@ def jit_update(rule, t, options, g, p, s0=None, s1=None):
         raise ValueError("t: expected an integer from 1, got a smaller number")
     a, b, c = jit_flat(p, p), jit_flat(s0, p), jit_flat(s1, p)
     d = jit_as_kernel_array(g, p).reshape(-1)
-    if not _run(rule, a, d, b, c, np.array(options, np.float64), np.int64(t)):
+    if not _run(address, a, d, b, c, np.array(options, np.float64), np.int64(t)):
         raise ValueError("expected separate arrays, got parameters and states that overlap")
     jit_write_back(p, a)
     jit_write_back(s0, b)

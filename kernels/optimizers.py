@@ -1,7 +1,7 @@
 """In-place parameter updates of optimizers, each in one pass over memory.
 
-Each rule stands here with its formula for a block, for the compiled training loops too, and its
-public update. `kernels._updates` runs them, so all results are bit-identical.
+For each rule, this module has the formula for a block of parameters, which the compiled training
+loops also use, and the public update. Their results are bit-identical.
 
 On x86, updates treat denormal numbers (below 1.2e-38 in float32) as 0; see `kernels._denormals`.
 """

@@ -88,8 +88,8 @@ __all__ = [
     "plot_filters",
     "plot_histories",
     "train",
-    *optimizers.__all__,
 ]
+__all__ += optimizers.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -73,6 +73,7 @@ class Optimizer:
 
     iter: int = 0
     _formula: ClassVar[str | None] = None
+    _num_options: ClassVar[int] = 0
 
     def follows_rule(self) -> bool:
         """Return whether updates are those of the compiled rule, with constant options.
@@ -89,6 +90,7 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         if "rule" in vars(cls):
             cls._formula = cls.rule
+            cls._num_options = len(cls.options) + (cls.epsilon is not None)
             return
         owner = next((c for c in cls.__mro__ if "rule" in vars(c)), cls)
         if any(getattr(cls, name) is not getattr(owner, name) for name in _RULE_METHODS):
@@ -130,11 +132,12 @@ class Optimizer:
             read-only or has changed its shape or dtype since the first update. Nothing is changed
             in that case.
         """
-        from kernels._arrays import as_kernel_array
-        from kernels._in_place import is_ready
-        from kernels._updates import update_ready
-        from kernels.optimizers import RULES
+        import kernels._arrays
+        import kernels._in_place
+        import kernels._updates
+        import kernels.optimizers
 
+        is_ready = kernels._in_place.is_ready
         current = dict(params)  # read each key once: `network.params` looks up its layer
         states = [self._slot(slot, current) for slot in self.slots]
         work = []
@@ -144,7 +147,7 @@ class Optimizer:
             p = current[key]
             if not is_ready(p):
                 p = self._array(p, key)
-            g = as_kernel_array(g, p.dtype, f"grads[{key!r}]")
+            g = kernels._arrays.as_kernel_array(g, p.dtype, f"grads[{key!r}]")
             if g.shape != p.shape:
                 raise ValueError(
                     f"grads[{key!r}]: expected the shape of the parameter, {p.shape}, got {g.shape}"
@@ -160,10 +163,11 @@ class Optimizer:
         self.iter += 1
         for slot, state in zip(self.slots, states, strict=True):
             setattr(self, slot, state)
-        options = self.hyperparameters()
+        rule = None if self.rule is None else kernels.optimizers.RULES[self.rule]
+        options = None if rule is None else self._rule_options()
         for key, g, arrays in work:
-            if self.rule is not None and all(map(is_ready, arrays)):
-                update_ready(RULES[self.rule], self.iter, options, g, arrays)
+            if options is not None and all(map(is_ready, arrays)):
+                kernels._updates.update_ready(rule, self.iter, options, g, arrays)
             else:
                 self.update_array(arrays[0], g, *arrays[1:])
             if not isinstance(current[key], np.ndarray):
@@ -187,7 +191,7 @@ class Optimizer:
         if self._formula is None:  # a subclass must define this method or `update`
             raise NotImplementedError(f"{type(self).__name__} has no update_array(p, g, *states)")
         arrays = dict(zip(self.slots, states, strict=True))
-        update_arrays(RULES[self._formula], self.iter, self.hyperparameters(), g, p=p, **arrays)
+        update_arrays(RULES[self._formula], self.iter, self._rule_options(), g, p=p, **arrays)
 
     @staticmethod
     def _array(p: Any, key: str) -> Array:
@@ -220,6 +224,16 @@ class Optimizer:
         """
         values = [getattr(self, name) for name in self.options]
         return np.array(values + ([] if self.epsilon is None else [self.epsilon]), np.float64)
+
+    def _rule_options(self) -> NDArray[np.float64]:
+        """Return `hyperparameters()` in the form that compiled code reads without a check."""
+        values = np.ascontiguousarray(self.hyperparameters(), np.float64)
+        if values.shape != (self._num_options,):
+            raise ValueError(
+                f"{type(self).__name__}.hyperparameters: expected {self._num_options} numbers, got "
+                f"the shape {values.shape}"
+            )
+        return values
 
     def state(self) -> dict[str, Array]:
         """Return a copy of the state: the number of updates, and the arrays of all slots.

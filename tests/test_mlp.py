@@ -403,6 +403,28 @@ def test_training_has_the_same_bits_on_threads(name, rule, decay):
             assert bits == one
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_weight_decay_may_begin_later(before):
+    """The loss before an update needs the sum of squares of weights updated without decay."""
+    rng = np.random.default_rng(3)
+    x, t = inputs(rng, 20, 150), rng.integers(0, 3, 20)
+    weights, biases = parameters(rng, (150, 33, 3), "f8")
+    penalty = 0.5 * sum(np.sum(W * W) for W in weights)
+    with Team(1) as team:
+        make = weights, biases, [RELU], 20, x, team, "sgd", [0.0], []
+        trainer = MLPTrainer(*make, sparse=True, loss_before_update=before)
+        rows = np.tile(np.arange(20), (4, 1))
+        losses = [
+            trainer.train(rows, t[rows], None, None, weight_decay=decays)
+            for decays in ([0, 0, 0.5, 1], [0, 0, 0, 0], [1, 0, 0, 1])
+        ]
+    np.testing.assert_allclose(
+        np.ravel(losses) - losses[0][0],
+        penalty * np.array([0, 0, 0.5, 1, 0, 0, 0, 0, 1, 0, 0, 1]),
+        atol=1e-9,
+    )
+
+
 def test_a_thousand_iterations_in_float64():
     ours, exact = train("lecture", "SGD", "f8", "f8", n=1000)
     np.testing.assert_allclose(ours[0], exact[0], rtol=1e-9)
@@ -516,8 +538,9 @@ def test_zeros_are_skipped_where_that_is_faster(rng):
     for data, sparse in ((x, True), (x + 1, False)):
         trainer = MLPTrainer(weights, biases, *make[:2], data, *make[2:])
         assert trainer.sparse is sparse
-    with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
-        MLPTrainer(weights, biases, *make[:2], x[0], *make[2:])
+    for bad in (x[0], *make[2:]), (x, make[2], "adan", *make[4:]):
+        with pytest.raises(ValueError, match=naive.EXPECTED_GOT):
+            MLPTrainer(weights, biases, *make[:2], *bad)
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,27 @@ def test_hyperparameters_are_those_of_the_compiled_rule(rng, kind):
     np.testing.assert_array_equal(p, params["W"])
 
 
+@pytest.mark.small
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_overridden_hyperparameters_of_another_dtype(dtype):
+    class Whole(Momentum):
+        def hyperparameters(self):
+            return np.array([1, 7, 0, 7], dtype)[::2]
+
+    params = {"W": np.array([1.0, 2.0])}
+    Whole().update(params, {"W": np.array([1.0, 1.0])})
+    np.testing.assert_array_equal(params["W"], [0.0, 1.0])
+
+
 # ---------------------------------------------------------------- bad input
+@pytest.mark.small
+def test_the_number_of_overridden_hyperparameters(monkeypatch):
+    optimizer, params = Adam(), {"W": np.array([1.0, 2.0])}
+    monkeypatch.setattr(optimizer, "hyperparameters", lambda: np.array([0.1, 0.9]))
+    with pytest.raises(ValueError, match="expected 4 numbers, got the shape"):
+        optimizer.update(params, {"W": np.array([1.0, 1.0])})
+
+
 @pytest.mark.small
 @pytest.mark.parametrize(
     "spoil",

@@ -1,7 +1,8 @@
 """Sequences of training iterations in compiled code, as run by each thread.
 
-Where zeros are skipped, the inputs of the first layer are divided into parts, whose weights and
-columns of the batch belong to one thread each, or to some threads, and stay in their caches.
+Where zeros are skipped, the inputs of the first layer are divided into one or two parts. The
+weights of a part and its columns of the batch belong to one thread, or are shared by several, and
+stay in their caches.
 
 1. Each thread multiplies its part of the previous batch, for the loss with the new parameters, and
    of the current batch, which it copies, by its part of the first weights. Barrier.
@@ -69,10 +70,10 @@ class Workspace(NamedTuple):
 
     state: Array  # (1 to 3, ...): the parameters, aligned to cache lines, and the states
     bounds: Array  # int64 (P + 1,): the first input of each part, and D
-    words: Array  # uint64 (1 or 2, B * W): bitmaps of the batches; empty if zeros are not skipped
+    words: Array  # uint64 (as many, B * W): bitmaps of the batches; empty if zeros are not skipped
     transposed: Array  # uint64 (threads, ...): transposed bitmap of the block of a thread
-    batches: Array  # uint8 (1 or 2, B * D * bytes): copies of the batches, part by part; two if
-    # threads share a part
+    batches: Array  # uint8 (1 or 2, B * D * bytes): copies of the batches, part by part; two
+    # if the team has more threads than parts
     sums: Array  # (2, 2, B * M): products of the parts of two batches, 0 for a missing part;
     # empty if zeros are not skipped
     y: Array  # (B, C)
@@ -104,8 +105,8 @@ def _sum_of_squares(p):
 
 
 @inner
-def _update(rule, options, t, state, at, count, gradient, decay, infinite):
-    """Update adjacent parameters, and return their sum of squares, or 0 without decay."""
+def _update(rule, options, t, state, at, count, gradient, decay, penalized, infinite):
+    """Update adjacent parameters, and return their sum of squares if `penalized`."""
     last, sum_squares = state.shape[0] - 1, 0.0
     for start in range(0, count, UPDATE_SIZE):
         i0, i1 = at + start, at + min(count, start + UPDATE_SIZE)
@@ -118,7 +119,7 @@ def _update(rule, options, t, state, at, count, gradient, decay, infinite):
         update_block(rule, p, g, state[min(1, last), i0:i1], state[last, i0:i1], options, t)
         if infinite.size and not all_finite(p):
             infinite[0] = 1
-        if decay != 0:
+        if penalized:
             sum_squares += _sum_of_squares(p)
     return sum_squares
 
@@ -138,7 +139,7 @@ def _next_rows(some, first, j, stop, count):
 @inner
 def _update_parts(
     net, zeros, state, n, bounds, batch, words, transposed, gradient, squares, infinite, rule,
-    options, t, decay, changes_all, thread, num_threads,
+    options, t, decay, penalized, changes_all, thread, num_threads,
 ):  # fmt: skip
     """Update one thread's share of the first weights.
 
@@ -172,15 +173,16 @@ def _update_parts(
                     net, zeros, n, a, size, j0, j1, transposed[(j0 - j) * out_row :], gradient
                 )
                 sum_squares += _update(rule, options, t, state, at, (j1 - j0) * m, gradient,
-                    decay, infinite)  # fmt: skip
-            squares[start + w] = sum_squares
+                    decay, penalized, infinite)  # fmt: skip
+            if penalized:
+                squares[start + w] = sum_squares
         start += width
 
 
 @inner
 def _update_layers(
-    net, zeros, state, n, batch, gradient, squares, infinite, rule, options, t, decay, sparse,
-    block, thread, num_threads,
+    net, zeros, state, n, batch, gradient, squares, infinite, rule, options, t, decay,
+    penalized, sparse, block, thread, num_threads,
 ):  # fmt: skip
     """Update one thread's blocks of the weights, without the first if `sparse`, and its biases.
 
@@ -200,14 +202,16 @@ def _update_layers(
                         prefetch_to_write(state[0], at, (j1 - j0) * m)
                     _dense_gradient(net, layer, a, zeros, n, j0, j1, gradient)
                     sum_squares += _update(rule, options, t, state, at, (j1 - j0) * m, gradient,
-                        decay, infinite)  # fmt: skip
-                squares[block] = sum_squares
+                        decay, penalized, infinite)  # fmt: skip
+                if penalized:
+                    squares[block] = sum_squares
             block += 1
+        # The first bias is read without a barrier by the thread of the first part, which is 0.
         if layer % num_threads == thread:
             gradient[:m] = 0
             column_sums(rows_of(net, zeros, layer, DOUT, np.int64(0), n), gradient)
             at = (net[layer, BIAS] - start) // size
-            _update(rule, options, t, state, at, m, gradient, 0.0, infinite)
+            _update(rule, options, t, state, at, m, gradient, 0.0, False, infinite)
         a = net[layer, OUTPUT]
 
 
@@ -248,7 +252,10 @@ def train_iterations(
     logits = rows_of(net, zeros, last, OUTPUT, r0, r1)
     dlogits = rows_of(net, zeros, last, DOUT, r0, r1)
     dout = rows_of(net, zeros, zero, DOUT, r0, r1)
-    slots, shared = len(batches), sparse and num_threads > parts
+    slots, shared = len(batches), sparse and parts % num_threads != 0
+    penalized = False
+    for i in range(count):
+        penalized |= decays[i] != 0
     if shared:
         take_batch(net, data, indices[0], bounds, batches[0], words[0], False, thread, num_threads)
         arrived += num_threads
@@ -307,9 +314,9 @@ def train_iterations(
         if sparse:
             _update_parts(net, zeros, state, n, bounds, batches[i % slots], words[i % slots],
                 transposed, gradient, squares, infinite, rule, options, t + i + 1, decays[i],
-                changes_all or decays[i] != 0, thread, num_threads)  # fmt: skip
+                penalized, changes_all or decays[i] != 0, thread, num_threads)  # fmt: skip
         _update_layers(net, zeros, state, n, batches[0], gradient, squares, infinite, rule, options,
-            t + i + 1, decays[i], sparse, blocks, thread, num_threads)  # fmt: skip
+            t + i + 1, decays[i], penalized, sparse, blocks, thread, num_threads)  # fmt: skip
         if shared or not sparse:
             arrived += num_threads
             if not barrier_wait(barrier, arrived):

@@ -1,7 +1,8 @@
 """The first layer of a training iteration where zeros are skipped.
 
-Its inputs are divided into parts. The weights of a part and its columns of the batch belong to one
-thread, or to some threads, and stay in their caches. The products of the parts are added in order.
+Its inputs are divided into one or two parts. The weights of a part and its columns of the batch
+belong to one thread, or are shared by several, and stay in their caches. The products of the parts
+are added in order.
 """
 
 import numpy as np
@@ -32,7 +33,7 @@ GRADIENT_WORDS = 4
 
 @inner
 def part_share(n, part, parts, thread, num_threads):
-    """Return the bounds of a thread's share of the `n` rows of a part.
+    """Return the bounds of a thread's share of the `n` items of a part.
 
     The parts are divided among the threads in order: with two threads, each has one of two parts.
     """
@@ -44,7 +45,10 @@ def part_share(n, part, parts, thread, num_threads):
 
 @inner
 def take_batch(net, data, examples, bounds, batch, words, ahead, thread, num_threads):
-    """Copy one thread's share of a batch, and compute its bitmap; or prefetch it, if `ahead`."""
+    """Copy one thread's share of a batch, and compute its bitmap; or prefetch it, if `ahead`.
+
+    Without words, zeros are not skipped: the share is a range of examples, not of inputs.
+    """
     n, parts, start, itemsize = examples.size, bounds.size - 1, np.int64(0), net[0, ITEMSIZE]
     for part in range(parts):
         first, size = bounds[part], bounds[part + 1] - bounds[part]

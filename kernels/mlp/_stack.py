@@ -2,7 +2,8 @@
 
 The same compiled code serves all depths and sizes: a network is a table of integers that holds the
 sizes of its layers and the addresses of their parameters, activations and gradients. All layers use
-the matrix product and the formulas of the public kernels, so the results are bit-identical.
+the matrix product and the formulas of the public kernels, so the results are bit-identical. (In
+training, the first layer's sums are divided: see `kernels.mlp._parts`.)
 """
 
 import numpy as np

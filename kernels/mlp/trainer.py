@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from kernels.mlp.network import check_parameters, count_correct_on_threads, netw
 from kernels.optimizers import RULES
 
 SAMPLED = 512
-"""Number of examples of which the non-zero elements are counted."""
+"""About the number of examples of which the non-zero elements are counted."""
 
 
 class MLPTrainer:
@@ -124,6 +124,8 @@ class MLPTrainer:
         shapes = [a.shape for a in self.arrays]
         if len(states) > 2 or any([s.shape for s in state] != shapes for state in states):
             raise ValueError(f"states: expected at most two lists of arrays of shapes {shapes}")
+        if rule not in RULES:
+            raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
         self.rule, self.options = rule, np.array(options, FLOAT64)
         self.weight_decay = float(weight_decay)
         self._logistic, self._before = logistic, np.bool_(loss_before_update)
@@ -214,10 +216,16 @@ class MLPTrainer:
                 part[...] = a
             finite = finite and bool(np.isfinite(arrays[0]).all())
         self._work.infinite[:] = not finite
-        self._work.squares[:] = 0  # each update overwrites the sums block by block
+        self._penalized = False
+
+    def _sum_squares(self) -> None:
+        """Compute the sum of the squared weights, which updates with weight decay keep current."""
+        squares = self._work.squares
+        squares[:] = 0  # each update overwrites the sums block by block
         with np.errstate(over="ignore", invalid="ignore"):
-            self._work.squares[0] = sum(
-                np.sum(np.square(W, dtype=FLOAT64)) for W in self.arrays[::2]
+            squares[0] = sum(
+                np.sum(np.square(parts[0], dtype=FLOAT64))
+                for _, parts in islice(self._places(), 0, None, 2)
             )
 
     def store(self) -> None:
@@ -291,11 +299,16 @@ class MLPTrainer:
             raise ValueError("targets: expected targets of logistic outputs, got labels")
         if not len(indices):
             return np.zeros(0)
+        penalized = bool(decays.any())
+        if penalized and not self._penalized:
+            self._sum_squares()
+        self._penalized = penalized
         losses, penalties = np.empty(indices.shape), np.zeros(len(indices))
         self.team.run(
             *(train_iterations, self._net, self._zeros, work, self.data.view(UINT8)),
             *(indices, k, t, w),
             *(get_losses_address(dtype, self._logistic), self._before),
+            # SGD without decay changes no weight whose gradient is 0: one example changes few rows.
             *(np.bool_(self.rule != "sgd"), get_rule_address(RULES[self.rule], dtype)),
             *(self.options, np.int64(self.iteration), decays, losses, penalties),
             threads=threads,

@@ -216,7 +216,7 @@ def check_pooling(rng):
         release()
 
 
-def train_stack(seed, sizes, kinds, is_sparse, at_end):
+def train_stack(seed, sizes, kinds, is_sparse, at_end, threads):
     """Train a stack for a few iterations, with guarded arrays unless `at_end` is None."""
     rng = np.random.default_rng(seed)
     n, batch, *units = sizes
@@ -228,7 +228,7 @@ def train_stack(seed, sizes, kinds, is_sparse, at_end):
     states = [[np.zeros_like(a) for pair in zip(weights, biases, strict=True) for a in pair]] * 2
     activations = [RELU] * (len(units) - 2)
     indices, t = rng.integers(0, n, (3, batch)), rng.integers(0, units[-1], n)
-    with Team(2) as team:
+    with Team(3) as team:
         data = x if at_end is None else guarded(x, at_end)
         make = weights, biases, activations, batch, data, team, "adam", [0.01, 0.9, 0.999, 1e-7]
         trainer = MLPTrainer(*make, states, sparse=is_sparse)
@@ -237,7 +237,7 @@ def train_stack(seed, sizes, kinds, is_sparse, at_end):
             copies = {name: guarded(getattr(work, name), at_end) for name in work._fields}
             trainer._work = work._replace(**copies)
             net[:, [WEIGHT, BIAS]] += trainer._work.state.ctypes.data - work.state.ctypes.data
-        losses = trainer.train(indices, t[indices], None, 2)
+        losses = trainer.train(indices, t[indices], None, threads)
         accuracy = trainer.accuracy(data, t)
         trainer.store()
     network = CompiledNetwork(weights, biases, activations)
@@ -254,9 +254,9 @@ def check_stacks():
     kinds = [("f4", "f4", True), ("f8", "f8", True), ("u1", "f4", True),
         ("f4", "f8", False)]  # fmt: skip
     for seed, (size, (*types, is_sparse)) in enumerate(itertools.product(sizes, kinds)):
-        plain = train_stack(seed, size, types, is_sparse, None)
-        for at_end in ENDS:
-            got = train_stack(seed, size, types, is_sparse, at_end)
+        plain = train_stack(seed, size, types, is_sparse, None, 1)
+        for at_end, threads in itertools.product(ENDS, (2, 3)):
+            got = train_stack(seed, size, types, is_sparse, at_end, threads)
             for a, b in zip(got, plain, strict=True):
                 np.testing.assert_array_equal(a, b)
             release()
