@@ -98,14 +98,11 @@ class Trainer:
             check_examples(network, x_train, t_train, "train", 1),
             check_examples(network, x_test, t_test, "test", 1),
         ]
-        self.network = network
         self.verbose = bool(verbose)
         self.epochs = check_int(epochs, "epochs", 0)
         self.batch_size = check_int(mini_batch_size, "mini_batch_size", 1)
-        self.optimizer = _make_optimizer(optimizer, optimizer_param)
-        self._run = TrainingRun(
-            network, sets, self.optimizer, self.batch_size, np.random, SingleProcess()
-        )
+        made = _make_optimizer(optimizer, optimizer_param)
+        self._run = TrainingRun(network, sets, made, self.batch_size, np.random, SingleProcess())
         self.train_size = self._run.n
         self.iter_per_epoch = max(self.train_size / self.batch_size, 1)
         self.max_iter = int(self.epochs * self.iter_per_epoch)
@@ -114,6 +111,22 @@ class Trainer:
         if evaluate_sample_num_per_epoch is not None:
             k = check_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", 1)
             self._run.evaluated_sets = [(x[:k], t[:k]) for x, t in sets]
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.network!r}, {self.optimizer!r}, iteration {self.current_iter} of "
+            f"{self.max_iter})"
+        )
+
+    @property
+    def network(self) -> Network:
+        """The network, which cannot be replaced."""
+        return self._run.network
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer, which cannot be replaced. Its options, such as ``lr``, may be changed."""
+        return self._run.optimizer
 
     @property
     def history(self) -> History:

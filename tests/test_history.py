@@ -37,6 +37,15 @@ def test_repr_is_short(history):
     assert repr(History()) == "History(0 iterations)"
     assert len(repr(TwoLayerNet(784, 50, 10, rng=0))) < 120
     assert repr(net.Adam()) == "Adam(lr=0.001, beta1=0.9, beta2=0.999)"
+    assert [repr(net.Add()), repr(net.Mul())] == ["Add()", "Mul()"]
+    x, t = np.eye(4), np.arange(4) % 2
+    trainer = net.Trainer(TwoLayerNet(4, 8, 2, rng=0), x, t, x, t, 3, 4, "adam", verbose=False)
+    trainer.train()
+    assert repr(trainer).startswith("Trainer(TwoLayerNet(")
+    assert repr(trainer).endswith("Adam(lr=0.01, beta1=0.9, beta2=0.999), iteration 3 of 3)")
+    for name in ("network", "optimizer"):  # replacing them would have no effect
+        with pytest.raises(AttributeError):
+            setattr(trainer, name, None)
 
 
 def test_plot_returns_the_figure(history, tmp_path):

@@ -22,6 +22,9 @@ class Add:
     (1.1, 1.1)
     """
 
+    def __repr__(self) -> str:
+        return "Add()"
+
     def forward(self, x: Any, y: Any) -> Any:
         """Return ``x + y``."""
         x, y = _operands(x=x, y=y)
@@ -54,6 +57,9 @@ class Mul:
     def __init__(self) -> None:
         self.x: Any = None
         self.y: Any = None
+
+    def __repr__(self) -> str:
+        return "Mul()"
 
     def forward(self, x: Any, y: Any) -> Any:
         """Return ``x * y``."""
