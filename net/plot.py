@@ -136,8 +136,7 @@ def plot_histories(
             if values == "loss":
                 axes.plot(*_smooth(np.array(run["train_loss_list"])), label=name)
             else:
-                at = run["evaluated_at"]
-                axes.plot(at, run["test_acc_list"][: len(at)], "o-", markersize=4, label=name)
+                axes.plot(*_accuracies(run, "test_acc"), "o-", markersize=4, label=name)
         axes.set_xlabel("iteration")
         axes.set_ylabel("loss" if values == "loss" else "accuracy on the test set")
         axes.grid(alpha=0.3)
@@ -166,17 +165,21 @@ def _smooth(loss: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.arange(smooth.size) + (window - 1) / 2, smooth
 
 
+def _accuracies(measured: Measured, key: str) -> tuple[list[int], list[float]]:
+    """Return iterations and accuracies, including the accuracy after the last iteration."""
+    at, accuracies = list(measured["evaluated_at"]), list(measured[f"{key}_list"])
+    done, last = len(measured["train_loss_list"]), measured.get(key)
+    if last is not None and at[-1:] != [done - 1]:
+        at, accuracies = [*at, done - 1], [*accuracies, last]
+    return at[: len(accuracies)], accuracies
+
+
 def _draw_accuracies(axes: Any, measured: Measured) -> None:
-    done = len(measured["train_loss_list"])
     for name, style, key in (("training set", "o-", "train_acc"), ("test set", "s--", "test_acc")):
-        at = list(measured["evaluated_at"])
-        accuracies = list(measured[f"{key}_list"])
-        last = measured.get(key)
-        if last is not None and at[-1:] != [done - 1]:
-            at, accuracies = [*at, done - 1], [*accuracies, last]
+        at, accuracies = _accuracies(measured, key)
         if accuracies:
             label = f"{name}, {accuracies[-1]:.4f} at the end"
-            axes.plot(at[: len(accuracies)], accuracies, style, markersize=4, label=label)
+            axes.plot(at, accuracies, style, markersize=4, label=label)
     if axes.lines:
         axes.legend(loc="lower right")
         # The first evaluation is that of a nearly untrained network. The axis is scaled without it,

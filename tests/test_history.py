@@ -82,6 +82,9 @@ def test_runs_compared(history, tmp_path, values):
     shown = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
     shown += [axes.get_title() for axes in figure.axes]
     assert {"first", "second"} <= set(shown)
+    if values == "accuracy":
+        line = figure.axes[0].lines[0]
+        assert (line.get_xdata()[-1], line.get_ydata()[-1]) == (129, history.test_acc)
 
 
 def test_filters(tmp_path):
