@@ -520,6 +520,19 @@ def test_errors_are_one_line(words, crowded, data, network, monkeypatch, capsys)
     assert sum(path.is_file() for path in crowded.rglob("*")) == files
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--optimiser", "adam"], "did you mean --optimizer?"),
+        (["predict", "--thread=2"], "did you mean --threads?"),
+        (["--nonsense"], "see --help"),
+    ],
+)
+def test_a_similar_option_is_named(words, hint, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr().err.endswith(f"{words[-1]}; {hint}\n")
+
+
 @pytest.mark.parametrize("words", [["--iterations", "-5"], ["predict", "no.png"]])
 def test_errors_of_a_process(words, tmp_path):
     out, err = run(*words, cwd=tmp_path, status=2)

@@ -289,7 +289,7 @@ def test_command(tmp_path, data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--nonsense"], "njitnet: error: unrecognized arguments: --nonsense"),
+        (["--nonsense"], "njitnet: error: unrecognized arguments: --nonsense; see --help"),
         (
             ["--batch-size", "151"],
             r"njitnet: error: argument --batch-size: expected at most 150, .*",

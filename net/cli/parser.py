@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,16 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **texts: Any):
         super().__init__(allow_abbrev=False, **texts)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments; the error for an unknown option names a similar one."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            options = [name for action in self._actions for name in action.option_strings]
+            close = get_close_matches(unknown[0].partition("=")[0], options, 1, 0.75)
+            hint = f"; did you mean {close[0]}?" if close else "; see --help"
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Raise ValueError instead of exiting."""
