@@ -24,7 +24,12 @@ from numba.extending import intrinsic
 from kernels._addresses import address_of, element_type
 from kernels._bitmap import WORD
 from kernels._cache import inner, njit
-from kernels._cache_lines import CACHE_LINE_BYTES, LINE_ELEMENTS, skip_to_line
+from kernels._cache_lines import (
+    CACHE_LINE_BYTES,
+    LINE_ELEMENTS,
+    emit_prefetch,
+    skip_to_line,
+)
 from kernels._function_pointers import call_address
 from kernels._microkernel import _Emitter, constant, emit_address, splat
 from kernels._plain_code import plain_array, plain_code, plain_code_address
@@ -255,13 +260,9 @@ class _BitmapEmitter(_Emitter):
 
     def _prefetch(self, b: ir.IRBuilder, at: ir.Value, ahead: ir.Value) -> None:
         """Prefetch the elements of a word, `ahead` bytes after the address `at`."""
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        prefetch = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
-        start = b.gep(b.bitcast(at, byte), [ahead])
-        read, locality, data = (ir.Constant(word, value) for value in (0, 2, 1))
+        start = b.add(b.ptrtoint(at, _INT), ahead)
         for first in range(0, WORD * self.a_type.bitwidth // 8, CACHE_LINE_BYTES):
-            b.call(prefetch, [b.gep(start, [constant(first)]), read, locality, data])
+            emit_prefetch(b, b.add(start, constant(first)), 0)
 
 
 def _ceil_div(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:

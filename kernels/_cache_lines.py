@@ -23,28 +23,26 @@ def skip_to_line(array):
     return array[first : array.size - LINE_ELEMENTS + first]
 
 
-def _emit_prefetch(writes):
+def emit_prefetch(builder, at, writes):
+    """Emit a prefetch of the line at an address: to write, to the L1 cache; to read, to L2."""
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    options = [ir.Constant(word, v) for v in (writes, 3 if writes else 2, 1)]
+    builder.call(function, [builder.inttoptr(at, byte), *options])
+
+
+def _emit_prefetches(writes):
     def emit(context, builder, signature, args):
-        array = signature.args[0]
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
-            "llvm.prefetch.p0",
-        )
-        # Data to write is prefetched to the L1 cache, data to read to the L2 cache.
-        options = [ir.Constant(word, v) for v in (writes, 3 if writes else 2, 1)]
-        data, start = context.make_array(array)(context, builder, args[0]).data, args[1]
-        size = args[1].type
-        line = ir.Constant(size, CACHE_LINE_BYTES)
+        data, start = context.make_array(signature.args[0])(context, builder, args[0]).data, args[1]
+        size = start.type
         ends = [builder.gep(data, [at]) for at in (start, builder.add(start, args[2]))]
         first, last = (builder.ptrtoint(end, size) for end in ends)
         first = builder.and_(first, ir.Constant(size, -CACHE_LINE_BYTES))
         rounded = builder.add(builder.sub(last, first), ir.Constant(size, CACHE_LINE_BYTES - 1))
-        lines = builder.sdiv(rounded, line)
-        with cgutils.for_range(builder, lines) as loop:
-            at = builder.inttoptr(builder.add(first, builder.mul(loop.index, line)), byte)
-            builder.call(function, [at, *options])
+        line = ir.Constant(size, CACHE_LINE_BYTES)
+        with cgutils.for_range(builder, builder.sdiv(rounded, line)) as loop:
+            emit_prefetch(builder, builder.add(first, builder.mul(loop.index, line)), writes)
         return context.get_dummy_value()
 
     return emit
@@ -52,12 +50,12 @@ def _emit_prefetch(writes):
 
 @intrinsic
 def _prefetch(context, array, start, count):
-    return types.void(array, types.intp, types.intp), _emit_prefetch(0)
+    return types.void(array, types.intp, types.intp), _emit_prefetches(0)
 
 
 @intrinsic
 def _prefetch_to_write(context, array, start, count):
-    return types.void(array, types.intp, types.intp), _emit_prefetch(1)
+    return types.void(array, types.intp, types.intp), _emit_prefetches(1)
 
 
 def _plain_prefetch(array, start, count):
