@@ -22,9 +22,9 @@ CONVOLUTIONAL = 437_610
 
 
 @cache
-def normal(*shape: int, dtype: str) -> Array:
-    """Return normally distributed numbers; the same shape and dtype return the same array."""
-    return np.random.default_rng(shape).standard_normal(shape, np.dtype(dtype))
+def normal(*shape: int, dtype: str, seed: int = 0) -> Array:
+    """Return normally distributed numbers; the same arguments return the same array."""
+    return np.random.default_rng((*shape, seed)).standard_normal(shape, np.dtype(dtype))
 
 
 @cache
@@ -152,7 +152,11 @@ def _affine(n: int, d: int, m: int, dtype: str) -> tuple[Any, ...]:
 
 
 def _affine_gradients(n: int, d: int, m: int, dtype: str) -> tuple[Any, ...]:
-    return normal(n, m, dtype=dtype), normal(n, d, dtype=dtype), normal(d, m, dtype=dtype)
+    # Different arrays even if their shapes are equal: NumPy computes x.T @ x at half the cost.
+    dout, x, W = (
+        normal(*shape, dtype=dtype, seed=i) for i, shape in enumerate(((n, m), (n, d), (d, m)))
+    )
+    return dout, x, W
 
 
 def _elements(*shape: int, dtype: str) -> tuple[Any, ...]:
