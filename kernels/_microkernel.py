@@ -75,9 +75,8 @@ class _Emitter:
             few = b.and_(b.icmp_unsigned("<", b.sub(left, constant(1)), constant(2)),
                 b.icmp_signed("<", rows, most))  # fmt: skip
             width = b.select(few, constant(TILE_VECTORS // 2 * self.lanes), width)
-        if ROW_VECTORS > TILE_VECTORS:
-            single = b.icmp_signed("==", rows, constant(1))
-            width = b.select(single, constant(ROW_VECTORS * self.lanes), width)
+        single = b.icmp_signed("==", rows, constant(1))
+        width = b.select(single, constant(ROW_VECTORS * self.lanes), width)
         strips = b.sdiv(b.add(columns, b.sub(width, constant(1))), width)
         with cgutils.for_range(b, strips) as loop:
             j = b.mul(loop.index, width)
@@ -87,7 +86,7 @@ class _Emitter:
                 b.gep(init, [j]), init_row, b.gep(c, [j]), c_row, rows, rest]  # fmt: skip
             done = b.append_basic_block("done")
             switch = b.switch(variant, done)
-            full = product(sorted({*range(1, TILE_VECTORS + 1), ROW_VECTORS}), (0,))
+            full = product((*range(1, TILE_VECTORS + 1), ROW_VECTORS), (0,))
             tails = product(range(1 if OVERLAPS else TILE_VECTORS), (1, 2))
             for whole, tail in (*full, *tails):
                 block = b.append_basic_block()
@@ -112,14 +111,12 @@ class _Emitter:
         tail = b.select(few, constant(1), constant(2))
         tail = b.select(b.icmp_unsigned("==", rest, constant(0)), constant(0), tail)
         variant = b.add(b.mul(whole, three), tail)
-        if OVERLAPS:
-            several = b.icmp_unsigned(">=", wide, lanes)
-            vectors = b.udiv(b.add(wide, constant(self.lanes - 1)), lanes)
-            many = b.icmp_unsigned(">", vectors, constant(TILE_VECTORS))
-            vectors = b.select(many, constant(ROW_VECTORS), vectors)
-            variant = b.select(several, b.mul(vectors, three), variant)
-            rest = b.select(several, b.sub(wide, lanes), rest)
-        return variant, rest
+        vectors = b.udiv(b.add(wide, constant(self.lanes - 1)), lanes)
+        many = b.icmp_unsigned(">", vectors, constant(TILE_VECTORS))
+        vectors = b.select(many, constant(ROW_VECTORS), vectors)
+        overlaps = b.icmp_unsigned(">=", wide, lanes) if OVERLAPS else many
+        variant = b.select(overlaps, b.mul(vectors, three), variant)
+        return variant, b.select(overlaps, b.sub(wide, lanes), rest)
 
     @staticmethod
     def _private(fn: ir.Function) -> None:
@@ -130,8 +127,9 @@ class _Emitter:
     def _strip(self, whole: int, tail: int) -> ir.Function:
         """Emit the function for all rows of a strip of `whole` vectors and a tail of `tail` lanes.
 
-        Its argument `rest` is the number of columns in the tail. Where vectors overlap, `rest` is
-        the first column of the last vector, unless the strip is narrower than a vector.
+        Its argument `rest` is the number of columns in the tail. Where vectors overlap, and in a
+        single row wider than a tile, it is the first column of the last vector, unless the strip is
+        narrower than a vector.
         """
         a, c = element_type(self.a_type).as_pointer(), self.element.as_pointer()
         args = [a, *[_INT] * 3, c, *[_INT] * 4, c, _INT, c, *[_INT] * 3]

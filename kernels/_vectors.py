@@ -48,5 +48,5 @@ largest height that fits is taken next."""
 NARROW_TILE_ROWS = (7, 8, 4, 2, 1)
 """Rows of a tile at most half as wide, where 6 accumulators do not hide the latency. Seven rows are
 used only if 7 divides the number of rows, as it does the widths 28, 14 and 7 of MNIST's images."""
-ROW_VECTORS = 8 if OVERLAPS else TILE_VECTORS
+ROW_VECTORS = 8
 """Vectors across the tile of a block of a single row, whose vectors of `b` are memory operands."""
