@@ -45,6 +45,8 @@ multiplied with all packed strips."""
 MIN_ROWS_BY_THREADS = 2048
 """Number of rows from which threads divide the rows, not the columns, of the result, so that each
 thread writes adjacent memory."""
+BITMAP_WORDS = 32
+"""Number of words per row of `a` that are computed together where a bitmap is transposed."""
 MIN_TURN_STRIPS = 4
 """Number of strips from which transposing a block of `a` pays where ``op(a)`` is ``a.T``, which
 would otherwise be read with a large stride."""
@@ -120,18 +122,20 @@ def _skip_transposed(
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
     blocks, table = _count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
-    words = np.empty(k // blocks + 1, np.uint64)
-    width = words.size // WORD + 1
-    transposed = np.empty(WORD * width, np.uint64)
+    deepest = (k + blocks - 1) // blocks
+    width, across = (deepest + WORD - 1) // WORD, min(BITMAP_WORDS, (r1 - r0 + WORD - 1) // WORD)
+    words, transposed = np.empty(deepest * across, np.uint64), np.empty(WORD * width, np.uint64)
     sums = np.empty(WORD * m if blocks > 1 else 0, like_c.dtype)
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
         for first in range(r0, r1, WORD):
             count = min(WORD, r1 - first)
-            for i in range(depth):
-                row_bitmap(flat, (k0 + i) * n + first, count, words, i)
-            transposed_bitmap(words, np.int64(1), depth, transposed, width)
+            word = (first - r0) // WORD % BITMAP_WORDS
+            for i in range(0 if word else depth):
+                next_columns = min(BITMAP_WORDS * WORD, r1 - first)
+                row_bitmap(flat, (k0 + i) * n + first, next_columns, words, i * across)
+            transposed_bitmap(words[word:], across, depth, transposed, width)
             at = out + size * (first * m + c0)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             bitmap_gemm(kernel, PAIRED, address_of(transposed, 0), width, depth,
