@@ -99,6 +99,8 @@ class LayerIterations:
     rng : numpy.random.Generator, RandomState or the module numpy.random
     group : SingleProcess or ProcessGroup
     tuner : ThreadTuner
+    evaluation_tuner : ThreadTuner
+        For evaluations; it counts examples, not iterations.
     """
 
     def __init__(
@@ -111,10 +113,11 @@ class LayerIterations:
         rng: Any,
         group: SingleProcess,
         tuner: ThreadTuner,
+        evaluation_tuner: ThreadTuner,
     ):
         self._network, self._optimizer, self._sets = network, optimizer, sets
         self._n, self._batch_size, self._rng = n, batch_size, rng
-        self._group, self._tuner = group, tuner
+        self._group, self._tuner, self._evaluation_tuner = group, tuner, evaluation_tuner
         draws = draws_random_numbers(network) or is_custom(type(optimizer))
         self._ahead = 1 if draws else ITERATIONS_PER_CALL
 
@@ -184,11 +187,17 @@ class LayerIterations:
 
     def accuracy(self, which: int) -> float:
         """Return the accuracy on the training set (0) or the test set (1)."""
+        x, t = self._sets[which]
+        if self._group.size > 1:
+            return self._group.accuracy(self._network, x, t)
         most = numba.get_num_threads()
+        threads, _ = self._evaluation_tuner.next()
         try:
-            if self._group.size == 1 and self._tuner.is_crowded:
-                numba.set_num_threads(1)
-            return self._group.accuracy(self._network, *self._sets[which])
+            numba.set_num_threads(min(threads, most))
+            begin = time.perf_counter()
+            accuracy = self._group.accuracy(self._network, x, t)
+            self._evaluation_tuner.record(threads, len(x), time.perf_counter() - begin)
+            return accuracy
         finally:
             numba.set_num_threads(most)
 

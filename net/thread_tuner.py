@@ -1,4 +1,4 @@
-"""Choice of the number of threads of a training run by timing its iterations."""
+"""Choice of the number of threads of a training run by timing its iterations and evaluations."""
 
 from collections import Counter
 
@@ -21,7 +21,6 @@ class ThreadTuner:
 
     FIRST_PROBES = 2  # per number of threads: the first may include page faults and cold caches
     PROBE_EVERY = 10  # choices between two probes of another number of threads
-    CROWDED = 1.25  # on idle cores, two threads are never that much slower than one
 
     def __init__(self, most: int, length: int = 100, probe_iterations: int = 20):
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
@@ -60,9 +59,3 @@ class ThreadTuner:
         else:
             self.seconds[threads] = 0.7 * before + 0.3 * min(now, 2 * before)
         self._probes[threads] += 1
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether all threads are much slower than one, as when another process uses a core."""
-        one, most = (self.seconds.get(n) for n in (1, self.choices[-1]))
-        return one is not None and most is not None and most > self.CROWDED * one

@@ -83,7 +83,7 @@ class TrainingRun:
             self._rngs["layers"] = np.random
         self._prepared: dict[Any, Any] = {}
         self._encodes = False
-        self._tuner: ThreadTuner | None = None
+        self._tuners: tuple[ThreadTuner, ThreadTuner] | None = None  # of iterations, evaluations
         self._saves = False
         self.evaluated_sets: list[Examples] | None = None
 
@@ -158,15 +158,16 @@ class TrainingRun:
             self._prepared.pop(fast_path.CODES, None)
         pays = count * self.batch_size >= MIN_PASSES * self.n
         self._encodes = pays and not (changes and callback)
-        if self._tuner is None:
-            self._tuner = ThreadTuner(team.size, iterations_per_call(self.batch_size))
-            self.history.threads = self._tuner.counts
+        if self._tuners is None:
+            tuner = ThreadTuner(team.size, iterations_per_call(self.batch_size))
+            self._tuners = tuner, ThreadTuner(team.size, probe_iterations=1)
+            self.history.threads = tuner.counts
         self.restart()
 
     def restart(self) -> None:
         """Prepare again, since a callback may have changed the network or the optimizer."""
-        tuner = self._tuner
-        assert tuner is not None  # made by `start`
+        tuners = self._tuners
+        assert tuners is not None  # made by `start`
         made: Iterations | None = None
         if self.group.size == 1:
             made = fast_path.make_iterations(
@@ -177,7 +178,7 @@ class TrainingRun:
                 self.batch_size,
                 self._draw_from,
                 self._team,
-                tuner,
+                tuners[0],
                 self._prepared,
                 self._encodes,
             )
@@ -189,7 +190,7 @@ class TrainingRun:
             self.batch_size,
             self._draw_from,
             self.group,
-            tuner,
+            *tuners,
         )
 
     def advance(self, stop: int, bar: Any = None) -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections import Counter
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -12,6 +14,8 @@ from net import SGD, Relu, Sigmoid, TwoLayerNet, numerical_gradient, train
 from net.distributed import SingleProcess
 from net.iterations import LayerIterations
 from net.thread_tuner import ThreadTuner
+
+MOST = numba.get_num_threads()
 
 
 def examples(rng, n, size, classes, zeros=0.8, dtype=np.float32):
@@ -163,19 +167,28 @@ def test_thread_tuner_forgets_a_slow_start():
     assert tuner.counts[1] == 40
 
 
-def test_evaluation_beside_a_busy_process_takes_one_thread(monkeypatch, rng):
-    """If all threads are much slower than one, layers evaluate on one thread for a while."""
+@pytest.mark.parametrize(("slow", "expected"), [(0.6, MOST), (3.0, 1)])
+def test_layers_evaluate_on_the_faster_number_of_threads(monkeypatch, rng, slow, expected):
+    """As beside a busy process, where all threads may take longer than one."""
     x, t = examples(rng, 20, 10, 3)
-    network, seen, most = TwoLayerNet(10, 4, 3, rng=1), [], numba.get_num_threads()
-    monkeypatch.setattr(network, "accuracy", lambda x, t: seen.append(numba.get_num_threads()))
-    for slow in (1.2, 1.3):
-        tuner = ThreadTuner(2)
-        for threads, seconds in ((1, 1.0), (2, slow)):
-            tuner.record(threads, 20, 20 * seconds)
-        layers = LayerIterations(network, SGD(), [(x, t)], 20, 5, rng, SingleProcess(), tuner)
-        layers.accuracy(0)
-        assert numba.get_num_threads() == most
-    assert seen == [most, 1]
+    network, seen, clock = TwoLayerNet(10, 4, 3, rng=1), [], [0.0]
+
+    def accuracy(x, t):
+        seen.append(numba.get_num_threads())
+        clock[0] += len(x) * (1 if seen[-1] == 1 else slow)
+        return 0.5
+
+    monkeypatch.setattr(network, "accuracy", accuracy)
+    monkeypatch.setattr("net.iterations.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    sets = [(x, t), (x[:5], t[:5])]
+    tuners = ThreadTuner(MOST), ThreadTuner(MOST, probe_iterations=1)
+    layers = LayerIterations(network, SGD(), sets, 20, 5, rng, SingleProcess(), *tuners)
+    for _ in range(10):
+        for which in (0, 1):
+            assert layers.accuracy(which) == 0.5
+            assert numba.get_num_threads() == MOST
+    assert Counter(seen[-6:]).most_common(1)[0][0] == expected
+    assert set(seen) == set(ThreadTuner(MOST).choices)
 
 
 # ------------------------------------------------------------------------------ numerical gradient
