@@ -39,6 +39,11 @@ follows, which takes longer if half of the gradient is in another core's cache."
 K_BLOCK_PACKED, K_BLOCK_STRIDED, K_BLOCK = 512, 128, 1024
 PACKED_BYTES = 1 << 19
 """Bytes of `b` that are packed at once, into several strips."""
+MIN_PACKED_ROWS, MIN_PACKED_ROWS_NARROW = 24, 512 if VECTOR_BYTES == 64 else 128
+"""Number of rows of `a` from which packing pays if the rows of `b` are longer than a strip. The
+second is for rows of at most `NARROW_BYTES`, several of which share a page: packing then only
+aligns them to vectors."""
+NARROW_BYTES = 1024
 ROWS_BYTES = 1 << 18
 """Bytes of a block of rows of `a`, or of the result, which stays in cache while the block is
 multiplied with all packed strips."""
@@ -59,10 +64,10 @@ specialisation of all of these functions."""
 @inner
 def _packs(n, m, b_t, itemsize):
     """Return whether `b` is packed strip by strip."""
-    # If the rows of `b` are longer than a strip, each row of a strip is on a page of its own:
-    # packing pays if the strip is read often. `n` and `m` are the sizes of the whole product, not
-    # of a block, because the order of the sums depends on the result.
-    return b_t or (m > TILE_VECTORS * (VECTOR_BYTES // itemsize) and n >= 4 * TILE_ROWS[0])
+    # `n` and `m` are the sizes of the whole product, not of a block, because the order of the sums
+    # depends on the result.
+    rows = MIN_PACKED_ROWS_NARROW if m * itemsize <= NARROW_BYTES else MIN_PACKED_ROWS
+    return b_t or (m > TILE_VECTORS * (VECTOR_BYTES // itemsize) and n >= rows)
 
 
 @inner
