@@ -61,6 +61,9 @@ from kernels.softmax import backward_part
 GRADIENT_SIZE = 16_384
 """Number of elements of a weight gradient that are computed before their update."""
 
+NO, YES = np.False_, np.True_
+"""Arguments of functions. With a literal, Numba would compile another specialisation of each."""
+
 UPDATE_SIZE = 2048
 """Number of elements updated at a time, which stay in the L1 cache during all passes."""
 
@@ -211,7 +214,7 @@ def _update_layers(
             gradient[:m] = 0
             column_sums(rows_of(net, zeros, layer, DOUT, np.int64(0), n), gradient)
             at = (net[layer, BIAS] - start) // size
-            _update(rule, options, t, state, at, m, gradient, 0.0, False, infinite)
+            _update(rule, options, t, state, at, m, gradient, 0.0, NO, infinite)
         a = net[layer, OUTPUT]
 
 
@@ -253,11 +256,11 @@ def train_iterations(
     dlogits = rows_of(net, zeros, last, DOUT, r0, r1)
     dout = rows_of(net, zeros, zero, DOUT, r0, r1)
     slots, shared = len(batches), sparse and parts % num_threads != 0
-    penalized = False
+    penalized = NO
     for i in range(count):
         penalized |= decays[i] != 0
     if shared:
-        take_batch(net, data, indices[0], bounds, batches[0], words[0], False, thread, num_threads)
+        take_batch(net, data, indices[0], bounds, batches[0], words[0], NO, thread, num_threads)
         arrived += num_threads
         if not barrier_wait(barrier, arrived):
             return
@@ -268,9 +271,7 @@ def train_iterations(
             for k in range(first, stop):
                 batch, bits = batches[k % slots], words[k % slots]
                 if k == i and not shared:
-                    take_batch(
-                        net, data, indices[k], bounds, batch, bits, False, thread, num_threads
-                    )
+                    take_batch(net, data, indices[k], bounds, batch, bits, NO, thread, num_threads)
                 multiply_parts(net, zeros, n, bounds, batch, bits, infinite, sums[k % 2], thread,
                     num_threads)  # fmt: skip
             arrived += num_threads
@@ -282,7 +283,7 @@ def train_iterations(
                 add_parts(net, zeros, sums[k % 2], r0, r1)
             elif now:
                 take_batch(
-                    net, data, indices[k], bounds, batches[0], words[0], False, thread, num_threads
+                    net, data, indices[k], bounds, batches[0], words[0], NO, thread, num_threads
                 )
             forward_rows(net, zeros, address_of(batches, 0), n, r0, r1, sparse, zero)
             some_losses = losses[k, r0:r1] if before or not now else row_losses[r0:r1]
@@ -304,9 +305,9 @@ def train_iterations(
             infinite[0] = 1
         if shared and i + 1 < count:
             take_batch(net, data, indices[i + 1], bounds, batches[(i + 1) % slots],
-                words[(i + 1) % slots], False, thread, num_threads)  # fmt: skip
+                words[(i + 1) % slots], NO, thread, num_threads)  # fmt: skip
         if i + 1 + shared < count:  # examples drawn at random are not in a cache
-            take_batch(net, data, indices[i + 1 + shared], bounds, batches[0], words[0], True,
+            take_batch(net, data, indices[i + 1 + shared], bounds, batches[0], words[0], YES,
                 thread, num_threads)  # fmt: skip
         arrived += num_threads
         if not barrier_wait(barrier, arrived):
