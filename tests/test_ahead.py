@@ -83,6 +83,24 @@ def test_another_process_compiles_the_loop(run_compiling):
 
 
 @pytest.mark.slow
+def test_each_function_of_the_loop_is_compiled_once(run_compiling):
+    """A flag that is a literal would compile another specialisation of each function it reaches."""
+    program = (
+        "import numpy as np\n"
+        "from numba.core.dispatcher import Dispatcher\n"
+        "from kernels.mlp import _iterations, _parts, _stack, ahead\n"
+        "ahead.compile_loop(np.dtype(np.float32))\n"
+        "kernels = {f for m in (_iterations, _parts, _stack) for f in vars(m).values()\n"
+        "           if isinstance(f, Dispatcher) and f.nopython_signatures}\n"
+        "for f in kernels:\n"
+        "    if 'Literal' in str(f.nopython_signatures):\n"
+        "        print(f.py_func.__name__, f.nopython_signatures)\n"
+        "assert len(kernels) > 15\n"
+    )
+    assert run_compiling(program) == ""
+
+
+@pytest.mark.slow
 def test_another_process_compiles_the_dense_layers(run_compiling):
     program = (
         "import numpy as np\n"
