@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from kernels import _bitmap, _gemm, affine
-from kernels._bitmap import skips_zeros
+from kernels._bitmap import WORD, skips_zeros
 from kernels._cache import njit
-from kernels._gemm import NO_TRANSPOSE, TRANSPOSE, gemm_block
+from kernels._gemm import BITMAP_WORDS, NO_TRANSPOSE, TRANSPOSE, gemm_block
 from kernels._vectors import VECTOR_BYTES
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
 
@@ -30,6 +30,7 @@ SHAPES = [
         (100, 784, 512),
         (600, 129, 17),
         (20, 90, 232),
+        (150, 2 * WORD * BITMAP_WORDS + 5, 9),
     ],
 ]
 KINDS = [("u1", "f4"), ("f4", "f4"), ("f4", "f8"), ("f8", "f8")]
