@@ -7,10 +7,10 @@ are added in order.
 
 import numpy as np
 
-from kernels._addresses import address_of, copy_bytes
+from kernels._addresses import address_of, copy_bytes, matrix_at
 from kernels._bitmap import WORD, row_bitmap_at
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
-from kernels._cache import inner
+from kernels._cache import inner, njit
 from kernels._cache_lines import prefetch
 from kernels._threads import chunk_bounds
 from kernels.mlp._stack import (
@@ -27,8 +27,12 @@ from kernels.mlp._stack import (
     rows_of,
 )
 
+FORWARD_ROWS = 256
+"""Number of examples whose inputs stay in the L2 cache while they are multiplied by all weights."""
 GRADIENT_WORDS = 4
 """Number of 64-bit words of examples over which a weight gradient is summed at a time."""
+PREFETCHED = 1 << 19
+"""Number of inputs in a part of a batch above which the gradient prefetches the next examples."""
 
 
 @inner
@@ -93,12 +97,14 @@ def multiply_parts(net, zeros, n, bounds, batch, words, infinite, sums, thread, 
         r0, r1 = part_share(n, part, parts, thread, num_threads)
         if infinite[0]:
             fill_words(words[start:], r0, r1, width, size)
-        out, init = address_of(sums[part], r0 * m), address_of(zeros, 0) if part else net[0, BIAS]
-        if r0 < r1:
-            bitmap_gemm(net[0, BY_BITS], SINGLE, address_of(words, start + r0 * width), width, size,
-                address_of(batch, net[0, ITEMSIZE] * (n * first + r0 * size)), size, 1, 0,
+        init, row_bytes = address_of(zeros, 0) if part else net[0, BIAS], net[0, ITEMSIZE] * size
+        for r in range(r0, r1, FORWARD_ROWS):
+            out, last = address_of(sums[part], r * m), min(r1, r + FORWARD_ROWS)
+            ahead = row_bytes * FORWARD_ROWS if last < r1 else 0
+            bitmap_gemm(net[0, BY_BITS], SINGLE, address_of(words, start + r * width), width, size,
+                address_of(batch, net[0, ITEMSIZE] * n * first + r * row_bytes), size, 1, ahead,
                 net[0, VALUES], net[0, WEIGHT] + zeros.itemsize * first * m, m, 0, out, init, 0,
-                out, m, r1 - r0, m)  # fmt: skip
+                out, m, last - r, m)  # fmt: skip
         start += n * width
 
 
@@ -119,12 +125,28 @@ def gradient_by_bits(net, zeros, n, a, a_row, j0, j1, words, out):
 
     `a` is the address of the part's columns of the batch, in rows of `a_row` elements.
     """
-    m, width = net[0, OUTPUTS], (n + WORD - 1) // WORD
-    for v in range(0, width, GRADIENT_WORDS):
-        init, init_row = (address_of(out, 0), m) if v else (address_of(zeros, 0), 0)
-        sums = address_of(out, out.size // 2) if v else address_of(out, 0)
-        bitmap_gemm(net[0, BY_BITS], PAIRED, address_of(words, v), width,
-            min(GRADIENT_WORDS * WORD, n - v * WORD),
-            a + net[0, ITEMSIZE] * (v * WORD * a_row + j0), 1, a_row, 0, net[0, VALUES],
-            net[0, DOUT] + zeros.itemsize * v * WORD * m, m, 0, sums, init, init_row,
-            address_of(out, 0), m, j1 - j0, m)  # fmt: skip
+    if n > GRADIENT_WORDS * WORD:
+        _add_gradients(net, zeros, n, a, a_row, j0, j1, words, out)
+        return
+    m, to = net[0, OUTPUTS], address_of(out, 0)
+    bitmap_gemm(net[0, BY_BITS], PAIRED, address_of(words, 0), (n + WORD - 1) // WORD, n,
+        a + net[0, ITEMSIZE] * j0, 1, a_row, 0, net[0, VALUES], net[0, DOUT], m, 0, to,
+        address_of(zeros, 0), 0, to, m, j1 - j0, m)  # fmt: skip
+
+
+@njit(nogil=True)
+def _add_gradients(net, zeros, n, a, a_row, j0, j1, words, out):
+    """Add the gradients of groups of examples; the inputs of the next group are prefetched."""
+    m, itemsize, width = net[0, OUTPUTS], net[0, ITEMSIZE], (n + WORD - 1) // WORD
+    count = (itemsize * (j1 - j0) + zeros.itemsize - 1) // zeros.itemsize
+    group, to, far = GRADIENT_WORDS * WORD, address_of(out, 0), n * a_row > PREFETCHED
+    for first in range(0, n, group):
+        at, last = a + itemsize * (first * a_row + j0), min(n, first + group)
+        for i in range(last, min(n, last + group) if far else last):
+            inputs = matrix_at(a + itemsize * (i * a_row + j0), np.int64(1), count, zeros)
+            prefetch(inputs, np.int64(0), count)
+        init, init_row = (to, m) if first else (address_of(zeros, 0), 0)
+        sums = address_of(out, out.size // 2) if first else to
+        bitmap_gemm(net[0, BY_BITS], PAIRED, address_of(words, first // WORD), width, last - first,
+            at, 1, a_row, 0, net[0, VALUES], net[0, DOUT] + zeros.itemsize * first * m, m, 0, sums,
+            init, init_row, to, m, j1 - j0, m)  # fmt: skip
