@@ -137,9 +137,9 @@ def _skip_transposed(
         for first in range(r0, r1, WORD):
             count = min(WORD, r1 - first)
             word = (first - r0) // WORD % BITMAP_WORDS
+            columns = min(BITMAP_WORDS * WORD, r1 - first)
             for i in range(0 if word else depth):
-                next_columns = min(BITMAP_WORDS * WORD, r1 - first)
-                row_bitmap(flat, (k0 + i) * n + first, next_columns, words, i * across)
+                row_bitmap(flat, (k0 + i) * n + first, columns, words, i * across)
             transposed_bitmap(words[word:], across, depth, transposed, width)
             at = out + size * (first * m + c0)
             init, init_row = (at, m) if block else (bias + size * c0, 0)

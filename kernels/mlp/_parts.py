@@ -125,6 +125,7 @@ def gradient_by_bits(net, zeros, n, a, a_row, j0, j1, words, out):
 
     `a` is the address of the part's columns of the batch, in rows of `a_row` elements.
     """
+    # A single group is multiplied here: with few examples the call takes longer than the product.
     if n > GRADIENT_WORDS * WORD:
         _add_gradients(net, zeros, n, a, a_row, j0, j1, words, out)
         return
