@@ -376,9 +376,9 @@ def draw(results: Results, path: Path) -> None:
             axis.set_title(f"{job.network}, {job.batch}{' a rank' if is_weak else ' in all'}",
                            fontsize="medium")  # fmt: skip
             axis.set_xscale("log", base=2)
-            axis.set_ylim(0, 1.15)
             axis.grid(alpha=0.3)
             axis.set_xlabel("ranks" if is_weak else "")
+    grid[0][0].set_ylim(0)  # all axes share it, and with it the largest efficiency measured
     grid[0][0].legend(fontsize="small")
     figure.savefig(path, dpi=110)
     plt.close(figure)
