@@ -21,8 +21,9 @@ from kernels._cache_lines import LINE_ELEMENTS, skip_to_line
 from kernels._convolution import Geometry, pays_threads, spread_filters, unpack_filters
 from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
-from kernels._images import copy_image, copy_inside, direct_or_copy
-from kernels._pool_vectors import DEAD
+from kernels._images import MAX_SIZE, copy_image, copy_inside, direct_or_copy
+from kernels._transpose import transpose_at
+from kernels._vectors import VECTOR_BYTES
 from kernels._weave import is_lowered, weave_rows
 from kernels._windows import (
     ROW_TO_WINDOWS,
@@ -47,7 +48,7 @@ class MaximaArgs(NamedTuple):
     dout_channels_last: bool
     arg: Array  # (N, PH, PW, depth)
     g: Geometry
-    corners: Array  # int64 (PH, PW): from `_corners`
+    corners: Array  # int32 (PH, PW): from `_corners`
     dW: Array  # (chunks, F, taps)
     db: Array  # (chunks, F)
     infinite: Array  # bool (chunks,): whether an image holds NaN or infinity (0 * inf is NaN)
@@ -85,11 +86,12 @@ def maxima_images(args, n0, n1):
     pixels, pool_width = args.corners.size, g.out_width // 2
     block = pool_width * max(1, BLOCK_BYTES // (2 * max(row, woven_row) * dW.itemsize))
     depth = arg.size // max(1, g.images * pixels)
-    places, values = np.empty(pixels + 1, np.int64), np.empty(pixels + 1, dtype)
-    count, shifts = np.zeros(1, np.int64), np.zeros(DEAD + 1, np.int64)
-    shifts[1], shifts[2], shifts[3] = 1, across, across + 1
-    memory = padded, woven, sums, places, values, count, shifts
-    padded, woven, sums, places, values, count, shifts = borrow(memory)
+    lanes = VECTOR_BYTES // dW.itemsize
+    places, values = np.empty(pixels + lanes, np.int32), np.empty(pixels + lanes, dtype)
+    count, indices = np.zeros(1, np.int64), np.empty(g.filters * pixels, np.uint8)
+    gradients = np.empty(indices.size if args.dout_channels_last else zero, dtype)
+    memory = padded, woven, sums, places, values, count, indices, gradients
+    padded, woven, sums, places, values, count, indices, gradients = borrow(memory)
     padded, woven, sums = skip_to_line(padded), skip_to_line(woven), skip_to_line(sums)
     image = direct_or_copy(direct, x, padded)
     dW[:] = 0
@@ -108,16 +110,22 @@ def maxima_images(args, n0, n1):
             weave_rows(image, origin, row, channels, height, np.int64(1), woven_rows, woven,
                 woven_row)  # fmt: skip
         sums[:] = 0
+        # The indices and gradients of each filter side by side, as `list_maxima` reads them.
+        transpose_at(address_of(arg, n * pixels * depth), depth, pixels, g.filters,
+            address_of(indices, 0), pixels, indices)  # fmt: skip
+        upper = address_of(dout, n * pixels * g.filters)
+        if args.dout_channels_last:
+            transpose_at(upper, g.filters, pixels, g.filters, address_of(gradients, 0), pixels,
+                gradients)  # fmt: skip
+            upper = address_of(gradients, 0)
         v, p = address_of(values, 0), address_of(places, 0)
         for first in range(0, pixels, block):
             some = min(block, pixels - first)
             for f in range(g.filters):
-                at, apart = (n * g.filters + f) * pixels + first, np.int64(1)
-                if args.dout_channels_last:
-                    at, apart = (n * pixels + first) * g.filters + f, g.filters
-                list_maxima(listing, address_of(arg, (n * pixels + first) * depth + f), depth,
-                    address_of(dout, at), apart, address_of(args.corners, first),
-                    address_of(shifts, 0), some, p, v, address_of(count, 0))  # fmt: skip
+                at = f * pixels + first
+                list_maxima(listing, address_of(indices, at), upper + at * dW.itemsize,
+                    address_of(args.corners, first), across, some, p, v,
+                    address_of(count, 0))  # fmt: skip
                 db[f] += _total(values[: count[0]])
                 for fy in range(runs):
                     b = address_of(woven, 0) if lowered else address_of(image, origin + fy * row)
@@ -138,7 +146,8 @@ def maxima_images(args, n0, n1):
 @lru_cache
 def _corners(g: Geometry) -> Array:
     """Return the index of the top left pixel of each pooling window, in a padded image."""
-    y, x = np.arange(g.out_height // 2)[:, None], np.arange(g.out_width // 2)
+    y = np.arange(g.out_height // 2, dtype=np.int32)[:, None]
+    x = np.arange(g.out_width // 2, dtype=np.int32)
     return (2 * y * (g.width + 2 * g.pad) + 2 * x).reshape(-1)
 
 
@@ -160,8 +169,8 @@ def maxima_gradient(
 ) -> tuple[Array, Array] | None:
     """Fill ``dx``, unless it is empty, and return ``dW`` and ``db``.
 
-    Return None if the stride is not 1, if ``W`` is empty, if ``x`` holds NaN or infinity, or if
-    ``W`` does and ``dx`` is not empty.
+    Return None if the stride is not 1, if ``W`` is empty, if ``x`` holds NaN or infinity, if ``W``
+    does and ``dx`` is not empty, or for images of more than 2**31 positions.
 
     Parameters
     ----------
@@ -172,7 +181,8 @@ def maxima_gradient(
     x, channels_last, W, g, dx
         As for `kernels._convolution_backward.run_backward`.
     """
-    if g.stride != 1 or not W.size or (dx.size and not all_finite(W.reshape(-1))):
+    fits = (g.height + 2 * g.pad) * (g.width + 2 * g.pad) <= MAX_SIZE  # positions have 32 bits
+    if g.stride != 1 or not (W.size and fits) or (dx.size and not all_finite(W.reshape(-1))):
         return None
     filters, taps = W.shape[0], W[:1].size
     size = chunk_size(g.images)

@@ -22,7 +22,7 @@ DEAD = np.uint8(4)
 _INT, _LANE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 
 
-def _in_vectors(builder, count, lanes, body):
+def in_vectors(builder, count, lanes, body):
     """Emit ``body(first, mask)`` for each whole vector (mask None) and for the remainder."""
     width = ir.Constant(_INT, lanes)
     with cgutils.for_range(builder, builder.udiv(count, width)) as loop:
@@ -40,7 +40,8 @@ def _intrinsic_name(kind, vector):
     return f"llvm.masked.{kind}.v{vector.count}{letter}{size}.p0"
 
 
-def _load(builder, pointer, vector, size, mask):
+def load_vector(builder, pointer, vector, size, mask):
+    """Emit a load of a vector of elements of `size` bytes, under a mask or whole (mask None)."""
     pointer = builder.bitcast(pointer, vector.as_pointer())
     if mask is None:
         return builder.load(pointer, align=size)
@@ -50,7 +51,8 @@ def _load(builder, pointer, vector, size, mask):
     return builder.call(load, [pointer, ir.Constant(_LANE, size), mask, zeros])
 
 
-def _store(builder, value, pointer, size, mask):
+def store_vector(builder, value, pointer, size, mask):
+    """Emit the store of a vector; the counterpart of `load_vector`."""
     pointer = builder.bitcast(pointer, value.type.as_pointer())
     if mask is None:
         builder.store(value, pointer, align=size)
@@ -85,7 +87,9 @@ def _maximum(rectify):
             pixels.append(b.gep(pixels[2], [right]))
 
             def body(first, mask):
-                best, *others = [_load(b, b.gep(p, [first]), vector, size, mask) for p in pixels]
+                best, *others = [
+                    load_vector(b, b.gep(p, [first]), vector, size, mask) for p in pixels
+                ]
                 k = ir.Constant(indices, [0] * lanes)
                 for i, value in enumerate(others, 1):
                     # NaN compares as larger than any number and the first NaN is kept, as in NumPy.
@@ -101,10 +105,10 @@ def _maximum(rectify):
                     k = b.select(dead, ir.Constant(indices, [int(DEAD)] * lanes), k)
                 if stored != indices:
                     k = b.trunc(k, stored)
-                _store(b, best, b.gep(o, [first]), size, mask)
-                _store(b, k, b.gep(j, [first]), index_size, mask)
+                store_vector(b, best, b.gep(o, [first]), size, mask)
+                store_vector(b, k, b.gep(j, [first]), index_size, mask)
 
-            _in_vectors(b, count, lanes, body)
+            in_vectors(b, count, lanes, body)
             return context.get_dummy_value()
 
         sizes = [types.intp] * 3
@@ -130,14 +134,14 @@ def _unpool(context, dout, at, arg, arg_at, dx, dx_at, right, down, count):
         pixels.append(b.gep(pixels[2], [right]))
 
         def body(first, mask):
-            gradient = _load(b, b.gep(source, [first]), vector, size, mask)
-            k = _load(b, b.gep(j, [first]), stored, index_size, mask)
+            gradient = load_vector(b, b.gep(source, [first]), vector, size, mask)
+            k = load_vector(b, b.gep(j, [first]), stored, index_size, mask)
             for i, p in enumerate(pixels):
                 here = b.icmp_unsigned("==", k, ir.Constant(stored, [i] * lanes))
                 value = b.select(here, gradient, ir.Constant(vector, None))
-                _store(b, value, b.gep(p, [first]), size, mask)
+                store_vector(b, value, b.gep(p, [first]), size, mask)
 
-        _in_vectors(b, count, lanes, body)
+        in_vectors(b, count, lanes, body)
         return context.get_dummy_value()
 
     intp = types.intp

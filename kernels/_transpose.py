@@ -16,11 +16,14 @@ from kernels._plain_code import plain_array
 from kernels._vectors import VECTOR_BYTES
 
 MAX_SIDE = 8
+MAX_ROW_BYTES = min(VECTOR_BYTES, 32)
+"""Bytes of a tile's row. Shuffles across vectors of 64 bytes take an index vector and more time."""
 
 
 @register_jitable
 def _side(itemsize):
-    return min(MAX_SIDE, VECTOR_BYTES // itemsize)
+    """Return the side of a tile; a tile of bytes fills a vector of 16."""
+    return 2 * MAX_SIDE if itemsize == 1 else min(MAX_SIDE, MAX_ROW_BYTES // itemsize)
 
 
 @intrinsic

@@ -39,6 +39,8 @@ halves: two 32-byte vectors cost the same, and leave fewer lanes idle."""
 OVERLAPS = VECTOR_BYTES < 64
 """Whether the remainder columns are computed in a full vector that overlaps the preceding columns,
 if there are enough of these. Masked access is slow on processors without mask registers."""
+COMPRESSES = VECTOR_BYTES == 64
+"""Whether one instruction stores the selected elements of a vector side by side."""
 EVEN_TILES = TILE_VECTORS == 2
 """Whether the rows of a block are distributed evenly over its tiles. Eight accumulators hide the
 latency of a multiply-add: four rows of a tile two vectors wide, or two rows of four vectors."""

@@ -19,7 +19,8 @@ from kernels._cache import njit
 from kernels._function_pointers import call_address
 from kernels._microkernel import _Emitter, constant, emit_address, splat
 from kernels._plain_code import plain_array, plain_code, plain_code_address
-from kernels._pool_vectors import DEAD
+from kernels._pool_vectors import DEAD, in_vectors, load_vector, store_vector
+from kernels._vectors import COMPRESSES
 
 WINDOWS_TO_ROW, ROW_TO_WINDOWS = np.int64(0), np.int64(1)
 """Modes of `add_windows`: add the windows to the row, or the row to each window."""
@@ -31,7 +32,7 @@ one vector and a partial one."""
 _LATENT_VECTORS = 3
 """Number of accumulators up to which the latency of a multiply-add limits the loop."""
 
-_INT = ir.IntType(64)
+_INT, _PLACE = ir.IntType(64), ir.IntType(32)
 
 
 class _WindowEmitter(_Emitter):
@@ -40,27 +41,51 @@ class _WindowEmitter(_Emitter):
     def maxima(self) -> ir.Function:
         """Emit `list_maxima`, without a branch for maxima that have no gradient."""
         name = f"njitnet_maxima_{self.c_type}"
-        fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_INT] * 10), name)
+        fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_INT] * 8), name)
         self._private(fn)
         b = ir.IRBuilder(fn.append_basic_block("entry"))
-        arg, arg_step, dout, dout_step, corners, shifts, pixels, places, values, count = fn.args
+        arg, dout, corners, across, pixels, places, values, count = fn.args
         arg = b.inttoptr(arg, ir.IntType(8).as_pointer())
-        corners, shifts, places, count = (
-            b.inttoptr(p, _INT.as_pointer()) for p in (corners, shifts, places, count)
-        )
+        corners, places = (b.inttoptr(p, _PLACE.as_pointer()) for p in (corners, places))
         dout, values = (b.inttoptr(p, self.element.as_pointer()) for p in (dout, values))
+        lanes = self.lanes if COMPRESSES else 1
+        indices, positions, gradients = (
+            ir.VectorType(kind, lanes) for kind in (ir.IntType(8), _PLACE, self.element)
+        )
+        across = splat(b, b.trunc(across, _PLACE), lanes)
+        dead, one = ir.Constant(indices, [int(DEAD)] * lanes), ir.Constant(positions, [1] * lanes)
         found = cgutils.alloca_once_value(b, constant(0))
-        with cgutils.for_range(b, pixels) as loop:
-            k = b.zext(b.load(b.gep(arg, [b.mul(loop.index, arg_step)])), _INT)
+
+        def body(first: ir.Value, mask: Any) -> None:
+            k = load_vector(b, b.gep(arg, [first]), indices, 1, mask)
+            place = load_vector(b, b.gep(corners, [first]), positions, _PLACE.width // 8, mask)
+            value = load_vector(b, b.gep(dout, [first]), gradients, self.size, mask)
+            alive = b.icmp_unsigned("<", k, dead)
+            if mask is not None:
+                alive = b.and_(alive, mask)
+            k = b.zext(k, positions)
+            place = b.add(place, b.add(b.and_(k, one), b.mul(across, b.lshr(k, one))))
             n = b.load(found)
-            place = b.add(b.load(b.gep(corners, [loop.index])), b.load(b.gep(shifts, [k])))
-            b.store(place, b.gep(places, [n]))
-            b.store(b.load(b.gep(dout, [b.mul(loop.index, dout_step)])), b.gep(values, [n]))
-            alive = b.icmp_unsigned("<", k, constant(int(DEAD)))
-            b.store(b.add(n, b.zext(alive, _INT)), found)
-        b.store(b.load(found), count)
+            self._store_selected(b, place, alive, b.gep(places, [n]), "i32")
+            self._store_selected(b, value, alive, b.gep(values, [n]), f"f{8 * self.size}")
+            selected = b.zext(b.bitcast(alive, ir.IntType(lanes)), _INT)
+            b.store(b.add(n, b.ctpop(selected)), found)
+
+        in_vectors(b, pixels, lanes, body)
+        b.store(b.load(found), b.inttoptr(count, _INT.as_pointer()))
         b.ret_void()
         return fn
+
+    def _store_selected(
+        self, b: ir.IRBuilder, vector: ir.Value, mask: ir.Value, at: ir.Value, element: str
+    ) -> None:
+        """Emit the store of the selected elements side by side, in front of undefined ones."""
+        if vector.type.count > 1:
+            kind = ir.FunctionType(vector.type, [vector.type, mask.type, vector.type])
+            name = f"llvm.experimental.vector.compress.v{vector.type.count}{element}"
+            compress = cgutils.get_or_insert_function(self.module, kind, name)
+            vector = b.call(compress, [vector, mask, ir.Constant(vector.type, ir.Undefined)])
+        store_vector(b, vector, at, int(element[1:]) // 8, None)
 
     def windows(self) -> ir.Function:
         """Emit `add_windows`, which splits the row into strips."""
@@ -72,7 +97,7 @@ class _WindowEmitter(_Emitter):
         values, windows, row = (
             b.inttoptr(p, self.element.as_pointer()) for p in (values, windows, row)
         )
-        places = b.inttoptr(places, _INT.as_pointer())
+        places = b.inttoptr(places, _PLACE.as_pointer())
         at = cgutils.alloca_once_value(b, constant(0))
 
         def strip(first: ir.Value, whole: int, tail: bool) -> None:
@@ -103,7 +128,7 @@ class _WindowEmitter(_Emitter):
     def _strip_of_windows(self, whole: int, tail: bool, to_windows: bool) -> ir.Function:
         """Emit the loop over all windows for `whole` vectors, and a masked one if `tail`."""
         pointer = self.element.as_pointer()
-        args = [pointer, _INT.as_pointer(), _INT, pointer, _INT, pointer, _INT]
+        args = [pointer, _PLACE.as_pointer(), _INT, pointer, _INT, pointer, _INT]
         name = f"njitnet_windows_{self.c_type}_{whole}_{int(tail)}_{int(to_windows)}"
         fn = ir.Function(self.module, ir.FunctionType(ir.VoidType(), args), name)
         self._private(fn)
@@ -123,7 +148,8 @@ class _WindowEmitter(_Emitter):
 
         def take(index: ir.Value, kept: list[ir.Value]) -> None:
             x = splat(b, b.load(b.gep(values, [index])), self.lanes)
-            window = b.gep(windows, [b.mul(b.load(b.gep(places, [index])), step)])
+            place = b.zext(b.load(b.gep(places, [index])), _INT)
+            window = b.gep(windows, [b.mul(place, step)])
             for place, vector in zip(kept, vectors, strict=True):
                 there, here = self._load(b, window, *vector), b.load(place)
                 if to_windows:
@@ -180,27 +206,25 @@ if config.DISABLE_JIT:
     windows_addresses = _plain_windows_addresses
 
 
-def _plain_list_maxima(
-    address, arg, arg_step, dout, dout_step, corners, shifts, pixels, places, values, count
-):
+def _plain_list_maxima(address, arg, dout, corners, across, pixels, places, values, count):
     _, dtype = plain_code(address)
-    k = plain_array(arg, (pixels,), (arg_step,), np.uint8).astype(np.int64)
+    k = plain_array(arg, (pixels,), (1,), np.uint8).astype(np.int32)
     alive = k != DEAD
     n = plain_array(count, (1,), (1,), np.int64)
     n[0] = np.count_nonzero(alive)
-    place = plain_array(corners, (pixels,), (1,), np.int64)
-    place = place + plain_array(shifts, (DEAD + 1,), (1,), np.int64)[k]
-    plain_array(places, (n[0],), (1,), np.int64)[...] = place[alive]
-    gradient = plain_array(dout, (pixels,), (dout_step,), dtype)
-    plain_array(values, (n[0],), (1,), dtype)[...] = gradient[alive]
+    place = plain_array(corners, (pixels,), (1,), np.int32) + k % 2 + np.int32(across) * (k // 2)
+    plain_array(places, (n[0],), (1,), np.int32)[...] = place[alive]
+    value = plain_array(dout, (pixels,), (1,), dtype)
+    plain_array(values, (n[0],), (1,), dtype)[...] = value[alive]
 
 
 def _plain_windows(address, way, values, places, count, windows, step, row, size):
     _, dtype = plain_code(address)
     row = plain_array(row, (size,), (1,), dtype)
     values = plain_array(values, (count,), (1,), dtype)
-    for x, place in zip(values, plain_array(places, (count,), (1,), np.int64), strict=True):
-        window = plain_array(windows + dtype.itemsize * place * step, (size,), (1,), dtype)
+    for x, place in zip(values, plain_array(places, (count,), (1,), np.int32), strict=True):
+        at = windows + dtype.itemsize * int(place) * step
+        window = plain_array(at, (size,), (1,), dtype)
         if way == ROW_TO_WINDOWS:
             window += x * row
         else:
@@ -209,22 +233,20 @@ def _plain_windows(address, way, values, places, count, windows, step, row, size
 
 list_maxima = _plain_list_maxima if config.DISABLE_JIT else call_address
 """List the positions of a filter's maxima in an image, and their gradients:
-``list_maxima(address, arg, arg_step, dout, dout_step, corners, shifts, pixels, places, values,
-count)``.
+``list_maxima(address, arg, dout, corners, across, pixels, places, values, count)``.
 
 Arrays are passed by address. For each of `pixels` pooling windows, `arg` holds the index of the
-maximum, from 0 to 3, or `DEAD`, and `dout` its gradient; `arg_step` and `dout_step` are their
-strides. The position of a maximum is the window's element of `corners` (int64) plus the element of
-`shifts` (int64) at the index of the maximum; `shifts` also has an element for `DEAD`. The positions
-are written to `places`, the gradients to `values`, and their number to `count`. One element after
-the end of `places` and of `values` may be overwritten.
+maximum, from 0 to 3, or `DEAD`, and `dout` its gradient. The position of a maximum is the window's
+element of `corners` (int32), plus 1 for the right pixels, plus `across` for the lower ones. The
+positions are written to `places` (int32), the gradients to `values`, and their number to `count`.
+As many elements as a vector has may be overwritten after the end of `places` and of `values`.
 """
 
 add_windows = _plain_windows if config.DISABLE_JIT else call_address
 """Add scaled windows to a row, or the scaled row to each window:
 ``add_windows(address, way, values, places, count, windows, step, row, size)``.
 
-Arrays are passed by address. `values` holds the `count` factors and `places` (int64) the positions.
+Arrays are passed by address. `values` holds the `count` factors and `places` (int32) the positions.
 The window at position ``p`` begins at element ``p * step`` of `windows`. A window and `row` have
 `size` elements.
 """

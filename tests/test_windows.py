@@ -19,10 +19,10 @@ POISON = -7.0
 
 
 @njit
-def call_list(address, arg, depth, dout, apart, corners, shifts, places, values, count):
-    list_maxima(address, address_of(arg, 0), depth, address_of(dout, 0), apart,
-        address_of(corners, 0), address_of(shifts, 0), corners.size, address_of(places, 0),
-        address_of(values, 0), address_of(count, 0))  # fmt: skip
+def call_list(address, arg, dout, corners, across, places, values, count):
+    list_maxima(address, address_of(arg, 0), address_of(dout, 0), address_of(corners, 0), across,
+        corners.size, address_of(places, 0), address_of(values, 0),
+        address_of(count, 0))  # fmt: skip
 
 
 @njit
@@ -32,22 +32,21 @@ def call_add(address, way, values, places, windows, first, step, row, at, size):
 
 
 @pytest.mark.small
-@pytest.mark.parametrize(("pixels", "depth", "apart"), [(0, 1, 1), (1, 3, 1), (40, 16, 5)])
-def test_list_of_maxima(rng, dtype, pixels, depth, apart):
-    arg = rng.integers(0, 5, (pixels, depth)).astype(np.uint8)
-    dout = rng.standard_normal((pixels, apart)).astype(dtype)
-    corners = rng.integers(0, 1000, pixels)
-    places, values = np.full(pixels + 2, -1), np.full(pixels + 2, POISON, dtype)
-    count, shifts = np.zeros(1, np.int64), np.array([0, 1, 100, 101, 0])
-    listing, _ = windows_addresses(dout.reshape(-1))
-    flat = arg.reshape(-1), depth, dout.reshape(-1), apart, corners, shifts
-    call_list(listing, *flat, places, values, count)
-    k = arg[:, 0].astype(np.int64)
-    alive = k != DEAD
+@pytest.mark.parametrize("pixels", [0, 1, 7, 16, 40, 144])
+def test_list_of_maxima(rng, dtype, pixels):
+    arg = rng.integers(0, 5, pixels).astype(np.uint8)
+    dout = rng.standard_normal(pixels).astype(dtype)
+    corners, across = rng.integers(0, 1000, pixels, np.int32), 100
+    slack = VECTOR_BYTES // dout.itemsize
+    places = np.full(pixels + slack + 1, -1, np.int32)
+    values, count = np.full(pixels + slack + 1, POISON, dtype), np.zeros(1, np.int64)
+    listing, _ = windows_addresses(dout)
+    call_list(listing, arg, dout, corners, across, places, values, count)
+    alive = arg != DEAD
     assert count[0] == alive.sum()
-    expected = corners + shifts[k]
+    expected = corners + np.array([0, 1, across, across + 1, 0])[arg]
     np.testing.assert_array_equal(places[: count[0]], expected[alive])
-    np.testing.assert_array_equal(values[: count[0]], dout[alive, 0])
+    np.testing.assert_array_equal(values[: count[0]], dout[alive])
     assert places[-1] == -1
     assert values[-1] == POISON
 
@@ -65,7 +64,7 @@ def test_windows(rng, dtype, way, size):
     """Windows overlap and repeat; memory beside the windows and the row does not change."""
     for count in (0, 1, 30):
         step = 3
-        places = rng.integers(0, 20, count)
+        places = rng.integers(0, 20, count, np.int32)
         values = rng.standard_normal(count).astype(dtype)
         windows = rng.standard_normal(5 + 20 * step + size + 5).astype(dtype)
         row = rng.standard_normal(size + 10).astype(dtype)
