@@ -21,7 +21,7 @@ from kernels._addresses import address_of
 from kernels._arrays import Array
 from kernels._cache import inner, njit
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
-from kernels._gemm import MIN_PARALLEL_FLOPS
+from kernels._gemm_threads import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
 from kernels._microkernel import microkernel
 from kernels._pool_vectors import rectified_maximum_of_4

@@ -1,17 +1,18 @@
 """Matrix product of the affine layer: ``out = op(a) op(b) + bias``.
 
-Plain loops around the micro-kernel of :mod:`kernels._microkernel`. Where many elements of `a` are
-zero, :mod:`kernels._bitmap_gemm` skips them; the result is bitwise identical.
+Plain loops around the micro-kernel of :mod:`kernels._microkernel` compute a block. Where many
+elements of `a` are zero, :mod:`kernels._bitmap_gemm` skips them; the result is bitwise identical.
+:mod:`kernels._gemm_threads` divides the product among threads.
 """
 
 from typing import Any
 
 import numpy as np
-from numba import config, prange, types
+from numba import config, types
 from numba.extending import intrinsic
 
 from kernels._addresses import address_of, matrix_at
-from kernels._bitmap import WORD, row_bitmap, skips_zeros, transposed_bitmap
+from kernels._bitmap import WORD, row_bitmap, transposed_bitmap
 from kernels._bitmap_gemm import (
     PAIRED,
     SINGLE,
@@ -24,15 +25,8 @@ from kernels._cache import inner, njit
 from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import microkernel, microkernel_address
 from kernels._plain_code import plain_code, plain_code_address
-from kernels._threads import chunk_bounds, thread_count
 from kernels._transpose import transpose_at
 from kernels._vectors import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES
-
-MIN_PARALLEL_FLOPS = 1_000_000
-"""Number of operations of a product below which one thread is faster."""
-MIN_PARALLEL_FLOPS_SKIP = 4_000_000
-"""The same threshold where zeros are skipped. It accounts for the update of the weights that
-follows, which takes longer if half of the gradient is in another core's cache."""
 
 # Largest blocks along `k`. All tiles are computed for one block before the next, so that the
 # operand stays in cache: packed `b`, transposed `a` (read with a stride), or unpacked `b`.
@@ -47,9 +41,6 @@ NARROW_BYTES = 1024
 ROWS_BYTES = 1 << 18
 """Bytes of a block of rows of `a`, or of the result, which stays in cache while the block is
 multiplied with all packed strips."""
-MIN_ROWS_BY_THREADS = 2048
-"""Number of rows from which threads divide the rows, not the columns, of the result, so that each
-thread writes adjacent memory."""
 BITMAP_WORDS = 32
 """Number of words per row of `a` that are computed together where a bitmap is transposed."""
 MIN_TURN_STRIPS = 4
@@ -62,7 +53,7 @@ specialisation of all of these functions."""
 
 
 @inner
-def _packs(n, m, b_t, itemsize):
+def packs(n, m, b_t, itemsize):
     """Return whether `b` is packed strip by strip."""
     # `n` and `m` are the sizes of the whole product, not of a block, because the order of the sums
     # depends on the result.
@@ -71,11 +62,11 @@ def _packs(n, m, b_t, itemsize):
 
 
 @inner
-def _count_blocks(n, k, m, a_t, b_t, itemsize):
+def count_blocks(n, k, m, a_t, b_t, itemsize):
     """Return the number of blocks along `k`."""
-    limit = K_BLOCK_PACKED if _packs(n, m, b_t, itemsize) else K_BLOCK
+    limit = K_BLOCK_PACKED if packs(n, m, b_t, itemsize) else K_BLOCK
     limit = min(limit, K_BLOCK_STRIDED if a_t else K_BLOCK)
-    return max(1, (k + limit - 1) // limit)
+    return (k + 2 * limit - 1) // (2 * limit) * 2 if k > limit else 1  # even: see `_gemm_threads`
 
 
 @inner
@@ -96,7 +87,7 @@ def _skip_rows(
     """Compute ``a @ b + bias`` from the non-zero elements of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
-    blocks, table = _count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
+    blocks, table = count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
     step = WORD * min(4, max(1, ROWS_BYTES // (WORD * size_a * max(1, k))))
     if step == WORD and r1 - r0 <= 2 * WORD:
         step = 2 * WORD
@@ -126,7 +117,7 @@ def _skip_transposed(
     """Compute ``a.T @ b + bias`` from the non-zero elements of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
-    blocks, table = _count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
+    blocks, table = count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
     deepest = (k + blocks - 1) // blocks
     width, across = (deepest + WORD - 1) // WORD, min(BITMAP_WORDS, (r1 - r0 + WORD - 1) // WORD)
     words, transposed = np.empty(deepest * across, np.uint64), np.empty(WORD * width, np.uint64)
@@ -154,10 +145,10 @@ def _multiply_all(
 ):  # fmt: skip
     """Compute ``op(a) @ op(b) + bias`` with the micro-kernel."""
     size_a, size = like_a.itemsize, like_c.itemsize
-    pack = _packs(n, m, b_t, size)
+    pack = packs(n, m, b_t, size)
     strip = TILE_VECTORS * (VECTOR_BYTES // size)
     width = strip if pack else max(1, c1 - c0)
-    blocks = _count_blocks(n, k, m, a_t, b_t, size)
+    blocks = count_blocks(n, k, m, a_t, b_t, size)
     deepest = (k + blocks - 1) // blocks
     group = strip * max(1, PACKED_BYTES // (max(1, deepest) * strip * size)) if pack else width
     strips = (min(group, c1 - c0) + strip - 1) // strip if pack else 0
@@ -332,53 +323,3 @@ def get_product_addresses(a: Dtype, c: Dtype, needs: tuple[int, ...] = BOTH) -> 
 def get_microkernel_address(dtype: Dtype) -> int:
     """Return the address of the micro-kernel for operands of one dtype."""
     return get_product_addresses(dtype, dtype, MICROKERNEL)[_PARTS.index(microkernel_address)]
-
-
-@njit(parallel=True, nogil=True)
-def _grid(addresses, a, a_t, b, b_t, bias, out, down, across, skip):
-    n, m = out.shape
-    lanes = VECTOR_BYTES // out.itemsize
-    for part in prange(across * down):
-        c0, c1 = chunk_bounds((m + lanes - 1) // lanes, part % across, across)
-        r0, r1 = chunk_bounds(n, part // across, down)
-        gemm_block(
-            addresses, a, a_t, b, b_t, bias, out, r0, r1, c0 * lanes, min(m, c1 * lanes), skip
-        )
-
-
-@njit(nogil=True)
-def gemm(addresses, a, a_t, b, b_t, bias, out):
-    """Compute ``out = op(a) op(b) + bias``, where ``op`` transposes if the operand's flag is set.
-
-    Parameters
-    ----------
-    addresses : tuple of int
-        Result of `get_product_addresses` for the two element types. Without the addresses of the
-        functions that skip zeros, no zeros are skipped.
-    a : ndarray, shape (n, k), or (k, n) if `a_t`
-    b : ndarray, shape (k, m), or (m, k) if `b_t`
-    bias : ndarray, shape (m,)
-    out : ndarray, shape (n, m)
-        All arrays are C-contiguous; `b`, `bias` and `out` have one dtype.
-
-    Returns
-    -------
-    bool
-        True if zeros should have been skipped, but the address of the function was missing.
-    """
-    n, m = out.shape
-    skip, share = (False, 1.0) if b_t else skips_zeros(a, b, m)
-    missing = skip and addresses[2 if a_t else 1] == 0
-    if missing:
-        skip, share = False, 1.0
-    flops = 2.0 * n * m * (a.shape[0] if a_t else a.shape[1]) * share
-    threads = thread_count()
-    if threads == 1 or flops < (MIN_PARALLEL_FLOPS_SKIP if skip else MIN_PARALLEL_FLOPS):
-        zero = np.int64(0)  # a literal would compile `gemm_block` once more
-        gemm_block(addresses, a, a_t, b, b_t, bias, out, zero, n, zero, m, skip)
-    else:
-        across = max(1, min(threads, m // (TILE_VECTORS * (VECTOR_BYTES // out.itemsize))))
-        if skip or n >= MIN_ROWS_BY_THREADS:
-            across = 1
-        _grid(addresses, a, a_t, b, b_t, bias, out, threads // across, across, skip)
-    return missing

@@ -26,11 +26,11 @@ from kernels._gemm import (
     FORWARD,
     NO_TRANSPOSE,
     TRANSPOSE,
-    gemm,
     get_product_addresses,
     jit_backward_addresses,
     jit_forward_addresses,
 )
+from kernels._gemm_threads import gemm
 from kernels._transpose import transpose_at
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import _vectors, affine
-from kernels._gemm import gemm
+from kernels._gemm_threads import gemm
 from kernels.affine import affine_backward, affine_forward
 
 SMALL_SHAPES = [(0, 5, 3), (1, 1, 1), (3, 0, 2), (3, 5, 0), (7, 5, 3), (1, 5, 10)]
@@ -28,6 +28,7 @@ SHAPES = [
     (2000, 33, 17),
     (3, 3001, 130),
     (300, 530, 270),
+    (100, 2600, 30),
 ]
 PARAMS = [pytest.param(s, marks=pytest.mark.small) for s in SMALL_SHAPES] + SHAPES
 
@@ -200,7 +201,9 @@ def test_overflow_to_infinity(dtype):
     assert out[0, 0] == np.inf
 
 
-@pytest.mark.parametrize("shape", [(1000, 784, 50), (257, 65, 10), (100, 784, 50), (3, 2000, 65)])
+@pytest.mark.parametrize(
+    "shape", [(1000, 784, 50), (257, 65, 10), (100, 784, 50), (3, 2000, 65), (100, 2600, 65)]
+)
 def test_bits_do_not_depend_on_threads(rng, bits_on_threads, shape, dtype):
     x, W, b, dout = operands(rng, shape, dtype)
     for f in (lambda: affine_forward(x, W, b), lambda: affine_backward(dout, x, W)):

@@ -518,12 +518,12 @@ def test_loaded_callee_with_a_parallel_region(tmp_path):
         subprocess.run(command, cwd=root, env=environment, check=True, timeout=280)
 
     run()
-    callers = list(tmp_path.rglob("_gemm.gemm-*"))
+    callers = list(tmp_path.rglob("_gemm_threads.gemm-*"))
     assert callers
     for file in callers:
         file.unlink()
     run()  # compiles the caller beside the loaded callee
-    assert list(tmp_path.rglob("_gemm.gemm-*"))
+    assert list(tmp_path.rglob("_gemm_threads.gemm-*"))
     run()  # loads both
 
 

@@ -23,7 +23,8 @@ from kernels import (
 from kernels._convolution import IDENTITY, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
 from kernels._convolution_block import convolution_relu_pool_backward
-from kernels._gemm import gemm, gemm_block, get_microkernel_address, get_product_addresses
+from kernels._gemm import gemm_block, get_microkernel_address, get_product_addresses
+from kernels._gemm_threads import gemm
 from kernels._images import as_images
 from kernels._threads import Team
 from kernels.convolution import convolution_operands
