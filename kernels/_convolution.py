@@ -20,6 +20,7 @@ from numba.extending import register_jitable
 from kernels._addresses import address_of
 from kernels._arrays import Array
 from kernels._cache import inner, njit
+from kernels._cache_lines import LINE_ELEMENTS, skip_to_line
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._gemm_threads import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
@@ -101,12 +102,18 @@ def _are_taken_whole(taps, columns, itemsize):
     return taps * padded_filters(columns, itemsize) * itemsize <= MAX_FILTER_BYTES
 
 
+@njit(nogil=True)
+def _aligned_zeros(size, like):
+    return skip_to_line(np.zeros(size + LINE_ELEMENTS, like.dtype))
+
+
 @register_jitable
 def _empty_strips(taps, columns, like):
     """Return zeros (strips, taps, width) for a matrix (taps, columns), split by column."""
     vectors = TILE_VECTORS if _are_taken_whole(taps, columns, like.itemsize) else PART_VECTORS
     width = max(1, min(columns, vectors * (VECTOR_BYTES // like.itemsize)))
-    return np.zeros(((columns + width - 1) // width, taps, width), like.dtype)
+    strips = (columns + width - 1) // width
+    return _aligned_zeros(strips * taps * width, like).reshape((strips, taps, width))
 
 
 @register_jitable
@@ -249,10 +256,11 @@ def forward_images(args, n0, n1):
     pool_height, pool_width = g.out_height // 2, g.out_width // 2
     out_row = g.out_width * columns
     together = max(1, POOLED_BYTES // max(1, 2 * out_row * strips.itemsize))
-    rows = np.empty(2 * together * out_row if pooling else 0, dtype)
+    rows = np.empty((2 * together * out_row if pooling else zero) + LINE_ELEMENTS, dtype)
     maxima = np.empty(pool_height * pool_width * columns if pooling else 0, dtype)
     memory = padded, rows, maxima
     padded, rows, maxima = borrow(memory)
+    rows = skip_to_line(rows)
     image = direct_or_copy(direct, x, padded)
     length = g.channels * g.height * g.width
     for n in range(n0, n1):

@@ -9,6 +9,7 @@ M. Cho and D. Brand, "MEC: Memory-efficient Convolution for Deep Neural Network"
 import numpy as np
 from numba.extending import register_jitable
 
+from kernels._addresses import address_of, copy_bytes
 from kernels._cache import inner
 
 LOWERED_RUN = 16
@@ -34,8 +35,7 @@ def weave_rows(image, origin, row, channels, height, stride, rows, woven, size):
         here = woven[y * size : (y + 1) * size]
         if y and stride == 1:  # copy the row above, shifted by one input row
             shifted, known = woven[(y - 1) * size + channels : y * size], height - 1
-            for i in range(shifted.size):
-                here[i] = shifted[i]
+            copy_bytes(address_of(here, 0), address_of(shifted, 0), shifted.size * shifted.itemsize)
         for fy in range(known, height):
             for c in range(channels):
                 source, target = image[first + fy * row + c :], here[fy * channels + c :]
