@@ -11,11 +11,8 @@ from net.distributed import Examples, SingleProcess
 from net.layer_list import is_custom
 from net.thread_tuner import ThreadTuner
 
-ITERATIONS_PER_CALL = 100
-"""Iterations between two checks for Ctrl-C and updates of the progress bar and timings."""
-
-MAX_ITERATIONS_PER_CALL = 1000
-"""Upper limit of the same for small batches, whose iterations are short beside a check."""
+BATCHES_AHEAD = 100
+"""Number of batches that are drawn together."""
 
 
 class Iterations(Protocol):
@@ -49,21 +46,6 @@ def draw_rows(rng: Any, n: int, batch_size: int, count: int) -> Any:
     ndarray of int64, shape (count, batch_size)
     """
     return rng.choice(n, (count, batch_size))
-
-
-def iterations_per_call(batch_size: int) -> int:
-    """Return the number of iterations in each call of the compiled function.
-
-    Parameters
-    ----------
-    batch_size : int
-
-    Returns
-    -------
-    int
-    """
-    examples = 100 * ITERATIONS_PER_CALL
-    return min(MAX_ITERATIONS_PER_CALL, max(ITERATIONS_PER_CALL, examples // batch_size))
 
 
 def draws_random_numbers(network: Any) -> bool:
@@ -119,7 +101,7 @@ class LayerIterations:
         self._n, self._batch_size, self._rng = n, batch_size, rng
         self._group, self._tuner, self._evaluation_tuner = group, tuner, evaluation_tuner
         draws = draws_random_numbers(network) or is_custom(type(optimizer))
-        self._ahead = 1 if draws else ITERATIONS_PER_CALL
+        self._ahead = 1 if draws else BATCHES_AHEAD
 
     def run(self, count: int) -> Iterator[list[float]]:
         """Run `count` iterations; yield the loss of each."""

@@ -2,6 +2,12 @@
 
 from collections import Counter
 
+CALL_SECONDS = 0.03
+"""Time between two choices, which are also the checks for Ctrl-C and the updates of the progress
+bar. Starting the threads takes a few tenths of a millisecond."""
+PROBE_SECONDS = 0.003
+"""Duration of a probe, beside which the start of the threads is short."""
+
 
 class ThreadTuner:
     """The number of threads of a training run, chosen by timing and checked periodically.
@@ -14,9 +20,10 @@ class ThreadTuner:
     most : int
         The largest number of threads to try.
     length : int
-        Number of iterations between two choices.
+        Smallest number of iterations between two choices, unless they are probes.
     probe_iterations : int
-        Number of iterations that time a number of threads; the times of fewer are ignored.
+        Smallest number of iterations that time a number of threads; the times of fewer are
+        ignored.
     """
 
     FIRST_PROBES = 2  # per number of threads: the first may include page faults and cold caches
@@ -35,13 +42,18 @@ class ThreadTuner:
         probed = min(self._probes[n] for n in self.choices)
         if probed < self.FIRST_PROBES:
             threads = max(n for n in self.choices if self._probes[n] == probed)
-            return threads, self._probe_iterations
+            return threads, self._count(threads, self._probe_iterations, PROBE_SECONDS)
         best = min(self.choices, key=self.seconds.__getitem__)
         self._turn += 1
         others = [n for n in self.choices if n != best]
         if others and self._turn % self.PROBE_EVERY == 0:
-            return others[self._turn // self.PROBE_EVERY % len(others)], self._probe_iterations
-        return best, self._length
+            other = others[self._turn // self.PROBE_EVERY % len(others)]
+            return other, self._count(other, self._probe_iterations, PROBE_SECONDS)
+        return best, self._count(best, self._length, CALL_SECONDS)
+
+    def _count(self, threads: int, least: int, seconds: float) -> int:
+        """Return the number of iterations, `least` or more, that take about `seconds`."""
+        return max(least, int(seconds / max(1e-6, self.seconds.get(threads, seconds))))
 
     def record(self, threads: int, iterations: int, seconds: float) -> None:
         """Record the time of some iterations on a number of threads.

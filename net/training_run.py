@@ -16,7 +16,7 @@ from net import archive, fast_path, structure
 from net import checkpoint as checkpoints
 from net.distributed import Examples, SingleProcess
 from net.history import History
-from net.iterations import Iterations, LayerIterations, draws_random_numbers, iterations_per_call
+from net.iterations import Iterations, LayerIterations, draws_random_numbers
 from net.network import Network
 from net.random_state import clone, describe, get_state, set_state
 from net.thread_tuner import ThreadTuner
@@ -159,7 +159,7 @@ class TrainingRun:
         pays = count * self.batch_size >= MIN_PASSES * self.n
         self._encodes = pays and not (changes and callback)
         if self._tuners is None:
-            tuner = ThreadTuner(team.size, iterations_per_call(self.batch_size))
+            tuner = ThreadTuner(team.size)
             self._tuners = tuner, ThreadTuner(team.size, probe_iterations=1)
             self.history.threads = tuner.counts
         self.restart()

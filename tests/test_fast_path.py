@@ -157,6 +157,15 @@ def test_thread_tuner_takes_the_quickest_and_looks_again():
     assert tuner.next()[0] == 1
 
 
+def test_thread_tuner_gives_short_iterations_more_of_them():
+    for seconds, expected in ((1e-5, 3000), (1e-3, 100)):
+        tuner = ThreadTuner(1)
+        for _ in range(5):
+            threads, length = tuner.next()
+            tuner.record(threads, length, seconds * length)
+        assert abs(length - expected) <= 1
+
+
 def test_thread_tuner_forgets_a_slow_start():
     tuner, first = ThreadTuner(2), 10.0
     for _ in range(8):

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from kernels._arrays import Array
 from kernels._threads import Team
 from kernels.mlp import MIN_PASSES, MLPTrainer, encode, pays_codes
-from net.iterations import ITERATIONS_PER_CALL
 from net.thread_tuner import ThreadTuner
 
 
@@ -90,7 +89,7 @@ class Epochs:
             loss_before_update=True,
         )
         probe = max(1, min(20, len(x) // batch_size))  # at most one epoch of a small set
-        self._tuner = ThreadTuner(team.size, ITERATIONS_PER_CALL, probe)
+        self._tuner = ThreadTuner(team.size, probe_iterations=probe)
         self._cold = True
 
     def run(self, order: Array) -> float:
