@@ -1,10 +1,10 @@
 """Matrix product of the affine layer, ``out = op(a) op(b) + bias``, divided among threads.
 
 Threads compute columns of the result where each is left a strip as wide as a tile, otherwise rows.
-Where `a` has few rows and a long inner dimension, reading `b` takes as long as the multiplications:
-threads then divide the inner dimension, so that each reads its own part of `b`. The weights of a
-layer are also divided in this way by the products of its backward pass and by the optimizer, and
-the part of each thread stays in the cache of its core.
+Where the result is small and the inner dimension long, reading `b` takes as long as the
+multiplications: threads then divide the inner dimension, so that each reads its own part of `b`.
+The weights of a layer are also divided in this way by the products of its backward pass and by the
+optimizer, and the part of each thread stays in the cache of its core.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from numba import prange
 from kernels._addresses import address_of
 from kernels._bitmap import skips_zeros
 from kernels._cache import inner, njit
-from kernels._gemm import count_blocks, gemm_block, packs
+from kernels._gemm import NARROW_BYTES, count_blocks, gemm_block, packs
 from kernels._microkernel import microkernel
 from kernels._threads import chunk_bounds, thread_count
 from kernels._vectors import TILE_VECTORS, VECTOR_BYTES
@@ -36,7 +36,8 @@ def _divides_depth(n, k, m, itemsize, threads):
     """Return whether threads divide the inner dimension of ``a @ b``."""
     blocks = count_blocks(n, k, m, np.False_, np.False_, itemsize)
     pays = blocks >= threads and MIN_DEPTH_PER_ROW * n * blocks <= k
-    return pays and not packs(n, m, np.False_, itemsize)
+    # Rows of `b` longer than this are divided by columns, without sums of blocks.
+    return pays and m * itemsize <= NARROW_BYTES and not packs(n, m, np.False_, itemsize)
 
 
 @inner
