@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-CALL_SECONDS = 0.03
+CALL_SECONDS = 0.02
 """Time between two choices, which are also the checks for Ctrl-C and the updates of the progress
 bar. Starting the threads takes a few tenths of a millisecond."""
 PROBE_SECONDS = 0.003
@@ -27,7 +27,7 @@ class ThreadTuner:
     """
 
     FIRST_PROBES = 2  # per number of threads: the first may include page faults and cold caches
-    PROBE_EVERY = 10  # choices between two probes of another number of threads
+    PROBE_EVERY = 8  # choices between two probes of another number of threads
 
     def __init__(self, most: int, length: int = 100, probe_iterations: int = 20):
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
