@@ -32,12 +32,13 @@ threads divide the inner dimension. A smaller block saves less reading than its 
 
 
 @inner
-def _divides_depth(n, k, m, itemsize, threads):
-    """Return whether threads divide the inner dimension of ``a @ b``."""
+def _depth_blocks(n, k, m, itemsize, threads):
+    """Return the number of blocks of ``a @ b`` that threads divide among them, or 0."""
+    # Longer rows of `b` are divided by columns, without sums of blocks.
+    if m * itemsize > NARROW_BYTES or packs(n, m, np.False_, itemsize):
+        return 0
     blocks = count_blocks(n, k, m, np.False_, np.False_, itemsize)
-    pays = blocks >= threads and MIN_DEPTH_PER_ROW * n * blocks <= k
-    # Rows of `b` longer than this are divided by columns, without sums of blocks.
-    return pays and m * itemsize <= NARROW_BYTES and not packs(n, m, np.False_, itemsize)
+    return blocks if blocks >= threads and MIN_DEPTH_PER_ROW * n * blocks <= k else 0
 
 
 @inner
@@ -63,17 +64,16 @@ def _add_blocks(bias, sums, out):
 
 
 @njit(parallel=True, nogil=True)
-def _run(addresses, a, a_t, b, b_t, bias, out, down, across, sums, skip):
-    """Compute `down` times `across` blocks of `out`, or fill `sums` unless it is empty."""
+def _run(addresses, a, a_t, b, b_t, bias, out, parts, across, sums, skip):
+    """Compute the parts of `out`, of which `across` are side by side; or `sums`, if not empty."""
     n, m = out.shape
     lanes = VECTOR_BYTES // out.itemsize
-    blocks = sums.shape[0]
-    for part in prange(max(blocks, across * down)):
-        if blocks:
+    for part in prange(parts):
+        if sums.size:
             _multiply_depth(addresses[3], a, b, bias, sums, np.int64(part))
         else:
             c0, c1 = chunk_bounds((m + lanes - 1) // lanes, part % across, across)
-            r0, r1 = chunk_bounds(n, part // across, down)
+            r0, r1 = chunk_bounds(n, part // across, parts // across)
             c0, c1 = c0 * lanes, min(m, c1 * lanes)
             gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip)
 
@@ -113,13 +113,13 @@ def gemm(addresses, a, a_t, b, b_t, bias, out):
     across = max(1, min(threads, m // (TILE_VECTORS * (VECTOR_BYTES // size))))
     if skip or n >= MIN_ROWS_BY_THREADS:
         across = 1
-    down, blocks, start = threads // across, 0, bias
-    by_depth = not (skip or a_t or b_t) and _divides_depth(n, k, m, size, threads)
-    if by_depth:
-        down, across, blocks = 1, 1, count_blocks(n, k, m, a_t, b_t, size)
-        start = np.full(m, -0.0, out.dtype)  # to add +0 would change the sign of a sum that is -0
+    blocks = 0 if skip or a_t or b_t else _depth_blocks(n, k, m, size, threads)
     sums = np.empty((blocks, n, m), out.dtype)
-    _run(addresses, a, a_t, b, b_t, start, out, down, across, sums, skip)
-    if by_depth:
+    if blocks:
+        zeros = np.full(m, -0.0, out.dtype)  # to add +0 would change the sign of a sum that is -0
+        _run(addresses, a, a_t, b, b_t, zeros, out, blocks, across, sums, skip)
         _add_blocks(bias, sums, out)
+    else:
+        parts = threads // across * across
+        _run(addresses, a, a_t, b, b_t, bias, out, parts, across, sums, skip)
     return missing

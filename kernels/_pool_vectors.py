@@ -34,33 +34,41 @@ def in_vectors(builder, count, lanes, body):
         body(builder.sub(count, left), mask)
 
 
-def _intrinsic_name(kind, vector):
+def _bits(vector):
+    element = vector.element
+    return element.width if isinstance(element, ir.IntType) else 32 if element == _FLOAT else 64
+
+
+def vector_function(operation, vector):
+    """Return the name of LLVM's function for an operation on a type of vectors."""
     letter = "i" if isinstance(vector.element, ir.IntType) else "f"
-    size = vector.element.width if letter == "i" else 32 if vector.element == _FLOAT else 64
-    return f"llvm.masked.{kind}.v{vector.count}{letter}{size}.p0"
+    return f"llvm.{operation}.v{vector.count}{letter}{_bits(vector)}"
 
 
-def load_vector(builder, pointer, vector, size, mask):
-    """Emit a load of a vector of elements of `size` bytes, under a mask or whole (mask None)."""
+def load_vector(builder, pointer, vector, mask):
+    """Emit a load of a vector, under a mask or whole (mask None)."""
+    size = _bits(vector) // 8
     pointer = builder.bitcast(pointer, vector.as_pointer())
     if mask is None:
         return builder.load(pointer, align=size)
     kind = ir.FunctionType(vector, [pointer.type, _LANE, mask.type, vector])
-    load = cgutils.get_or_insert_function(builder.module, kind, _intrinsic_name("load", vector))
+    load = cgutils.get_or_insert_function(
+        builder.module, kind, vector_function("masked.load", vector) + ".p0"
+    )
     zeros = ir.Constant(vector, None)
     return builder.call(load, [pointer, ir.Constant(_LANE, size), mask, zeros])
 
 
-def store_vector(builder, value, pointer, size, mask):
+def store_vector(builder, value, pointer, mask):
     """Emit the store of a vector; the counterpart of `load_vector`."""
+    size = _bits(value.type) // 8
     pointer = builder.bitcast(pointer, value.type.as_pointer())
     if mask is None:
         builder.store(value, pointer, align=size)
         return
     kind = ir.FunctionType(ir.VoidType(), [value.type, pointer.type, _LANE, mask.type])
-    store = cgutils.get_or_insert_function(
-        builder.module, kind, _intrinsic_name("store", value.type)
-    )
+    name = vector_function("masked.store", value.type) + ".p0"
+    store = cgutils.get_or_insert_function(builder.module, kind, name)
     builder.call(store, [value, pointer, ir.Constant(_LANE, size), mask])
 
 
@@ -71,11 +79,10 @@ def _data(context, builder, kind, array, offset):
 def _maximum(rectify):
     @intrinsic
     def maximum(context, x, at, right, down, out, out_at, arg, arg_at, count):
-        size, index_size = x.dtype.bitwidth // 8, arg.dtype.bitwidth // 8
-        lanes = VECTOR_BYTES // size
+        lanes = 8 * VECTOR_BYTES // x.dtype.bitwidth
         vector = ir.VectorType(element_type(x.dtype), lanes)
         indices = ir.VectorType(_LANE, lanes)
-        stored = ir.VectorType(ir.IntType(8 * index_size), lanes)
+        stored = ir.VectorType(ir.IntType(arg.dtype.bitwidth), lanes)
 
         def emit(context, b, signature, args):
             kinds = signature.args
@@ -87,9 +94,7 @@ def _maximum(rectify):
             pixels.append(b.gep(pixels[2], [right]))
 
             def body(first, mask):
-                best, *others = [
-                    load_vector(b, b.gep(p, [first]), vector, size, mask) for p in pixels
-                ]
+                best, *others = [load_vector(b, b.gep(p, [first]), vector, mask) for p in pixels]
                 k = ir.Constant(indices, [0] * lanes)
                 for i, value in enumerate(others, 1):
                     # NaN compares as larger than any number and the first NaN is kept, as in NumPy.
@@ -105,8 +110,8 @@ def _maximum(rectify):
                     k = b.select(dead, ir.Constant(indices, [int(DEAD)] * lanes), k)
                 if stored != indices:
                     k = b.trunc(k, stored)
-                store_vector(b, best, b.gep(o, [first]), size, mask)
-                store_vector(b, k, b.gep(j, [first]), index_size, mask)
+                store_vector(b, best, b.gep(o, [first]), mask)
+                store_vector(b, k, b.gep(j, [first]), mask)
 
             in_vectors(b, count, lanes, body)
             return context.get_dummy_value()
@@ -119,10 +124,9 @@ def _maximum(rectify):
 
 @intrinsic
 def _unpool(context, dout, at, arg, arg_at, dx, dx_at, right, down, count):
-    size, index_size = dx.dtype.bitwidth // 8, arg.dtype.bitwidth // 8
-    lanes = VECTOR_BYTES // size
+    lanes = 8 * VECTOR_BYTES // dx.dtype.bitwidth
     vector = ir.VectorType(element_type(dx.dtype), lanes)
-    stored = ir.VectorType(ir.IntType(8 * index_size), lanes)
+    stored = ir.VectorType(ir.IntType(arg.dtype.bitwidth), lanes)
 
     def emit(context, b, signature, args):
         kinds = signature.args
@@ -134,12 +138,12 @@ def _unpool(context, dout, at, arg, arg_at, dx, dx_at, right, down, count):
         pixels.append(b.gep(pixels[2], [right]))
 
         def body(first, mask):
-            gradient = load_vector(b, b.gep(source, [first]), vector, size, mask)
-            k = load_vector(b, b.gep(j, [first]), stored, index_size, mask)
+            gradient = load_vector(b, b.gep(source, [first]), vector, mask)
+            k = load_vector(b, b.gep(j, [first]), stored, mask)
             for i, p in enumerate(pixels):
                 here = b.icmp_unsigned("==", k, ir.Constant(stored, [i] * lanes))
                 value = b.select(here, gradient, ir.Constant(vector, None))
-                store_vector(b, value, b.gep(p, [first]), size, mask)
+                store_vector(b, value, b.gep(p, [first]), mask)
 
         in_vectors(b, count, lanes, body)
         return context.get_dummy_value()

@@ -19,7 +19,7 @@ from kernels._cache import njit
 from kernels._function_pointers import call_address
 from kernels._microkernel import _Emitter, constant, emit_address, splat
 from kernels._plain_code import plain_array, plain_code, plain_code_address
-from kernels._pool_vectors import DEAD, in_vectors, load_vector, store_vector
+from kernels._pool_vectors import DEAD, in_vectors, load_vector, store_vector, vector_function
 from kernels._vectors import COMPRESSES
 
 WINDOWS_TO_ROW, ROW_TO_WINDOWS = np.int64(0), np.int64(1)
@@ -57,17 +57,17 @@ class _WindowEmitter(_Emitter):
         found = cgutils.alloca_once_value(b, constant(0))
 
         def body(first: ir.Value, mask: Any) -> None:
-            k = load_vector(b, b.gep(arg, [first]), indices, 1, mask)
-            place = load_vector(b, b.gep(corners, [first]), positions, _PLACE.width // 8, mask)
-            value = load_vector(b, b.gep(dout, [first]), gradients, self.size, mask)
+            k = load_vector(b, b.gep(arg, [first]), indices, mask)
+            place = load_vector(b, b.gep(corners, [first]), positions, mask)
+            value = load_vector(b, b.gep(dout, [first]), gradients, mask)
             alive = b.icmp_unsigned("<", k, dead)
             if mask is not None:
                 alive = b.and_(alive, mask)
             k = b.zext(k, positions)
             place = b.add(place, b.add(b.and_(k, one), b.mul(across, b.lshr(k, one))))
             n = b.load(found)
-            self._store_selected(b, place, alive, b.gep(places, [n]), "i32")
-            self._store_selected(b, value, alive, b.gep(values, [n]), f"f{8 * self.size}")
+            self._store_selected(b, place, alive, b.gep(places, [n]))
+            self._store_selected(b, value, alive, b.gep(values, [n]))
             selected = b.zext(b.bitcast(alive, ir.IntType(lanes)), _INT)
             b.store(b.add(n, b.ctpop(selected)), found)
 
@@ -77,15 +77,15 @@ class _WindowEmitter(_Emitter):
         return fn
 
     def _store_selected(
-        self, b: ir.IRBuilder, vector: ir.Value, mask: ir.Value, at: ir.Value, element: str
+        self, b: ir.IRBuilder, vector: ir.Value, mask: ir.Value, at: ir.Value
     ) -> None:
         """Emit the store of the selected elements side by side, in front of undefined ones."""
         if vector.type.count > 1:
             kind = ir.FunctionType(vector.type, [vector.type, mask.type, vector.type])
-            name = f"llvm.experimental.vector.compress.v{vector.type.count}{element}"
+            name = vector_function("experimental.vector.compress", vector.type)
             compress = cgutils.get_or_insert_function(self.module, kind, name)
             vector = b.call(compress, [vector, mask, ir.Constant(vector.type, ir.Undefined)])
-        store_vector(b, vector, at, int(element[1:]) // 8, None)
+        store_vector(b, vector, at, None)
 
     def windows(self) -> ir.Function:
         """Emit `add_windows`, which splits the row into strips."""

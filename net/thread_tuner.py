@@ -19,8 +19,6 @@ class ThreadTuner:
     ----------
     most : int
         The largest number of threads to try.
-    length : int
-        Smallest number of iterations between two choices, unless they are probes.
     probe_iterations : int
         Smallest number of iterations that time a number of threads; the times of fewer are
         ignored.
@@ -28,13 +26,14 @@ class ThreadTuner:
 
     FIRST_PROBES = 2  # per number of threads: the first may include page faults and cold caches
     PROBE_EVERY = 8  # choices between two probes of another number of threads
+    LEAST = 100  # iterations between two choices, unless they are probes
 
-    def __init__(self, most: int, length: int = 100, probe_iterations: int = 20):
+    def __init__(self, most: int, probe_iterations: int = 20):
         self.choices = sorted({1, most} | {2**k for k in range(most.bit_length())})
         self.seconds: dict[int, float] = {}  # of one iteration: a running average
         self.counts: dict[int, int] = {}
         self._probes: Counter[int] = Counter()
-        self._length, self._probe_iterations = length, probe_iterations
+        self._probe_iterations = probe_iterations
         self._turn = 0
 
     def next(self) -> tuple[int, int]:
@@ -49,7 +48,7 @@ class ThreadTuner:
         if others and self._turn % self.PROBE_EVERY == 0:
             other = others[self._turn // self.PROBE_EVERY % len(others)]
             return other, self._count(other, self._probe_iterations, PROBE_SECONDS)
-        return best, self._count(best, self._length, CALL_SECONDS)
+        return best, self._count(best, self.LEAST, CALL_SECONDS)
 
     def _count(self, threads: int, least: int, seconds: float) -> int:
         """Return the number of iterations, `least` or more, that take about `seconds`."""
