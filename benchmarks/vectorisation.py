@@ -16,6 +16,7 @@ import numpy as np
 
 import kernels
 from kernels import _gemm, _microkernel, _vectors, relu, sigmoid
+from kernels._compiler import njit
 from kernels._gemm_threads import gemm
 
 ARITHMETIC = re.compile(
@@ -69,29 +70,27 @@ def main() -> None:
     t = rng.integers(0, 10, 100)
     out = kernels.affine_forward(x, W, b)
     _, mask = kernels.relu_forward(out)
-    kernels.relu_backward(out, mask)
-    kernels.sigmoid_backward(out, kernels.sigmoid_forward(out))
     softmax = import_module("kernels.softmax")  # the package has a function of that name
     logits, none = np.ascontiguousarray(out[:, :10]), np.empty((0, 10), np.float32)
     y = np.empty_like(logits)
-    # These are called by address, so the driver's listing does not contain them.
-    softmax.softmax_part(logits, y, none, t, np.empty(100))
-    softmax.backward_part(y, none, t, np.float32(0.01), np.empty_like(y))
-    rooms = {
-        "micro-kernel": (_microkernel.microkernel_address,),
-        "relu forward": (relu._forward, relu._forward_part),
-        "relu backward": (relu._backward, relu._backward_part),
-        "sigmoid forward": (sigmoid._forward, sigmoid._forward_part),
-        "sigmoid backward": (sigmoid._backward, sigmoid._backward_part),
-        "softmax forward": (softmax.softmax_part,),
-        "softmax backward": (softmax.backward_part,),
+    flat, flat_mask = out.reshape(-1), mask.reshape(-1)
+    bodies = {
+        "micro-kernel": (_microkernel.microkernel_address, (out, out)),
+        "relu forward": (relu._forward_part, (flat, flat, flat_mask)),
+        "relu backward": (relu._backward_part, (flat, flat_mask, flat)),
+        "sigmoid forward": (sigmoid._forward_part, (flat, flat)),
+        "sigmoid backward": (sigmoid._backward_part, (flat, flat, flat)),
+        "softmax forward": (softmax.softmax_part, (logits, y, none, t, np.empty(100))),
+        "softmax backward": (softmax.backward_part, (y, none, t, np.float32(0.01), y.copy())),
     }
     print("\narithmetic instructions   512-bit   256-bit   128-bit    scalar")
-    for name, functions in rooms.items():
-        for compiled in functions:
-            compiled.recompile()  # code loaded from the cache cannot be inspected
-        body = functions[-1]
-        found = widths("\n".join(body.inspect_asm(s) for s in body.signatures))
+    for name, (function, arguments) in bodies.items():
+        # A copy: the functions have no machine code of their own, or code that is loaded from the
+        # cache and cannot be inspected.
+        model = function.targetoptions.get("error_model", "python")
+        body = njit(function.py_func, cache=False, error_model=model)
+        body.compile(tuple(map(numba.typeof, arguments)))
+        found = widths("\n".join(body.inspect_asm().values()))
         counts = "".join(f"{found[k]:10}" for k in ("512", "256", "128", "scalar"))
         print(f"{name:24}{counts}")
 

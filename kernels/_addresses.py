@@ -7,7 +7,7 @@ from numba import carray, config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels._cache import njit
+from kernels._compiler import inner
 from kernels._plain_code import plain_array
 
 
@@ -47,7 +47,7 @@ def _pointer(context, address, like):
     return types.CPointer(like.dtype)(types.intp, like), emit
 
 
-@njit(nogil=True)
+@inner
 def _matrix_at(address, n, m, like):
     return carray(_pointer(address, like), (n, m))
 

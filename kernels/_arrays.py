@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
 from numba.np.numpy_support import as_dtype, from_dtype
 from numpy.typing import ArrayLike, NDArray
 
-from kernels._cache import njit
+from kernels._compiler import njit, overload, register_jitable
 
 Array = NDArray[Any]
 

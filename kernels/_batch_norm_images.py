@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels._arrays import Array, as_kernel_array, as_real
-from kernels._cache import njit
 from kernels._columns import gradient, normalise, sum_columns, sum_products, sum_squares
+from kernels._compiler import by_address
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._threads import MIN_PARALLEL_SIZE
 
@@ -51,30 +51,30 @@ class _Pass(NamedTuple):
     vectors: Array  # float64 (k, M): k values for each column, such as means and sums
 
 
-@njit(nogil=True)
+@by_address
 def _sum(args, start, stop):
     sum_columns(args.x, start, args.vectors[0][start:stop])
 
 
-@njit(nogil=True)
+@by_address
 def _sum_squares(args, start, stop):
     v = args.vectors
     sum_squares(args.x, start, v[0][start:stop], v[1][start:stop])
 
 
-@njit(nogil=True)
+@by_address
 def _sum_products(args, start, stop):
     v = args.vectors
     sum_products(args.dout, args.x, start, v[0][start:stop], v[1][start:stop], v[2][start:stop])
 
 
-@njit(nogil=True)
+@by_address
 def _normalise(args, start, stop):
     v = args.vectors
     normalise(args.x, start, v[0][start:stop], v[1][start:stop], v[2][start:stop], args.out)
 
 
-@njit(nogil=True)
+@by_address
 def _gradient(args, start, stop):
     v = args.vectors
     gradient(args.dout, args.x, start, v[0][start:stop], v[1][start:stop], v[2][start:stop],

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from kernels._addresses import element_type, matrix_at
 from kernels._arrays import all_finite
-from kernels._cache import njit
+from kernels._compiler import inner, njit
 from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import constant, splat
 from kernels._plain_code import plain_code, plain_code_address
@@ -75,7 +75,7 @@ lowest_bit = _plain_lowest_bit if config.DISABLE_JIT else _lowest_bit
 """Return the index of the lowest set bit of a word, or `WORD` if the word is 0."""
 
 
-@njit(nogil=True)
+@inner
 def row_bitmap(x, offset, size, words, at):
     """Write the bitmap of ``x[offset : offset + size]`` to ``words[at:]``; `x` is flat."""
     whole, rest, zero = size // WORD, size % WORD, x.dtype.type(0)
@@ -213,7 +213,7 @@ def _plain_transpose_square(square):
 transpose_square = _plain_transpose_square if config.DISABLE_JIT else _transpose_square
 
 
-@njit(nogil=True)
+@inner
 def transposed_bitmap(words, words_row, n, out, out_row):
     """Transpose one column of words of a bitmap.
 

@@ -23,13 +23,13 @@ from numba.extending import intrinsic
 
 from kernels._addresses import address_of, element_type
 from kernels._bitmap import WORD
-from kernels._cache import inner, njit
 from kernels._cache_lines import (
     CACHE_LINE_BYTES,
     LINE_ELEMENTS,
     emit_prefetch,
     skip_to_line,
 )
+from kernels._compiler import inner, njit
 from kernels._function_pointers import call_address
 from kernels._microkernel import _Emitter, constant, emit_address, splat
 from kernels._plain_code import plain_array, plain_code, plain_code_address

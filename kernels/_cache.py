@@ -5,8 +5,8 @@ cover code inlined from other files. After an edit in a helper, or after an upgr
 ``@numba.njit(cache=True)`` would continue to run the old code. Here the key is the content of all
 sources of this package:
 
-* `njit`, the decorator of every kernel, stores `SOURCE_HASH` with the compiled code, and compiles
-  again if the hash differs. A disk error causes a compilation and one warning, never a failure.
+* `KernelCache`, the cache of every kernel, stores `SOURCE_HASH` with the compiled code, and ignores
+  code with another hash. A disk error causes a compilation and one warning, never a failure.
 * `_SourceHashLocator` adds `SOURCE_HASH` to the key of a user's cached functions that call these
   kernels, because they contain the kernels' code. Other cached functions are not affected.
 
@@ -31,7 +31,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 from numba.core.caching import (
@@ -45,8 +45,6 @@ from numba.core.caching import (
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 config: Any = numba.config
 _PACKAGE = __name__.rpartition(".")[0]
@@ -83,7 +81,7 @@ def _hash_sources(folder: Path) -> str:
 SOURCE_HASH = _hash_sources(Path(__file__).parent)
 
 
-def _warn_once(problem: str) -> None:
+def warn_once(problem: str) -> None:
     """Warn once per process that compiled kernels are not cached, and how to fix the problem."""
     global _warned
     if not _warned:
@@ -152,7 +150,7 @@ class _KeyedFiles(IndexDataCacheFile):
         return kept[1] if kept is not None and kept[0] == key else None
 
 
-class _KernelCache(FunctionCache):
+class KernelCache(FunctionCache):
     """Numba's cache of one function, with `SOURCE_HASH` in the key; no disk error is fatal."""
 
     _impl_class = _HashedResult
@@ -174,7 +172,7 @@ class _KernelCache(FunctionCache):
             with suppress(Exception):
                 self.flush()
         except Exception as error:  # unpickling a damaged file may raise anything
-            _warn_once(f"The compiled kernels in {self.cache_path} cannot be read ({error!r})")
+            warn_once(f"The compiled kernels in {self.cache_path} cannot be read ({error!r})")
             with suppress(Exception):
                 self.flush()  # a new index, so that the next process finds valid files
         if loaded is None:  # Numba compiles the function next
@@ -191,81 +189,13 @@ class _KernelCache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except Exception as error:  # a full disk, a deleted folder, a damaged index
-            _warn_once(f"Compiled kernels cannot be cached in {self.cache_path} ({error!r})")
-
-
-def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Compile a kernel: `numba.njit` with a disk cache that `SOURCE_HASH` invalidates.
-
-    Parameters
-    ----------
-    function : callable, optional
-        The function, when the decorator is used without parentheses.
-    **options
-        As for `numba.njit`; ``cache`` is true unless given.
-
-    Returns
-    -------
-    callable
-        Numba's dispatcher, or a decorator that makes one.
-    """
-    cache = options.pop("cache", True)
-    options.setdefault("no_cfunc_wrapper", True)  # kernels are never called as C functions
-
-    def decorate(py_func: F) -> F:
-        kernel: Any = numba.njit(**options)(py_func)
-        if cache and not config.DISABLE_JIT:
-            try:
-                kernel._cache = _KernelCache(py_func)
-            except RuntimeError as error:  # no folder is writable
-                _warn_once(f"Compiled kernels cannot be cached ({error})")
-        compiled: F = kernel
-        return compiled
-
-    return decorate if function is None else decorate(function)
-
-
-def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Compile a function that only compiled code calls, without a wrapper for calls from Python.
-
-    The wrapper would take up to a sixth of the compilation. A call from Python raises a TypeError.
-
-    Parameters
-    ----------
-    function, **options
-        As for `njit`; ``nogil`` is true.
-
-    Returns
-    -------
-    callable
-        Numba's dispatcher, or a decorator that makes one.
-    """
-
-    def decorate(py_func: F) -> F:
-        kernel: Any = njit(nogil=True, no_cpython_wrapper=True, **options)(py_func)
-        if not config.DISABLE_JIT:
-            # Without the wrapper, the entry point for calls from Python is address 0. So overloads
-            # are recorded in `overloads` alone, and a call from Python reaches _refuse_call.
-            kernel.add_overload = partial(_keep_overload, kernel.overloads)
-            kernel._compile_for_args = partial(_refuse_call, py_func.__qualname__)
-        compiled: F = kernel
-        return compiled
-
-    return decorate if function is None else decorate(function)
-
-
-def _keep_overload(overloads: dict[Any, Any], cres: Any) -> None:
-    overloads[tuple(cres.signature.args)] = cres
+            warn_once(f"Compiled kernels cannot be cached in {self.cache_path} ({error!r})")
 
 
 def has_to_compile(kernel: Any, sig: tuple[Any, ...]) -> bool:
     """Return whether a kernel is cached on disk, but not yet for this signature."""
     cache = getattr(kernel, "_cache", None)
-    return isinstance(cache, _KernelCache) and not cache.has(sig, kernel.targetctx.codegen())
-
-
-def _refuse_call(name: str, *args: Any, **kwargs: Any) -> None:
-    raise TypeError(f"{name}: expected a call from compiled code, got one from Python")
+    return isinstance(cache, KernelCache) and not cache.has(sig, kernel.targetctx.codegen())
 
 
 def _is_ours(module: str | None) -> bool:

@@ -3,9 +3,10 @@
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from kernels._addresses import address_of
+from kernels._compiler import register_jitable
 
 CACHE_LINE_BYTES = 64
 """Bytes of a cache line."""

@@ -9,7 +9,7 @@ positions of a channel.
 
 import numpy as np
 
-from kernels._cache import inner
+from kernels._compiler import inner
 
 
 @inner

@@ -15,12 +15,11 @@ added in order.
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
 from kernels._addresses import address_of
 from kernels._arrays import Array
-from kernels._cache import inner, njit
 from kernels._cache_lines import LINE_ELEMENTS, skip_to_line
+from kernels._compiler import by_address, inner, njit, register_jitable
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
 from kernels._gemm_threads import MIN_PARALLEL_FLOPS
 from kernels._images import copy_image, direct_or_copy
@@ -238,7 +237,7 @@ class ForwardArgs(NamedTuple):
     arg: Array  # (N, PH, PW, columns) if pooled
 
 
-@inner
+@by_address
 def forward_images(args, n0, n1):
     """Compute the output of images ``n0`` to ``n1``, and with pooling the indices of the maxima."""
     address, x, strips, bias, g, out, arg = (

@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
 from kernels._addresses import address_of
 from kernels._arrays import Array
-from kernels._cache import inner, njit
+from kernels._compiler import by_address, inner, njit, register_jitable
 from kernels._convolution import (
     RELU,
     RELU_POOL,
@@ -123,7 +122,7 @@ class BackwardArgs(NamedTuple):
     db: Array  # (chunks, depth)
 
 
-@inner
+@by_address
 def backward_images(args, n0, n1):
     """Compute a chunk's gradients of filters and bias, and its images' gradient of the input."""
     address, x, channels_last, direct = args.address, args.x, args.channels_last, args.direct

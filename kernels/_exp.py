@@ -16,7 +16,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic
+
+from kernels._compiler import overload, register_jitable
 
 # Adding 1.5 * 2**(bits of the fraction) rounds to an integer, which is then in the low bits;
 # subtracting the constant again gives the integer as a float.

@@ -11,9 +11,9 @@ import numpy as np
 from llvmlite import ir
 from numba import config, prange, typeof, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
-from kernels._cache import njit
+from kernels._compiler import inner, njit, overload
 from kernels._threads import count_up, thread_count
 
 _addresses: dict[tuple[Any, ...], int] = {}
@@ -25,7 +25,7 @@ def get_function_address(function, args, *key):
     Parameters
     ----------
     function : callable
-        Decorated with `kernels._cache.njit` or `kernels._cache.inner`.
+        Decorated with `kernels._compiler.by_address`, or `inner` if only compiled code asks.
     args : tuple
         First argument of the kernel, which `run_chunks` passes.
     *key : dtype
@@ -53,15 +53,21 @@ def _jit_get_function_address(function, args, *key):
     return lambda function, args, *key: _function_address(function, args)
 
 
+def _link(context, dispatcher, args):
+    """Compile a function for types, and link it into the code that is being compiled."""
+    dispatcher.compile(args)
+    compiled = dispatcher.overloads[args]
+    context.active_code_library.add_linking_library(compiled.library)
+    return compiled
+
+
 @intrinsic
 def _function_address(context, function, args):
     signature = types.intp(function, args)
 
     def emit(context, builder, signature, values):
-        dispatcher, called = signature.args[0].dispatcher, (signature.args[1], *[types.int64] * 2)
-        dispatcher.compile(called)
-        compiled = dispatcher.overloads[called]
-        context.active_code_library.add_linking_library(compiled.library)
+        called = signature.args[1], types.int64, types.int64
+        compiled = _link(context, signature.args[0].dispatcher, called)
         callee = context.declare_function(builder.module, compiled.fndesc)
         return builder.ptrtoint(callee, context.get_value_type(types.intp))
 
@@ -104,10 +110,10 @@ def emit_function(function, name, context, builder, dtypes, count):
     outer.linkage = "internal"
     inside = ir.IRBuilder(outer.append_basic_block("entry"))
     likes = [_empty_matrix(context, inside, kind) for kind in kinds]
-    signature = types.void(*kinds, *[types.intp] * count)
-    compiled = context.compile_subroutine(inside, function, signature)
-    args = [*likes, *outer.args]
-    context.call_internal_no_propagate(inside, compiled.fndesc, signature, args)
+    args = *kinds, *[types.intp] * count
+    compiled = _link(context, inner(function), args)
+    values = [*likes, *outer.args]
+    context.call_internal_no_propagate(inside, compiled.fndesc, compiled.signature, values)
     inside.ret_void()
     return builder.ptrtoint(outer, _INT)
 
@@ -178,27 +184,27 @@ def _erase(context, address, args, failed):
         name = builder.module.get_unique_name("njitnet_chunk")
         function = ir.Function(builder.module, _CHUNK_TYPE, name)
         function.linkage = "internal"
-        inner = ir.IRBuilder(function.append_basic_block("entry"))
+        body = ir.IRBuilder(function.append_basic_block("entry"))
         pointer, start, stop = function.args
-        kept = inner.load(inner.inttoptr(pointer, memory.type))
+        kept = body.load(body.inttoptr(pointer, memory.type))
         kernel_type = context.call_conv.get_function_type(types.none, called)
-        kernel = inner.inttoptr(inner.extract_value(kept, 0), kernel_type.as_pointer())
+        kernel = body.inttoptr(body.extract_value(kept, 0), kernel_type.as_pointer())
         status, _ = context.call_conv.call_function(
-            inner, kernel, types.none, called, [inner.extract_value(kept, 1), start, stop]
+            body, kernel, types.none, called, [body.extract_value(kept, 1), start, stop]
         )
-        with cgutils.if_unlikely(inner, status.is_error):
+        with cgutils.if_unlikely(body, status.is_error):
             array = context.make_array(signature.args[2])(
-                context, inner, inner.extract_value(kept, 2)
+                context, body, body.extract_value(kept, 2)
             )
-            inner.store(ir.Constant(_INT, 1), array.data)
-        inner.ret_void()
+            body.store(ir.Constant(_INT, 1), array.data)
+        body.ret_void()
         both = [builder.ptrtoint(function, _INT), builder.ptrtoint(memory, _INT)]
         return context.make_tuple(builder, signature.return_type, both)
 
     return types.UniTuple(types.int64, 2)(address, args, failed), emit
 
 
-@njit(parallel=True, nogil=True)
+@inner(parallel=True)
 def _run(function, args, n, size, parallel):
     chunks = (n + size - 1) // size
     if not parallel or thread_count() == 1:

@@ -21,7 +21,7 @@ from kernels._bitmap_gemm import (
     line_to_pack,
     packing_space,
 )
-from kernels._cache import inner, njit
+from kernels._compiler import inner, njit
 from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import microkernel, microkernel_address
 from kernels._plain_code import plain_code, plain_code_address
@@ -247,7 +247,7 @@ are the sizes of the whole product.
 """
 
 
-@njit(nogil=True)
+@inner
 def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
     """Call `gemm_block_at` with the addresses of arrays."""
     dense, rows, transposed, multiply, by_bits = addresses

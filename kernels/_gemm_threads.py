@@ -12,7 +12,7 @@ from numba import prange
 
 from kernels._addresses import address_of
 from kernels._bitmap import skips_zeros
-from kernels._cache import inner, njit
+from kernels._compiler import inner, njit
 from kernels._gemm import NARROW_BYTES, count_blocks, gemm_block, packs
 from kernels._microkernel import microkernel
 from kernels._threads import chunk_bounds, thread_count
@@ -63,7 +63,7 @@ def _add_blocks(bias, sums, out):
                 row[j] += part[j]
 
 
-@njit(parallel=True, nogil=True)
+@inner(parallel=True)
 def _run(addresses, a, a_t, b, b_t, bias, out, parts, across, sums, skip):
     """Compute the parts of `out`, of which `across` are side by side; or `sums`, if not empty."""
     n, m = out.shape

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
 from kernels._arrays import Array, as_float, as_kernel_array, as_real, as_widenable
-from kernels._cache import inner, njit
+from kernels._compiler import inner, njit, overload, register_jitable
 
 MAX_SIZE = 2**31 - 1
 """Largest size of a window, stride or padding; the elements of a window have indices of 32 bits."""

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload
 from numpy.typing import ArrayLike
 
 from kernels._addresses import address_of
@@ -21,6 +20,7 @@ from kernels._arrays import (
     jit_flat_copy,
     require_arrays,
 )
+from kernels._compiler import overload
 
 
 def is_ready(a: Any) -> bool:

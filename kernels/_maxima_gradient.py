@@ -16,8 +16,8 @@ import numpy as np
 
 from kernels._addresses import address_of
 from kernels._arrays import Array, all_finite
-from kernels._cache import inner
 from kernels._cache_lines import LINE_ELEMENTS, skip_to_line
+from kernels._compiler import by_address, inner
 from kernels._convolution import Geometry, pays_threads, spread_filters, unpack_filters
 from kernels._convolution_backward import add_chunks, chunk_size
 from kernels._function_pointers import borrow, get_function_address, keep, run_chunks
@@ -64,7 +64,7 @@ def _total(values):
     return total
 
 
-@inner
+@by_address
 def maxima_images(args, n0, n1):
     """Fill `dW` and `db` of one chunk of images, and the input gradient of these images."""
     (listing, adding), x, direct, g, dx = args.addresses, args.x, args.direct, args.g, args.dx

@@ -28,7 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels._addresses import element_type
-from kernels._cache import njit
+from kernels._compiler import njit
 from kernels._function_pointers import call_address
 from kernels._plain_code import plain_array, plain_code, plain_code_address
 from kernels._vectors import (

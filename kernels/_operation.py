@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from kernels._cache import njit
+from kernels._compiler import njit
 from kernels._threads import MIN_PARALLEL_SIZE, chunk_bounds, thread_count
 
 
@@ -28,7 +28,7 @@ def parallel(loop: Callable[..., None], cost: int = 1) -> Any:
     Parameters
     ----------
     loop : callable
-        Function compiled by `kernels._cache.njit` that takes two or three flat arrays of equal
+        Function compiled by `kernels._compiler.njit` that takes two or three flat arrays of equal
         size, inputs and outputs, and returns None.
     cost : int, default 1
         Time per element, relative to a copy. The minimum size for several threads is

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
 from kernels._arrays import (
@@ -19,7 +18,7 @@ from kernels._arrays import (
     jit_as_kernel_array,
     require_arrays,
 )
-from kernels._cache import njit
+from kernels._compiler import njit, overload, register_jitable
 
 NO_LABELS = np.empty(0, np.int64)
 NO_TARGETS: dict[np.dtype[np.generic], Array] = {

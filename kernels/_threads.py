@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from kernels._cache import njit
+from kernels._compiler import inner
 
 MIN_PARALLEL_SIZE = 32_768
 """Elements of an array below which one thread is faster than two, which have to synchronise."""
@@ -161,7 +161,7 @@ class Team:
         return [first, *(other.result() for other in others)]
 
 
-@njit(nogil=True)
+@inner
 def chunk_bounds(n, thread, count):
     """Return the bounds of part `thread` of `n` items in `count` parts of nearly equal size."""
     # As int64: a parallel loop's own counter is unsigned, and would compile its callees anew.
@@ -204,7 +204,7 @@ SPINS = 2000
 """Iterations of the spinning wait, a few us, after which a thread yields to other processes."""
 
 
-@njit(nogil=True)
+@inner
 def _wait(barrier, goal):
     count_up(barrier)
     spins = 0

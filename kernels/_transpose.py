@@ -8,10 +8,10 @@ loop, each store would touch another cache line.
 
 from llvmlite import ir
 from numba import config, types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from kernels._addresses import element_type, matrix_at
-from kernels._cache import inner
+from kernels._compiler import inner, register_jitable
 from kernels._plain_code import plain_array
 from kernels._vectors import VECTOR_BYTES
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from numba import config, prange, types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 from numpy.typing import ArrayLike
 
 from kernels._addresses import address_of, matrix_at
 from kernels._arrays import Array, jit_as_kernel_array
-from kernels._cache import njit
+from kernels._compiler import inner, njit, register_jitable
 from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import call_address, emit_function
 from kernels._in_place import check_in_place, jit_flat, jit_write_back, overlap
@@ -61,9 +61,9 @@ rule_address = _plain_rule_address if config.DISABLE_JIT else _emit_rule
 """Return the address of a rule for the dtype of an array, in compiled code.
 
 ``rule_address(rule, p)``. The rule is a function ``rule(p, g, s0, s1, options, t)`` decorated with
-`kernels._cache.inner`. It takes the parameters, their gradient, two states, the rule's options as a
-float64 array, and the number of the update, from 1. An argument for a state that the rule does not
-have may be any array.
+`kernels._compiler.inner`. It takes the parameters, their gradient, two states, the rule's options
+as a float64 array, and the number of the update, from 1. An argument for a state that the rule does
+not have may be any array.
 """
 
 
@@ -74,7 +74,7 @@ def get_rule_address(function: Any, dtype: np.dtype[Any]) -> int:
     return address
 
 
-@njit(nogil=True)
+@inner
 def _update_block(address, p, g, s0, s1, options, t):
     mode = flush_denormals()
     call_address(address, address_of(p, 0), address_of(g, 0), address_of(s0, 0), address_of(s1, 0),
@@ -130,7 +130,7 @@ def _run(address, p, g, s0, s1, options, t):
     return True
 
 
-@njit(parallel=True, nogil=True)
+@inner(parallel=True)
 def _update_blocks(address, p, g, s0, s1, options, t):
     for k in prange((p.size + BLOCK - 1) // BLOCK):
         a, b = np.int64(k) * BLOCK, (np.int64(k) + 1) * BLOCK

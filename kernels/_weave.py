@@ -7,10 +7,9 @@ M. Cho and D. Brand, "MEC: Memory-efficient Convolution for Deep Neural Network"
 """
 
 import numpy as np
-from numba.extending import register_jitable
 
 from kernels._addresses import address_of, copy_bytes
-from kernels._cache import inner
+from kernels._compiler import inner, register_jitable
 
 LOWERED_RUN = 16
 """Rows are interleaved if a window's row, ``FW C``, has fewer elements than this."""

@@ -15,7 +15,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels._cache import njit
+from kernels._compiler import njit
 from kernels._function_pointers import call_address
 from kernels._microkernel import _Emitter, constant, emit_address, splat
 from kernels._plain_code import plain_array, plain_code, plain_code_address

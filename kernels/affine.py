@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
 from kernels._addresses import address_of
@@ -19,7 +18,7 @@ from kernels._arrays import (
     jit_as_widenable,
     require_arrays,
 )
-from kernels._cache import inner, njit
+from kernels._compiler import inner, njit, overload, register_jitable
 from kernels._gemm import (
     BACKWARD,
     DENSE,

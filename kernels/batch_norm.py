@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
 from kernels._arrays import (
@@ -31,7 +30,6 @@ from kernels._batch_norm_images import (
     images_of,
     pixels_of,
 )
-from kernels._cache import njit
 from kernels._columns import (
     gradient,
     normalise,
@@ -41,6 +39,7 @@ from kernels._columns import (
     sum_products,
     sum_squares,
 )
+from kernels._compiler import by_address, inner, overload, register_jitable
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._threads import MIN_PARALLEL_SIZE
 
@@ -251,7 +250,7 @@ def _features_at_once(x, features):
     return (features + blocks - 1) // blocks
 
 
-@njit(nogil=True)
+@inner
 def _statistics(x, first, span, mean, var):
     """Compute mean and variance of adjacent features of `span` columns, from column `first` on."""
     count = x.shape[0] * span
@@ -267,7 +266,7 @@ def _statistics(x, first, span, mean, var):
         var[c] /= count
 
 
-@njit(nogil=True, error_model="numpy")
+@by_address(error_model="numpy")
 def _forward_features(args, f, g):
     x, gamma, beta, mean, var, given, out = args
     span = x.shape[1] // gamma.size
@@ -281,7 +280,7 @@ def _forward_features(args, f, g):
     normalise(x, first, means, repeat_groups(scale, last - first), shifts, out)
 
 
-@njit(nogil=True, error_model="numpy")
+@by_address(error_model="numpy")
 def _backward_features(args, f, g):
     dout, x, gamma, mean, var, dx, dgamma, dbeta = args
     span = x.shape[1] // gamma.size

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba import types
-from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
 from kernels._arrays import (
@@ -22,6 +21,7 @@ from kernels._arrays import (
     jit_as_widenable,
     require_arrays,
 )
+from kernels._compiler import overload, register_jitable
 from kernels._convolution import IDENTITY, Geometry, jit_run_forward, run_forward
 from kernels._convolution_backward import jit_run_backward, run_backward
 from kernels._gemm import get_microkernel_address

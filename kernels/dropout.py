@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike
 
 from kernels._arrays import (
@@ -14,7 +13,7 @@ from kernels._arrays import (
     jit_as_kernel_array,
     require_mask,
 )
-from kernels._cache import njit
+from kernels._compiler import inner, overload, register_jitable
 from kernels._operation import parallel
 
 
@@ -106,7 +105,7 @@ def _masked(x: Array, mask: Array) -> Array:
     return out
 
 
-@njit(nogil=True)
+@inner
 def _multiply_part(x, mask, out):
     zero, one = x.dtype.type(0), x.dtype.type(1)
     for i in range(x.size):

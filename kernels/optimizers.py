@@ -11,11 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload
 from numpy.typing import ArrayLike
 
 from kernels._arrays import Array
-from kernels._cache import inner, njit
+from kernels._compiler import inner, njit, overload
 from kernels._in_place import as_iteration, as_scalars, jit_flat, require_in_place
 from kernels._updates import jit_update, rule_address, update_arrays
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
 from numpy.typing import ArrayLike, NDArray
 
 from kernels._arrays import (
@@ -21,7 +20,7 @@ from kernels._arrays import (
     jit_flat_copy,
     require_arrays,
 )
-from kernels._cache import inner, njit
+from kernels._compiler import by_address, inner, njit, overload, register_jitable
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._images import (
     MAX_SIZE,
@@ -228,7 +227,7 @@ def _larger(x, pixel, k, out, arg, q):
         out[q, i] = value if more else best
 
 
-@inner
+@by_address
 def _forward_images(g, n0, n1):
     c, width, pixels = g.channels, g.width, g.height * g.width
     out_pixels, zero = g.out_height * g.out_width, np.int64(0)
@@ -274,7 +273,7 @@ def _add_where(dout, p, arg, q, k, dx, pixel):
     return count
 
 
-@inner
+@by_address
 def _backward_images(g, n0, n1):
     c, width, pixels = g.channels, g.width, g.height * g.width
     out_pixels, zero = g.out_height * g.out_width, np.int64(0)

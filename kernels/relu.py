@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
 from kernels._arrays import (
@@ -15,7 +14,7 @@ from kernels._arrays import (
     require_arrays,
     require_mask,
 )
-from kernels._cache import njit
+from kernels._compiler import inner, overload
 from kernels._operation import parallel
 
 
@@ -96,7 +95,7 @@ def relu_backward(dout: ArrayLike, mask: ArrayLike) -> Array:
     return dx
 
 
-@njit(nogil=True)
+@inner
 def _forward_part(x, out, mask):
     for i in range(x.size):
         mask[i] = x[i] <= 0
@@ -106,7 +105,7 @@ def _forward_part(x, out, mask):
 _forward = parallel(_forward_part)
 
 
-@njit(nogil=True)
+@inner
 def _backward_part(dout, mask, dx):
     for i in range(dx.size):
         dx[i] = 0 if mask[i] else dout[i]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba.core.errors import TypingError
-from numba.extending import overload
 from numpy.typing import ArrayLike
 
 from kernels._arrays import (
@@ -15,7 +14,7 @@ from kernels._arrays import (
     jit_as_kernel_array,
     require_arrays,
 )
-from kernels._cache import njit
+from kernels._compiler import inner, overload
 from kernels._exp import exp
 from kernels._operation import parallel
 
@@ -96,7 +95,7 @@ def sigmoid_backward(dout: ArrayLike, out: ArrayLike) -> Array:
     return dx
 
 
-@njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _forward_part(x, out):
     one = x.dtype.type(1)
     for i in range(x.size):
@@ -107,7 +106,7 @@ def _forward_part(x, out):
 _forward = parallel(_forward_part, cost=4)
 
 
-@njit(nogil=True)
+@inner
 def _backward_part(dout, out, dx):
     one = out.dtype.type(1)
     for i in range(dx.size):
@@ -117,7 +116,7 @@ def _backward_part(dout, out, dx):
 _backward = parallel(_backward_part)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def cross_entropy_part(x, y, targets, labels, losses):
     """Compute the sigmoid of logits, and the binary cross-entropy summed over each row.
 

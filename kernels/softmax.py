@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload
 from numpy.typing import ArrayLike
 
 from kernels._arrays import (
@@ -18,7 +17,7 @@ from kernels._arrays import (
     jit_as_kernel_array,
     require_arrays,
 )
-from kernels._cache import inner, njit
+from kernels._compiler import inner, njit, overload
 from kernels._exp import exp
 from kernels._function_pointers import get_function_address, run_chunks
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets, jit_targets
@@ -175,7 +174,7 @@ def _largest(row):
     return m
 
 
-@njit(nogil=True)
+@inner
 def _row_sum(row):
     """Return the sum of a row in float64, in a fixed order."""
     # Four independent sums: with one, each addition would wait for the previous addition.
@@ -191,7 +190,7 @@ def _row_sum(row):
     return (a + b) + (c + d)
 
 
-@njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def softmax_part(x, y, targets, labels, losses):
     """Compute the softmax of some rows, and their losses unless there are no targets."""
     n, classes = x.shape
@@ -263,7 +262,7 @@ def sum_losses(a):
     return total
 
 
-@njit(nogil=True)
+@inner
 def backward_part(y, targets, labels, scale, dx):
     """Compute the gradient of some rows of logits: ``scale (y - t)``."""
     for i in range(y.shape[0]):

@@ -12,7 +12,7 @@ import pytest
 from support import browser
 
 from benchmarks.tracking import pages
-from kernels import _cache
+from kernels import _cache, _compiler
 
 pytestmark = pytest.mark.slow
 
@@ -36,15 +36,16 @@ version = "1.0"
 """,
     "probe/__init__.py": "",
     "probe/_cache.py": Path(_cache.__file__).read_text(),
+    "probe/_compiler.py": Path(_compiler.__file__).read_text().replace("kernels.", "probe."),
     "probe/helper.py": """
-from probe._cache import njit
+from probe._compiler import njit
 
 @njit
 def scaled(x):
     return 2.0 * x
 """,
     "probe/kernel.py": """
-from probe._cache import njit
+from probe._compiler import njit
 from probe.helper import scaled
 
 @njit

@@ -8,13 +8,18 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
+from support.from_python import callable_from_python
 
 from kernels import _bitmap, _gemm, affine
 from kernels._bitmap import WORD, skips_zeros
-from kernels._cache import njit
-from kernels._gemm import BITMAP_WORDS, NO_TRANSPOSE, TRANSPOSE, gemm_block
+from kernels._compiler import njit
+from kernels._gemm import BITMAP_WORDS, NO_TRANSPOSE, TRANSPOSE
 from kernels._vectors import VECTOR_BYTES
 from kernels.affine import affine_backward, affine_backward_params, affine_forward
+
+gemm_block = callable_from_python(_gemm.gemm_block)
+row_bitmap = callable_from_python(_bitmap.row_bitmap)
+transposed_bitmap = callable_from_python(_bitmap.transposed_bitmap)
 
 SMALL = [(9, 70, 21), (70, 9, 3)]
 SHAPES = [
@@ -95,7 +100,7 @@ def test_bitmap_of_a_row(rng):
             x[[3, 70, 299]] = -0.0, np.nan, 5e-324 if kind == "f8" else 1e-45
         for offset, size in ((0, 300), (0, 5), (7, 64), (7, 65), (250, 50), (299, 1), (30, 0)):
             words = np.zeros(6, np.uint64)
-            _bitmap.row_bitmap(x, offset, size, words, 1)
+            row_bitmap(x, offset, size, words, 1)
             bits = np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little")
             np.testing.assert_array_equal(bits[64 : 64 + size], x[offset : offset + size] != 0)
             assert not bits[:64].any()
@@ -108,7 +113,7 @@ def test_transposed_bitmap(rng):
         bits = rng.random((n, 128)) < 0.4
         words = np.packbits(bits, axis=1, bitorder="little").view("<u8").astype(np.uint64)
         out = np.zeros((64, (n + 63) // 64), np.uint64)
-        _bitmap.transposed_bitmap(words.reshape(-1)[1:], 2, n, out.reshape(-1), out.shape[1])
+        transposed_bitmap(words.reshape(-1)[1:], 2, n, out.reshape(-1), out.shape[1])
         back = np.unpackbits(out.astype("<u8").view(np.uint8), axis=1, bitorder="little")
         np.testing.assert_array_equal(back[:, :n], bits[:, 64:].T)
         assert not back[:, n:].any()

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from kernels._cache import njit
+from kernels._compiler import njit
 from kernels._function_pointers import borrow, keep
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels._addresses import address_of
-from kernels._cache import njit
+from kernels._compiler import njit
 from kernels._microkernel import microkernel, microkernel_address
 from kernels._vectors import VECTOR_BYTES
 

@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 import naive
 import numpy as np
 import pytest
+from support.from_python import callable_from_python
 
 from kernels import _updates
 from kernels.optimizers import RULES
@@ -238,9 +239,10 @@ def test_hyperparameters_are_those_of_the_compiled_rule(rng, kind):
     p, g = params["W"].copy(), rng.standard_normal(7)
     states = [*np.zeros((len(kind.slots), 7)), np.zeros(0), np.zeros(0)][:2]
     address = _updates.get_rule_address(RULES[kind.rule], p.dtype)
+    update_block = callable_from_python(_updates.update_block)
     for t in (1, 2, 3):
         optimizer.update(params, {"W": g})
-        _updates.update_block(address, p, g, *states, optimizer.hyperparameters(), t)
+        update_block(address, p, g, *states, optimizer.hyperparameters(), t)
     np.testing.assert_array_equal(p, params["W"])
 
 

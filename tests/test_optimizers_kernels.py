@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 from support.argument_strategies import swapped
+from support.from_python import callable_from_python
 
 import kernels
 from kernels import _denormals, _updates, optimizers
@@ -460,9 +461,10 @@ def test_blocks_give_the_bits_of_the_public_update(rng, rule, parts, dtype):
         options["epsilon"] = 1e-7
     address = _updates.get_rule_address(optimizers.RULES[rule], dtype)
     values = np.array([*options.values()])
+    update_block = callable_from_python(_updates.update_block)
     for part in range(parts):
         a, b = 1001 * part // parts, 1001 * (part + 1) // parts
-        _updates.update_block(address, *(c[a:b] for c in copies), values, t)
+        update_block(address, *(c[a:b] for c in copies), values, t)
     kernel(rule)(*arrays, **RULES[rule][1])
     for a, b in zip(arrays, copies, strict=False):
         np.testing.assert_array_equal(a, b)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels._addresses import address_of
-from kernels._cache import njit
+from kernels._compiler import njit
 from kernels._pool_vectors import DEAD
 from kernels._vectors import VECTOR_BYTES
 from kernels._windows import (

@@ -25,8 +25,8 @@ import numpy as np
 from kernels._addresses import address_of
 from kernels._arrays import Array, all_finite
 from kernels._bitmap import WORD, lowest_bit, transposed_bitmap
-from kernels._cache import inner, njit
 from kernels._cache_lines import prefetch_to_write
+from kernels._compiler import inner, njit
 from kernels._denormals import flush_denormals, restore_denormals
 from kernels._function_pointers import borrow
 from kernels._microkernel import microkernel

@@ -11,7 +11,7 @@ from numba import config, types
 from numba.extending import intrinsic
 
 from kernels._addresses import address_of, matrix_at
-from kernels._cache import njit
+from kernels._compiler import inner, njit
 from kernels._function_pointers import call_address, emit_function
 from kernels._plain_code import plain_code, plain_code_address
 from kernels.sigmoid import cross_entropy_part
@@ -66,7 +66,7 @@ def get_losses_address(dtype: np.dtype[Any], logistic: bool = False) -> int:
     return address
 
 
-@njit(nogil=True)
+@inner
 def _fill_losses(address, x, y, targets, labels, losses):
     call_address(address, address_of(x, 0), address_of(y, 0), address_of(targets, 0),
         address_of(labels, 0), address_of(losses, 0), x.shape[0], targets.shape[0], labels.size,

@@ -10,8 +10,8 @@ import numpy as np
 from kernels._addresses import address_of, copy_bytes, matrix_at
 from kernels._bitmap import WORD, row_bitmap_at
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
-from kernels._cache import inner, njit
 from kernels._cache_lines import prefetch
+from kernels._compiler import inner
 from kernels._threads import chunk_bounds
 from kernels.mlp._stack import (
     BIAS,
@@ -135,7 +135,7 @@ def gradient_by_bits(net, zeros, n, a, a_row, j0, j1, words, out):
         address_of(zeros, 0), 0, to, m, j1 - j0, m)  # fmt: skip
 
 
-@njit(nogil=True)
+@inner
 def _add_gradients(net, zeros, n, a, a_row, j0, j1, words, out):
     """Add the gradients of groups of examples; the inputs of the next group are prefetched."""
     m, itemsize, width = net[0, OUTPUTS], net[0, ITEMSIZE], (n + WORD - 1) // WORD

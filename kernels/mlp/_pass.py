@@ -5,7 +5,7 @@ import numpy as np
 from kernels._addresses import address_of, matrix_at
 from kernels._arrays import all_finite
 from kernels._bitmap import skips_zeros
-from kernels._cache import inner, njit
+from kernels._compiler import inner, njit
 from kernels._gemm import gemm_block_at
 from kernels._threads import barrier_wait, chunk_bounds
 from kernels.affine import column_sums

@@ -9,7 +9,7 @@ training, the first layer's sums are divided: see `kernels.mlp._parts`.)
 import numpy as np
 
 from kernels._addresses import address_of, matrix_at
-from kernels._cache import inner
+from kernels._compiler import inner
 from kernels._exp import exp
 from kernels._gemm import gemm_block_at
 

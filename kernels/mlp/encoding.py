@@ -7,7 +7,7 @@ import numpy as np
 
 from kernels._arrays import UINT8, Array
 from kernels._bitmap import density, skip_threshold
-from kernels._cache import njit
+from kernels._compiler import njit
 from kernels._threads import Team, chunk_bounds
 
 MIN_SIZE = 4_000_000

@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from kernels._arrays import Array
-from kernels._cache import inner, njit
+from kernels._compiler import inner, njit
 from kernels._exp import exp
 from kernels._targets import check_targets
 from kernels.affine import affine_forward

@@ -12,6 +12,7 @@ import mmap
 
 import naive_convolution
 import numpy as np
+from support.from_python import callable_from_python
 
 from kernels import (
     affine_backward,
@@ -23,13 +24,16 @@ from kernels import (
 from kernels._convolution import IDENTITY, RELU_POOL, padded_filters, run_forward
 from kernels._convolution_backward import run_backward
 from kernels._convolution_block import convolution_relu_pool_backward
-from kernels._gemm import gemm_block, get_microkernel_address, get_product_addresses
+from kernels._gemm import gemm_block as compiled_gemm_block
+from kernels._gemm import get_microkernel_address, get_product_addresses
 from kernels._gemm_threads import gemm
 from kernels._images import as_images
 from kernels._threads import Team
 from kernels.convolution import convolution_operands
 from kernels.mlp import RELU, CompiledNetwork, MLPTrainer
 from kernels.mlp._stack import BIAS, WEIGHT
+
+gemm_block = callable_from_python(compiled_gemm_block)
 
 PAGE, NOBODY, PATTERN = mmap.PAGESIZE, 0, 0xA5
 ENDS = (True, False)
