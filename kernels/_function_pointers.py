@@ -110,6 +110,9 @@ def emit_function(function, name, context, builder, dtypes, count):
     outer.linkage = "internal"
     inside = ir.IRBuilder(outer.append_basic_block("entry"))
     likes = [_empty_matrix(context, inside, kind) for kind in kinds]
+    # Machine code refers to functions by name. Code from the cache may be of several processes, in
+    # which closures from one factory would have equal names.
+    function.__qualname__ = name
     args = *kinds, *[types.intp] * count
     compiled = _link(context, inner(function), args)
     values = [*likes, *outer.args]
@@ -170,16 +173,17 @@ _CHUNK_TYPE = ir.FunctionType(ir.VoidType(), [_INT] * 3)
 
 
 @intrinsic
-def _erase(context, address, args, failed):
+def _erase(context, address, args):
     """Return the addresses that `_run` takes: of an untyped wrapper, and of its arguments.
 
     The arguments are borrowed: the caller of `run_chunks` holds them until `run_chunks` returns.
+    They follow a flag, which the wrapper sets if the kernel fails.
     """
 
     def emit(context, builder, signature, values):
         called = signature.args[1], types.int64, types.int64
         borrowed = emit_borrowed(context, builder, signature.args[1], values[1])
-        frame = cgutils.pack_struct(builder, [values[0], borrowed, values[2]])
+        frame = cgutils.pack_struct(builder, [ir.Constant(_INT, 0), values[0], borrowed])
         memory = cgutils.alloca_once_value(builder, frame)
         name = builder.module.get_unique_name("njitnet_chunk")
         function = ir.Function(builder.module, _CHUNK_TYPE, name)
@@ -188,20 +192,25 @@ def _erase(context, address, args, failed):
         pointer, start, stop = function.args
         kept = body.load(body.inttoptr(pointer, memory.type))
         kernel_type = context.call_conv.get_function_type(types.none, called)
-        kernel = body.inttoptr(body.extract_value(kept, 0), kernel_type.as_pointer())
+        kernel = body.inttoptr(body.extract_value(kept, 1), kernel_type.as_pointer())
         status, _ = context.call_conv.call_function(
-            body, kernel, types.none, called, [body.extract_value(kept, 1), start, stop]
+            body, kernel, types.none, called, [body.extract_value(kept, 2), start, stop]
         )
         with cgutils.if_unlikely(body, status.is_error):
-            array = context.make_array(signature.args[2])(
-                context, body, body.extract_value(kept, 2)
-            )
-            body.store(ir.Constant(_INT, 1), array.data)
+            body.store(ir.Constant(_INT, 1), body.inttoptr(pointer, _INT.as_pointer()))
         body.ret_void()
         both = [builder.ptrtoint(function, _INT), builder.ptrtoint(memory, _INT)]
         return context.make_tuple(builder, signature.return_type, both)
 
-    return types.UniTuple(types.int64, 2)(address, args, failed), emit
+    return types.UniTuple(types.int64, 2)(address, args), emit
+
+
+@intrinsic
+def _has_failed(context, memory):
+    def emit(context, builder, signature, values):
+        return builder.load(builder.inttoptr(values[0], _INT.as_pointer()))
+
+    return types.int64(memory), emit
 
 
 @inner(parallel=True)
@@ -211,22 +220,27 @@ def _run(function, args, n, size, parallel):
         for chunk in range(chunks):
             call_address(function, args, chunk * size, min(n, (chunk + 1) * size))
     else:
-        # Dynamic scheduling: a thread that starts late processes fewer chunks.
-        taken = np.zeros(1, np.int64)
-        for _ in prange(min(chunks, thread_count())):
-            chunk = count_up(taken)
+        # A thread's first chunk is always the same, and may be in its cache. The others are
+        # scheduled dynamically: a thread that starts late processes fewer of them.
+        threads, taken = min(chunks, thread_count()), np.zeros(1, np.int64)
+        for thread in prange(threads):
+            chunk = np.int64(thread)
             while chunk < chunks:
                 call_address(function, args, chunk * size, min(n, (chunk + 1) * size))
-                chunk = count_up(taken)
+                chunk = threads + count_up(taken)
+
+
+@inner
+def _run_chunks(address, args, n, size, parallel):
+    function, memory = _erase(address, args)
+    _run(function, memory, n, size, parallel)
+    if _has_failed(memory):
+        raise MemoryError("not enough memory for a kernel's scratch arrays")
 
 
 @njit(nogil=True)
-def _run_chunks(address, args, n, size, parallel):
-    failed = np.zeros(1, np.int64)
-    function, memory = _erase(address, args, failed)
-    _run(function, memory, n, size, parallel)
-    if failed[0]:
-        raise MemoryError("not enough memory for a kernel's scratch arrays")
+def _run_chunks_from_python(address, args, n, size, parallel):
+    _run_chunks(address, args, n, size, parallel)
 
 
 def _plain_run_chunks(function, args, n, size, parallel):
@@ -234,7 +248,9 @@ def _plain_run_chunks(function, args, n, size, parallel):
         function(args, start, min(n, start + size))
 
 
-run_chunks = _plain_run_chunks if config.DISABLE_JIT else _run_chunks
+jit_run_chunks = _plain_run_chunks if config.DISABLE_JIT else _run_chunks
+"""`run_chunks` for compiled code, which compiles faster without a wrapper for Python."""
+run_chunks = _plain_run_chunks if config.DISABLE_JIT else _run_chunks_from_python
 """Call a kernel for chunks of items: ``run_chunks(address, args, n, size, parallel)``.
 
 The kernel is called as ``function(args, start, stop)`` for chunks of ``size`` of the ``n`` items,

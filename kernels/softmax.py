@@ -19,7 +19,7 @@ from kernels._arrays import (
 )
 from kernels._compiler import inner, njit, overload
 from kernels._exp import exp
-from kernels._function_pointers import get_function_address, run_chunks
+from kernels._function_pointers import get_function_address, jit_run_chunks
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets, jit_targets
 from kernels._threads import MIN_PARALLEL_SIZE, thread_count
 
@@ -248,7 +248,7 @@ def _softmax(x, y, targets, labels, losses):
     n, args = x.shape[0], _SoftmaxArgs(x, y, targets, labels, losses)
     count = thread_count() if 8 * x.size >= MIN_PARALLEL_SIZE else 1
     function = get_function_address(_softmax_chunk, args, x.dtype, targets.dtype)
-    run_chunks(function, args, n, max(1, (n + count - 1) // count), count > 1)
+    jit_run_chunks(function, args, n, max(1, (n + count - 1) // count), count > 1)
     return sum_losses(losses) / max(1, losses.size)
 
 
@@ -296,7 +296,7 @@ def _backward(y, targets, labels, dout, dx):
     n, count = y.shape[0], thread_count() if y.size >= MIN_PARALLEL_SIZE else 1
     args = _BackwardArgs(y, targets, labels, y.dtype.type(dout / max(n, 1)), dx)
     function = get_function_address(_backward_chunk, args, y.dtype, targets.dtype)
-    run_chunks(function, args, n, max(1, (n + count - 1) // count), count > 1)
+    jit_run_chunks(function, args, n, max(1, (n + count - 1) // count), count > 1)
 
 
 @overload(softmax)

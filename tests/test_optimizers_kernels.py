@@ -1,5 +1,9 @@
 """``kernels.optimizers`` against the formulas in NumPy."""
 
+import os
+import subprocess
+import sys
+
 import naive
 import numba
 import numpy as np
@@ -451,6 +455,35 @@ def test_from_njit_arrays_that_cannot_be_changed(rng, i):
 
 
 # ---------------------------------------------------------------- for compiled training loops
+@pytest.mark.exhaustive
+def test_rules_of_different_processes_are_kept_apart(tmp_path):
+    """Code that two processes compiled does not refer to one another's functions."""
+    program = """
+import sys
+import numpy as np
+from kernels import adagrad_update, sgd_update
+p, g = np.ones(3), np.full(3, 2.0)
+for name in sys.argv[1:]:
+    if name == "sgd":
+        sgd_update(p, g, 0.25)
+    else:
+        adagrad_update(p, g, np.zeros(3), 0.25)
+    print(f"{p[0]:.2f}")
+"""
+
+    def run(*names):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-W", "error", "-c", program, *names]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert run("sgd") == ["0.50"]
+    assert run("adagrad") == ["0.75"]
+    assert run("adagrad", "sgd") == ["0.75", "0.25"]
+    assert run("sgd", "adagrad") == ["0.50", "0.25"]
+
+
 @pytest.mark.parametrize("parts", [1, 3])
 def test_blocks_give_the_bits_of_the_public_update(rng, rule, parts, dtype):
     arrays = make(rng, rule, (1001,), dtype)

@@ -63,6 +63,7 @@ def compile_training(
         trainer = MLPTrainer([W], [b], [], 1, examples, team, rule, [], [])
         if trainer.sparse:
             get_product_addresses(trainer.data.dtype, dtype, SKIP_ROWS)  # for evaluation
+        count_correct.compile(evaluation_types(dtype))
         get_losses_address(dtype)
         get_rule_address(RULES[rule], dtype)
 
@@ -91,9 +92,8 @@ def evaluation_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
 
 def compile_loop(dtype: np.dtype[Any]) -> None:
-    """Compile the training loop and the evaluation into the cache on disk."""
+    """Compile the training loop into the cache on disk."""
     train_iterations.compile(loop_types(dtype))
-    count_correct.compile(evaluation_types(dtype))
 
 
 @contextmanager
