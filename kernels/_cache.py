@@ -28,7 +28,8 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -109,6 +110,29 @@ def _announce_once(folder: str) -> None:
         )
 
 
+@cache
+def _load_array_functions() -> None:
+    """Load Numba's array functions, without SciPy.
+
+    Numba loads them before it runs or compiles anything. It then imports SciPy's BLAS, if it can,
+    which takes 0.25 s. Here it only learns whether SciPy is installed. Compiled code that calls
+    BLAS, as `np.dot` does, imports it anyway.
+    """
+    from numba.np import linalg
+
+    imports_blas = linalg.ensure_blas
+    linalg.ensure_blas = _require_scipy
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = imports_blas
+
+
+def _require_scipy() -> None:
+    if find_spec("scipy") is None:
+        raise ImportError("SciPy is not installed")
+
+
 class _HashedResult(CompileResultCacheImpl):
     """Compiled code on disk, with the hash of the sources and a checksum.
 
@@ -166,6 +190,7 @@ class KernelCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         loaded = None
+        _load_array_functions()
         try:
             loaded = super().load_overload(sig, target_context)
         except (AttributeError, ImportError):  # saved by a version with other classes

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -555,3 +556,22 @@ def test_imported_from_a_zip_file(tmp_path):
         assert done.returncode == 0, done.stderr
         seen.append(done.stdout.split()[-1])
     assert seen == ["[3.]", "[6.]"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("scipy") is None, reason="SciPy is not installed")
+def test_scipy_is_imported_for_blas_only():
+    program = (
+        "import sys, numba, numpy as np, kernels\n"
+        "kernels.relu_forward(np.ones(3))\n"
+        "assert 'scipy.linalg' not in sys.modules\n"
+        "a = np.arange(4.0).reshape(2, 2)\n"
+        "for f in (np.dot, np.kron):\n"
+        "    compiled = numba.njit(lambda x: f(x, x))\n"
+        "    np.testing.assert_array_equal(compiled(a), f(a, a))\n"
+        "assert 'scipy.linalg' in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
