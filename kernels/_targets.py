@@ -67,11 +67,9 @@ def check_targets(
             f"t: expected integer class indices, got dtype {t.dtype}; "
             "convert with t.astype(np.int64)"
         )
-    # A copy: kernels release the GIL, and another thread might change `t` after the check.
-    t = t.copy()
-    labels = as_kernel_array(
-        t, INT64, "t"
-    )  # uint64 above its range becomes negative, which is refused, too
+    # A copy: kernels release the GIL, and another thread might change `t` after the check. uint64
+    # above the range of int64 becomes negative, which is refused, too.
+    labels = t.astype(INT64, order="C")
     row = _first_outside(labels, c)
     if row < n:
         raise ValueError(f"t: expected class indices from 0 to {c - 1}, got {t[row]} in row {row}")
