@@ -69,7 +69,7 @@ def test_it_holds_the_packages_and_both_licenses(wheel):
     assert {name for name in names if not name.startswith(f"{info}/")} == set(sources())
     assert {"kernels/py.typed", "net/py.typed", "net/data/LICENSE"} <= names
     assert len([name for name in names if name.startswith("net/data/") and ".gz" in name]) == 4
-    assert "njitnet = net.__main__:main" in entries
+    assert "njitnet = net.__main__:run" in entries
 
 
 def test_it_declares_whatever_it_imports(metadata):
