@@ -150,7 +150,11 @@ def _copier(a, kind):
     if a.dtype == from_dtype(np.dtype(kind)) and a.layout == "C" and a.mutable:
         return lambda a, like: a
 
-    return lambda a, like: jit_flat_copy(a, kind).reshape(a.shape)
+    def copied(a, like):
+        return jit_flat_copy(a, kind).reshape(a.shape)
+
+    copied.__qualname__ = f"copied_as_{np.dtype(kind)}"  # see `emit_function`
+    return copied
 
 
 @register_jitable

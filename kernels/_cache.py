@@ -120,7 +120,9 @@ def _load_array_functions() -> None:
     """
     from numba.np import linalg
 
-    imports_blas = linalg.ensure_blas
+    imports_blas = getattr(linalg, "ensure_blas", None)
+    if imports_blas is None:  # in a version of Numba that this code does not know
+        return
     linalg.ensure_blas = _require_scipy
     try:
         import numba.np.arraymath  # noqa: F401

@@ -6,8 +6,7 @@ translation is linked into each caller, and optimised and translated there. Also
 functions of a module are optimised one by one before the module is optimised as a whole, which
 includes the same passes.
 
-* A `LinkedCompiler` leaves both to the callers. It compiles functions that are only called by name
-  from compiled code.
+* A `LinkedCompiler` leaves both to the callers. It compiles functions that only compiled code uses.
 * A `KernelCompiler` omits the passes over single functions. It compiles the other kernels.
 
 Together they halve the time that LLVM takes.
@@ -59,7 +58,10 @@ class _LinkedLibrary(_KernelLibrary):
         return self
 
     def set_env(self, name: str, environment: Any) -> None:
-        """Do nothing: there is no machine code to store the environment in."""
+        """Do nothing: callers do not store the environments of linked functions.
+
+        So such a function may raise constant messages only, and not print arrays.
+        """
 
 
 class KernelCompiler(Compiler):
@@ -153,9 +155,10 @@ def by_address(function: Callable[..., Any] | None = None, /, **options: Any) ->
 
 
 def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Compile a function that other compiled functions call by name, as a part of each of them.
+    """Compile a function that only compiled code uses, as a part of each function that uses it.
 
     It has neither machine code nor cached code of its own. A call from Python raises a TypeError.
+    Its errors must have constant messages.
 
     Parameters
     ----------

@@ -38,14 +38,16 @@ def get_function_address(function, args, *key):
     """
     if config.DISABLE_JIT:
         return function
-    try:
-        return _addresses[function, key]
-    except KeyError:
+    address = _addresses.get((function, key))
+    if address is None:
         signature = typeof(args), types.int64, types.int64
         function.compile(signature)
         compiled = function.overloads[signature]
         address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-        return _addresses.setdefault((function, key), address)
+        if not address:
+            raise TypeError(f"expected a function decorated with `by_address`, got {function}")
+        _addresses[function, key] = address
+    return address
 
 
 @overload(get_function_address)

@@ -28,8 +28,8 @@ def parallel(loop: Callable[..., None], cost: int = 1) -> Any:
     Parameters
     ----------
     loop : callable
-        Function compiled by `kernels._compiler.njit` that takes two or three flat arrays of equal
-        size, inputs and outputs, and returns None.
+        Function decorated with `kernels._compiler.inner` that takes two or three flat arrays of
+        equal size, inputs and outputs, and returns None.
     cost : int, default 1
         Time per element, relative to a copy. The minimum size for several threads is
         `MIN_PARALLEL_SIZE` divided by this factor.

@@ -7,7 +7,7 @@ from net.cli import main
 
 
 def run() -> int:
-    """Run `main` as a process, with little time for garbage, which a run hardly makes.
+    """Run `main` as a process, with few garbage collections: a run makes little garbage.
 
     Returns
     -------

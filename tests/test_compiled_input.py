@@ -1,5 +1,9 @@
 """Kernels also check their arguments when called from a user's ``@njit`` function."""
 
+import os
+import subprocess
+import sys
+
 import numba
 import numpy as np
 import pytest
@@ -147,3 +151,44 @@ def test_scalars_from_compiled_code():
         loss(X, T + 0.5)
     with pytest.raises(TypingError, match=r"expected mask as booleans.* got"):
         relu_backward(X, X)
+
+
+@pytest.mark.slow
+def test_callers_of_different_processes_are_kept_apart(tmp_path):
+    """Copies of one array in two dtypes, in users' functions that two processes compiled."""
+    (tmp_path / "callers.py").write_text(
+        """
+import sys
+import numpy as np
+from numba import njit
+import kernels
+
+@njit(cache=True)
+def affine(x, W, b):
+    return kernels.affine_forward(x, W, b).sum()
+
+@njit(cache=True)
+def loss(x, t):
+    return kernels.softmax_cross_entropy_forward(x, t)[0]
+
+bytes_ = np.ones((3, 6), np.uint8)[:, ::2]
+ones = np.ones((3, 3), np.float32)
+for name in sys.argv[1:]:
+    result = loss(ones, bytes_) if name == "loss" else affine(bytes_, ones, ones[0])
+    print(f"{result:.4f}")
+""",
+        encoding="utf-8",
+    )
+
+    def run(*names):
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-W", "error", str(tmp_path / "callers.py"), *names]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    expected = {"affine": "36.0000", "loss": f"{3 * np.log(3):.4f}"}
+    for name, value in expected.items():
+        assert run(name) == [value]
+    assert run("affine", "loss") == [*expected.values()]
+    assert run("loss", "affine") == [*expected.values()][::-1]

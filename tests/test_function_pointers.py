@@ -3,9 +3,11 @@
 import sys
 
 import numpy as np
+import pytest
+from numba import config
 
-from kernels._compiler import njit
-from kernels._function_pointers import borrow, keep
+from kernels._compiler import inner, njit
+from kernels._function_pointers import borrow, get_function_address, keep
 
 
 @njit
@@ -36,3 +38,13 @@ def test_a_callers_array_is_as_it_was():
     count = sys.getrefcount(x)
     assert [first_of_borrowed(x) for _ in range(100)] == [1.0] * 100
     assert sys.getrefcount(x) == count
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled functions")
+def test_a_function_without_machine_code_has_no_address():
+    @inner
+    def nothing(args, start, stop):
+        pass
+
+    with pytest.raises(TypeError, match=r"expected .* by_address.*, got"):
+        get_function_address(nothing, (np.zeros(1),))
