@@ -46,5 +46,5 @@ def test_a_function_without_machine_code_has_no_address():
     def nothing(args, start, stop):
         pass
 
-    with pytest.raises(TypeError, match=r"expected .* by_address.*, got"):
+    with pytest.raises(TypeError, match=r"expected .*by_address.*, got"):
         get_function_address(nothing, (np.zeros(1),))
