@@ -150,11 +150,7 @@ def _copier(a, kind):
     if a.dtype == from_dtype(np.dtype(kind)) and a.layout == "C" and a.mutable:
         return lambda a, like: a
 
-    def copied(a, like):
-        return jit_flat_copy(a, kind).reshape(a.shape)
-
-    copied.__qualname__ = f"copied_as_{np.dtype(kind)}"  # see `emit_function`
-    return copied
+    return lambda a, like: jit_flat_copy(a, kind).reshape(a.shape)
 
 
 @register_jitable

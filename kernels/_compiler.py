@@ -15,10 +15,11 @@ Together they halve the time that LLVM takes.
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
 
 import gc
+import os
 from collections.abc import Callable
 from functools import partial
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numba.extending
@@ -26,8 +27,6 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
 from kernels._cache import KernelCache, warn_once
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 config: Any = numba.config
 
@@ -81,6 +80,9 @@ class KernelCompiler(Compiler):
 
     def define_pipelines(self) -> Any:
         """Return Numba's own passes, which fill the library of this class."""
+        # Machine code refers to functions by name and number. Numba counts them in each process,
+        # but code from the cache may be of several: closures of one factory would be mixed up.
+        self.state.func_id.unique_id = int.from_bytes(os.urandom(8), "little")
         codegen = self.state.targetctx.codegen()
         self.state.library = self.library_class(codegen, self.state.func_id.func_qualname)
         self.state.library.enable_object_caching()
@@ -108,21 +110,18 @@ def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     callable
         Numba's dispatcher, or a decorator that makes one.
     """
+    if function is None:
+        return partial(njit, **options)
     cache = options.pop("cache", True)
     options.setdefault("no_cfunc_wrapper", True)  # kernels are never called as C functions
     options.setdefault("pipeline_class", KernelCompiler)
-
-    def decorate(py_func: F) -> F:
-        kernel: Any = numba.njit(**options)(py_func)
-        if cache and not config.DISABLE_JIT:
-            try:
-                kernel._cache = KernelCache(py_func)
-            except RuntimeError as error:  # no folder is writable
-                warn_once(f"Compiled kernels cannot be cached ({error})")
-        compiled: F = kernel
-        return compiled
-
-    return decorate if function is None else decorate(function)
+    kernel: Any = numba.njit(**options)(function)
+    if cache and not config.DISABLE_JIT:
+        try:
+            kernel._cache = KernelCache(function)
+        except RuntimeError as error:  # no folder is writable
+            warn_once(f"Compiled kernels cannot be cached ({error})")
+    return kernel
 
 
 def by_address(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -140,18 +139,15 @@ def by_address(function: Callable[..., Any] | None = None, /, **options: Any) ->
     callable
         Numba's dispatcher, or a decorator that makes one.
     """
-
-    def decorate(py_func: F) -> F:
-        kernel: Any = njit(nogil=True, no_cpython_wrapper=True, **options)(py_func)
-        if not config.DISABLE_JIT:
-            # Without the wrapper, the entry point for calls from Python is address 0. So overloads
-            # are recorded in `overloads` alone, and a call from Python reaches _refuse_call.
-            kernel.add_overload = partial(_keep_overload, kernel.overloads)
-            kernel._compile_for_args = partial(_refuse_call, py_func.__qualname__)
-        compiled: F = kernel
-        return compiled
-
-    return decorate if function is None else decorate(function)
+    if function is None:
+        return partial(by_address, **options)
+    kernel = njit(function, nogil=True, no_cpython_wrapper=True, **options)
+    if not config.DISABLE_JIT:
+        # Without the wrapper, the entry point for calls from Python is address 0. So overloads are
+        # recorded in `overloads` alone, and a call from Python reaches _refuse_call.
+        kernel.add_overload = partial(_keep_overload, kernel.overloads)
+        kernel._compile_for_args = partial(_refuse_call, function.__qualname__)
+    return kernel
 
 
 def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:

@@ -112,9 +112,6 @@ def emit_function(function, name, context, builder, dtypes, count):
     outer.linkage = "internal"
     inside = ir.IRBuilder(outer.append_basic_block("entry"))
     likes = [_empty_matrix(context, inside, kind) for kind in kinds]
-    # Machine code refers to functions by name. Code from the cache may be of several processes, in
-    # which closures from one factory would have equal names.
-    function.__qualname__ = name
     args = *kinds, *[types.intp] * count
     compiled = _link(context, inner(function), args)
     values = [*likes, *outer.args]

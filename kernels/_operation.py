@@ -55,9 +55,9 @@ def parallel(loop: Callable[..., None], cost: int = 1) -> Any:
         "loop": loop,
         "least": np.int64(MIN_PARALLEL_SIZE // cost),
     }
-    driver, chunk = FunctionType(own, names), FunctionType(on_chunk.__code__, names)
-    driver.__qualname__, chunk.__qualname__ = name, f"{name}.chunk"  # in the names of machine code
-    names["chunk"] = inner(chunk)
+    names["chunk"] = inner(FunctionType(on_chunk.__code__, names))
+    driver = FunctionType(own, names, name)
+    driver.__qualname__ = name
     return njit(driver, nogil=True)
 
 
