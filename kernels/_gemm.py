@@ -152,12 +152,13 @@ def _multiply_all(
     deepest = (k + blocks - 1) // blocks
     group = strip * max(1, PACKED_BYTES // (max(1, deepest) * strip * size)) if pack else width
     strips = (min(group, c1 - c0) + strip - 1) // strip if pack else 0
-    packed = np.empty((strips, deepest, strip), like_c.dtype)
+    # An allocation takes as long as the product of one row and a small matrix.
+    packed = np.empty((strips * deepest, strip), like_c.dtype) if pack else like_c
     tile = TILE_ROWS[0]
     row_bytes = max(1, deepest * size_a, min(group, c1 - c0) * size)
     height = max(tile, ROWS_BYTES // row_bytes // tile * tile)
     turns = a_t and m >= MIN_TURN_STRIPS * strip
-    turned = np.empty((min(height, r1 - r0) if turns else 0, deepest), like_a.dtype)
+    turned = np.empty((min(height, r1 - r0), deepest), like_a.dtype) if turns else like_a
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
@@ -165,7 +166,7 @@ def _multiply_all(
             last = min(c1, first + group)
             if pack:
                 b_row, start = (k, first * k + k0) if b_t else (m, k0 * m + first)
-                _pack(b + size * start, b_row, b_t, packed, depth, last - first, like_c)
+                _pack(b + size * start, b_row, b_t, packed, deepest, depth, last - first)
             for row in range(r0, r1, height):
                 count = min(height, r1 - row)
                 a_at, a_row, a_k = a + size_a * (row * k + k0), k, 1
@@ -187,22 +188,25 @@ def _multiply_all(
 
 
 @inner
-def _pack(b, b_row, b_t, packed, depth, count, like):
-    """Pack `count` columns of ``op(b)`` into strips; `b` is the address of the first element."""
-    width = packed.shape[2]
+def _pack(b, b_row, b_t, packed, height, depth, count):
+    """Pack `count` columns of ``op(b)`` into strips; `b` is the address of the first element.
+
+    The strips are `height` rows apart in `packed`, of which `depth` are filled.
+    """
+    width = packed.shape[1]
     if b_t:
         for s in range(0, count, width):
-            transpose_at(b + like.itemsize * s * b_row, b_row, min(width, count - s), depth,
-                address_of(packed, s // width * packed.shape[1] * width), width, like)  # fmt: skip
+            transpose_at(b + packed.itemsize * s * b_row, b_row, min(width, count - s), depth,
+                address_of(packed, s * height), width, packed)  # fmt: skip
         return
-    rows, whole = matrix_at(b, depth, b_row, like), count // width
+    rows, whole = matrix_at(b, depth, b_row, packed), count // width
     for k in range(depth):
         for s in range(whole):
-            to, source = packed[s, k], rows[k, s * width :]
+            to, source = packed[s * height + k], rows[k, s * width :]
             for j in range(width):
                 to[j] = source[j]
         for j in range(whole * width, count):
-            packed[whole, k, j - whole * width] = rows[k, j]
+            packed[whole * height + k, j - whole * width] = rows[k, j]
 
 
 # Numba copies the callees of a function into its module and optimises them again. The three

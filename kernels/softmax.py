@@ -190,6 +190,17 @@ def _row_sum(row):
     return (a + b) + (c + d)
 
 
+@inner
+def _weighted_sum(weights, row):
+    """Return the sum of ``weights * row``, in which 0 times infinity is 0."""
+    total = 0.0
+    for j in range(row.size):
+        value = row[j]  # selected, not skipped by a branch: the class is unpredictable
+        value = value if weights[j] != 0 else row.dtype.type(0)
+        total += np.float64(weights[j]) * value
+    return total
+
+
 @inner(error_model="numpy")
 def softmax_part(x, y, targets, labels, losses):
     """Compute the softmax of some rows, and their losses unless there are no targets."""
@@ -204,10 +215,7 @@ def softmax_part(x, y, targets, labels, losses):
             if labels.size:
                 losses[i] = -y[i, labels[i]]
             elif losses.size:
-                losses[i] = 0
-                for j in range(classes):
-                    if targets[i, j] != 0:
-                        losses[i] -= np.float64(targets[i, j]) * y[i, j]
+                losses[i] = -_weighted_sum(targets[i], y[i])
         # One long loop: rows of ten classes would leave vector registers half empty.
         flat = y[first:last].reshape(-1)
         for k in range(flat.size):
@@ -217,10 +225,7 @@ def softmax_part(x, y, targets, labels, losses):
             if labels.size:
                 losses[i] += np.log(s)
             elif losses.size:
-                weight = 0.0
-                for j in range(classes):
-                    weight += targets[i, j]
-                losses[i] += weight * np.log(s)
+                losses[i] += _row_sum(targets[i]) * np.log(s)
             scale = y.dtype.type(1 / s)
             for j in range(classes):
                 y[i, j] *= scale

@@ -39,6 +39,7 @@ from kernels.mlp._parts import (
     add_parts,
     fill_words,
     gradient_by_bits,
+    gradient_of_one,
     multiply_parts,
     part_share,
     take_batch,
@@ -156,7 +157,8 @@ def _update_parts(
         a = address_of(batch, net[0, ITEMSIZE] * n * first)
         w0, w1 = part_share(width, part, parts, thread, num_threads)
         for w in range(w0, w1):
-            transposed_bitmap(words[n * start + w :], width, n, transposed, out_row)
+            if n > 1:
+                transposed_bitmap(words[n * start + w :], width, n, transposed, out_row)
             some = np.uint64(0)  # bits of the block's inputs that are non-zero
             for r in range(n):
                 some |= words[n * start + r * width + w]
@@ -172,9 +174,12 @@ def _update_parts(
                 at = (first + j0) * m
                 if num_threads > parts:
                     prefetch_to_write(state[0], at, (j1 - j0) * m)
-                gradient_by_bits(
-                    net, zeros, n, a, size, j0, j1, transposed[(j0 - j) * out_row :], gradient
-                )
+                if n == 1:
+                    gradient_of_one(net, zeros, batch, first + j0, first + j1, gradient)
+                else:
+                    gradient_by_bits(
+                        net, zeros, n, a, size, j0, j1, transposed[(j0 - j) * out_row :], gradient
+                    )
                 sum_squares += _update(rule, options, t, state, at, (j1 - j0) * m, gradient,
                     decay, penalized, infinite)  # fmt: skip
             if penalized:

@@ -120,6 +120,24 @@ def add_parts(net, zeros, sums, r0, r1):
 
 
 @inner
+def gradient_of_one(net, zeros, batch, j0, j1, out):
+    """Compute rows `j0` to `j1` of the first weight gradient of a single example: ``x dout``."""
+    m, itemsize = net[0, OUTPUTS], net[0, ITEMSIZE]
+    dout = matrix_at(net[0, DOUT], np.int64(1), m, zeros)[0]
+    values = matrix_at(net[0, VALUES], np.int64(1), np.int64(256), zeros)[0]
+    for j in range(j0, j1):
+        if itemsize == 1:
+            x = values[batch[j]]
+        elif itemsize == zeros.itemsize:
+            x = batch.view(zeros.dtype)[j]
+        else:
+            x = zeros.dtype.type(batch.view(np.float32)[j])
+        row = out[(j - j0) * m : (j - j0 + 1) * m]
+        for c in range(m):
+            row[c] = x * dout[c] + zeros.dtype.type(0)  # -0 becomes +0, as in other products
+
+
+@inner
 def gradient_by_bits(net, zeros, n, a, a_row, j0, j1, words, out):
     """Compute rows `j0` to `j1` of a part's weight gradient from their transposed bitmap.
 
