@@ -31,6 +31,8 @@ FORWARD_ROWS = 256
 """Number of examples whose inputs stay in the L2 cache while they are multiplied by all weights."""
 GRADIENT_WORDS = 4
 """Number of 64-bit words of examples over which a weight gradient is summed at a time."""
+NEXT_ROWS = 4
+"""Number of examples by which prefetching is ahead of copying a batch."""
 PREFETCHED = 1 << 19
 """Number of inputs in a part of a batch above which the gradient prefetches the next examples."""
 
@@ -64,16 +66,19 @@ def take_batch(net, data, examples, bounds, batch, words, ahead, thread, num_thr
             w0, j0, j1 = np.int64(0), np.int64(0), size
             r0, r1 = chunk_bounds(n, thread, num_threads)
         for r in range(r0, r1 if j0 < j1 else r0):
-            at = n * first + r * size + j0
-            column, count = (first + j0) * itemsize, (j1 - j0) * itemsize
+            at, count = n * first + r * size + j0, (j1 - j0) * itemsize
+            source = examples[r] * data.shape[1] + (first + j0) * itemsize
             if ahead:
-                prefetch(data, examples[r] * data.shape[1] + column, count)
+                prefetch(data, source, count)
                 continue
-            source = address_of(data, examples[r] * data.shape[1] + column)
-            copy_bytes(address_of(batch, at * itemsize), source, count)
+            if r + NEXT_ROWS < r1:  # not all are still in the L2 cache
+                later = examples[r + NEXT_ROWS] * data.shape[1]
+                prefetch(data, later + (first + j0) * itemsize, count)
             if words.size:
-                row_bitmap_at(net[0, ROW_BITMAP], address_of(batch, 0), at, j1 - j0,
+                # From the data: to load what was just copied would wait for the stores.
+                row_bitmap_at(net[0, ROW_BITMAP], address_of(data, 0), source // itemsize, j1 - j0,
                     address_of(words, start + r * width + w0))  # fmt: skip
+            copy_bytes(address_of(batch, at * itemsize), address_of(data, source), count)
         start += n * width
 
 
