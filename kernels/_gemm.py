@@ -21,7 +21,7 @@ from kernels._bitmap_gemm import (
     line_to_pack,
     packing_space,
 )
-from kernels._compiler import inner, njit
+from kernels._compiler import inner, njit, register_jitable
 from kernels._function_pointers import call_address, emit_function
 from kernels._microkernel import microkernel, microkernel_address
 from kernels._plain_code import plain_code, plain_code_address
@@ -78,11 +78,24 @@ def _byte_values(size_a, like):
     return table
 
 
+@register_jitable
+def bitmap_row(size):
+    """Return the number of words per row of a bitmap that `gemm_block_at` fills and reads."""
+    return (size + WORD) // WORD
+
+
+@inner
+def _words_at(words, first, count, row, like):
+    """Return rows of a bitmap at an address as a flat array."""
+    at = words + like.itemsize * first * row
+    return matrix_at(at, np.int64(1), count * row, like)[0]
+
+
 # Three functions compute a block of the product. All have one signature of addresses and numbers.
 
 
 def _skip_rows(
-    like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
+    like_a, like_c, kernel, values, words, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """Compute ``a @ b + bias`` from the non-zero elements of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
@@ -92,27 +105,28 @@ def _skip_rows(
     if step == WORD and r1 - r0 <= 2 * WORD:
         step = 2 * WORD
     width = (k // blocks + WORD) // WORD
-    words = np.empty(step * width, np.uint64)
+    own = np.empty(0 if words else step * width, np.uint64)
     packed, sums = packing_space(like_c), np.empty(step * m if blocks > 1 else 0, like_c.dtype)
     for first in range(r0, r1, step):
         count = min(step, r1 - first)
         ahead = size_a * k * step if first + step < r1 else 0  # prefetch the next rows
+        bits = _words_at(words, first, count, width, own) if words else own
         at = out + size * (first * m + c0)
         for block in range(blocks):
             k0 = k * block // blocks
             depth = k * (block + 1) // blocks - k0
             for i in range(count):
-                row_bitmap(flat, (first + i) * k + k0, depth, words, i * width)
+                row_bitmap(flat, (first + i) * k + k0, depth, bits, i * width)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             b_at = b + size * (k0 * m + c0)
-            bitmap_gemm(kernel, SINGLE, address_of(words, 0), width, depth,
+            bitmap_gemm(kernel, SINGLE, address_of(bits, 0), width, depth,
                 a + size_a * (first * k + k0), k, 1, ahead, values or address_of(table, 0), b_at, m,
                 line_to_pack(packed, count, b_at, m), address_of(sums, 0) if block else at, init,
                 init_row, at, m, count, c1 - c0)  # fmt: skip
 
 
 def _skip_transposed(
-    like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
+    like_a, like_c, kernel, values, words, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """Compute ``a.T @ b + bias`` from the non-zero elements of `a`."""
     size_a, size = like_a.itemsize, like_c.itemsize
@@ -120,18 +134,23 @@ def _skip_transposed(
     blocks, table = count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
     deepest = (k + blocks - 1) // blocks
     width, across = (deepest + WORD - 1) // WORD, min(BITMAP_WORDS, (r1 - r0 + WORD - 1) // WORD)
-    words, transposed = np.empty(deepest * across, np.uint64), np.empty(WORD * width, np.uint64)
+    across = bitmap_row(n) if words else across
+    own = np.empty(0 if words else deepest * across, np.uint64)
+    transposed = np.empty(WORD * width, np.uint64)
     sums = np.empty(WORD * m if blocks > 1 else 0, like_c.dtype)
     for block in range(blocks):
         k0 = k * block // blocks
         depth = k * (block + 1) // blocks - k0
         for first in range(r0, r1, WORD):
             count = min(WORD, r1 - first)
-            word = (first - r0) // WORD % BITMAP_WORDS
-            columns = min(BITMAP_WORDS * WORD, r1 - first)
-            for i in range(0 if word else depth):
-                row_bitmap(flat, (k0 + i) * n + first, columns, words, i * across)
-            transposed_bitmap(words[word:], across, depth, transposed, width)
+            bits, word = own, (first - r0) // WORD % BITMAP_WORDS
+            if words:
+                bits, word = _words_at(words, k0, depth, across, own), first // WORD
+            elif word == 0:
+                columns = min(BITMAP_WORDS * WORD, r1 - first)
+                for i in range(depth):
+                    row_bitmap(flat, (k0 + i) * n + first, columns, own, i * across)
+            transposed_bitmap(bits[word:], across, depth, transposed, width)
             at = out + size * (first * m + c0)
             init, init_row = (at, m) if block else (bias + size * c0, 0)
             bitmap_gemm(kernel, PAIRED, address_of(transposed, 0), width, depth,
@@ -141,7 +160,7 @@ def _skip_transposed(
 
 
 def _multiply_all(
-    like_a, like_c, kernel, values, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
+    like_a, like_c, kernel, values, words, a, a_t, b, b_t, bias, out, n, k, m, r0, r1, c0, c1,
 ):  # fmt: skip
     """Compute ``op(a) @ op(b) + bias`` with the micro-kernel."""
     size_a, size = like_a.itemsize, like_c.itemsize
@@ -223,7 +242,7 @@ def _emitter(way):
     def emit(context, a, c):
         def code(context, builder, signature, args):
             dtypes = [kind.dtype for kind in signature.args]
-            return emit_function(way, way.__name__, context, builder, dtypes, 15)
+            return emit_function(way, way.__name__, context, builder, dtypes, 16)
 
         return types.intp(a, c), code
 
@@ -246,8 +265,10 @@ gemm_block_at = _plain_call_block if config.DISABLE_JIT else call_address
 `way` and `kernel` are addresses: `way` of the dense function, with `kernel` of the micro-kernel; or
 `way` of a function that skips the zeros of `a`, transposed or not, with `kernel` of `bitmap_gemm`.
 Where zeros are skipped, `values` is the address of a table with the 256 values of one-byte elements
-of `a`, or 0 if each byte is its own value. Operands are given by their addresses; `n`, `k` and `m`
-are the sizes of the whole product.
+of `a`, or 0 if each byte is its own value. `words` is 0, or the address of a bitmap of `a` in rows
+of `bitmap_row` words. The function for ``a @ b`` fills rows `r0` to `r1`; there must be one block
+along `k`. The function for ``a.T @ b`` reads the bitmap; `r0` must be a multiple of `WORD`.
+Operands are given by their addresses; `n`, `k` and `m` are the sizes of the whole product.
 """
 
 
@@ -257,7 +278,8 @@ def gemm_block(addresses, a, a_t, b, b_t, bias, out, r0, r1, c0, c1, skip):
     dense, rows, transposed, multiply, by_bits = addresses
     n, m = out.shape
     way, kernel = (transposed if a_t else rows, by_bits) if skip else (dense, multiply)
-    gemm_block_at(way, kernel, np.int64(0), address_of(a, 0), a_t, address_of(b, 0), b_t,
+    none = np.int64(0)
+    gemm_block_at(way, kernel, none, none, address_of(a, 0), a_t, address_of(b, 0), b_t,
         address_of(bias, 0), address_of(out, 0), n, a.shape[0] if a_t else a.shape[1], m, r0, r1,
         c0, c1)  # fmt: skip
 

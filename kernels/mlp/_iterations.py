@@ -290,7 +290,7 @@ def train_iterations(
                 take_batch(
                     net, data, indices[k], bounds, batches[0], words[0], NO, thread, num_threads
                 )
-            forward_rows(net, zeros, address_of(batches, 0), n, r0, r1, sparse, zero)
+            forward_rows(net, zeros, address_of(batches, 0), n, r0, r1, sparse, zero, zero)
             some_losses = losses[k, r0:r1] if before or not now else row_losses[r0:r1]
             some_targets = targets[k % len(targets)][r0:r1]
             some_labels = labels[k % len(labels)][r0:r1]

@@ -4,9 +4,9 @@ import numpy as np
 
 from kernels._addresses import address_of, matrix_at
 from kernels._arrays import all_finite
-from kernels._bitmap import skips_zeros
+from kernels._bitmap import WORD, skips_zeros
 from kernels._compiler import inner, njit
-from kernels._gemm import gemm_block_at
+from kernels._gemm import NO_TRANSPOSE, count_blocks, gemm_block_at
 from kernels._threads import barrier_wait, chunk_bounds
 from kernels.affine import column_sums
 from kernels.mlp._losses import fill_losses
@@ -47,10 +47,12 @@ def narrow_targets(t, out):
 
 @njit(nogil=True)
 def run_part(
-    network, zeros, losses_address, x, labels, targets, outputs, y, masks, douts, gradient, losses,
-    thread, num_threads, barrier,
+    network, zeros, losses_address, x, words, labels, targets, outputs, y, masks, douts, gradient,
+    losses, thread, num_threads, barrier,
 ):  # fmt: skip
     """Run one thread's share of a forward pass, and of a backward pass if there is a gradient.
+
+    `words` has room for a bitmap of the batch, or is empty.
 
     Return the loss, and whether the network's table holds all kernels that the batch needs.
     """
@@ -65,10 +67,12 @@ def run_part(
         example += n * m
         parameter += d * m + m
     skip, _ = skips_zeros(x, weights_of(net, zeros), net[0, OUTPUTS])
+    blocks = count_blocks(n, net[0, INPUTS], net[0, OUTPUTS], NO_TRANSPOSE, NO_TRANSPOSE, size)
+    bits = address_of(words, 0) if skip and blocks == 1 and words.size else zero
     if net[0, ROWS_BLOCK if skip else DENSE_BLOCK] == 0:
         return 0.0, False
     r0, r1 = chunk_bounds(n, thread, num_threads)
-    forward_rows(net, zeros, address_of(x, 0), n, r0, r1, zero, np.int64(skip))
+    forward_rows(net, zeros, address_of(x, 0), n, r0, r1, zero, np.int64(skip), bits)
     logits = rows_of(net, zeros, layers - 1, OUTPUT, r0, r1)
     fill_losses(losses_address, logits, y[r0:r1], targets[r0:r1], labels[r0:r1], losses[r0:r1])
     if masks.size:
@@ -83,7 +87,7 @@ def run_part(
         backward_rows(net, zeros, n, r0, r1)
     if not barrier_wait(barrier, num_threads):
         return 0.0, True
-    complete = not gradient.size or _parameter_gradients(net, zeros, x, thread, num_threads)
+    complete = not gradient.size or _parameter_gradients(net, zeros, x, bits, thread, num_threads)
     return sum_losses(losses) / n, complete
 
 
@@ -94,19 +98,21 @@ def _fill_mask(output, mask):
 
 
 @inner
-def _parameter_gradients(net, zeros, x, thread, num_threads):
+def _parameter_gradients(net, zeros, x, words, thread, num_threads):
     """Fill one thread's share of all gradients; return False if the table lacks a kernel."""
     n, zero, a = x.shape[0], np.int64(0), address_of(x, 0)
     for layer in range(net.shape[0]):
         d, m = net[layer, INPUTS], net[layer, OUTPUTS]
         dout = rows_of(net, zeros, layer, DOUT, zero, n)
         way, kernel = DENSE_BLOCK, MULTIPLY
-        if layer == 0 and skips_zeros(x, dout, m)[0]:
+        # With a bitmap, the batch is known to have many zeros.
+        if layer == 0 and (all_finite(dout.reshape(-1)) if words else skips_zeros(x, dout, m)[0]):
             way, kernel = TRANSPOSED_BLOCK, BY_BITS
         if net[layer, way] == 0:
             return False
-        j0, j1 = chunk_bounds(d, thread, num_threads)
-        gemm_block_at(net[layer, way], net[layer, kernel], net[layer, VALUES], a, 1,
+        j0, j1 = chunk_bounds((d + WORD - 1) // WORD, thread, num_threads)
+        j0, j1 = j0 * WORD, min(d, j1 * WORD)
+        gemm_block_at(net[layer, way], net[layer, kernel], net[layer, VALUES], words, a, 1,
             net[layer, DOUT], 0, address_of(zeros, 0), net[layer, D_WEIGHT], d, n, m, j0, j1, 0,
             m)  # fmt: skip
         if layer % num_threads == thread:
@@ -130,7 +136,9 @@ def fill_logits(network, zeros, x, skip, logits, outputs, thread, num_threads, b
         start = block * EVALUATED
         count = min(n - start, EVALUATED)
         net[last, OUTPUT] = address_of(logits, start * logits.shape[1])
-        forward_rows(net, zeros, address_of(x, start * row_bytes), count, zero, count, zero, skip)
+        forward_rows(
+            net, zeros, address_of(x, start * row_bytes), count, zero, count, zero, skip, zero
+        )
 
 
 @njit(nogil=True)
@@ -149,7 +157,9 @@ def count_correct(network, zeros, x, skip, labels, targets, outputs, thread, num
     for block in range(first, last):
         start = block * EVALUATED
         count = min(n - start, EVALUATED)
-        forward_rows(net, zeros, address_of(x, start * row_bytes), count, zero, count, zero, skip)
+        forward_rows(
+            net, zeros, address_of(x, start * row_bytes), count, zero, count, zero, skip, zero
+        )
         logits = rows_of(net, zeros, layers - 1, OUTPUT, zero, count)
         for r in range(count):
             if labels.size:

@@ -74,17 +74,18 @@ def _deactivate(code, dout, a):
 
 
 @inner
-def forward_rows(net, zeros, x, n, r0, r1, start, skip):
+def forward_rows(net, zeros, x, n, r0, r1, start, skip, words):
     """Compute the outputs of the layers from `start` on, for examples `r0` to `r1` of `n`.
 
-    `x` is the address of the batch. `skip` says whether zeros of the batch are skipped.
+    `x` is the address of the batch. `skip` says whether zeros of the batch are skipped, and `words`
+    is as for `gemm_block_at`.
     """
     a = x
     for layer in range(net.shape[0]):
         if layer >= start:
             way, kernel = (ROWS_BLOCK, BY_BITS) if skip and layer == 0 else (DENSE_BLOCK, MULTIPLY)
             k, m = net[layer, INPUTS], net[layer, OUTPUTS]
-            gemm_block_at(net[layer, way], net[layer, kernel], net[layer, VALUES], a, 0,
+            gemm_block_at(net[layer, way], net[layer, kernel], net[layer, VALUES], words, a, 0,
                 net[layer, WEIGHT], 0, net[layer, BIAS], net[layer, OUTPUT], n, k, m, r0, r1, 0,
                 m)  # fmt: skip
             activate_rows(net, zeros, layer, r0, r1)
@@ -107,7 +108,7 @@ def backward_rows(net, zeros, n, r0, r1):
     """Compute the gradients of all layers' outputs from the gradient of the logits."""
     for layer in range(net.shape[0] - 1, 0, -1):
         d, m, below = net[layer, INPUTS], net[layer, OUTPUTS], layer - 1
-        gemm_block_at(net[layer, DENSE_BLOCK], net[layer, MULTIPLY], 0, net[layer, DOUT], 0,
+        gemm_block_at(net[layer, DENSE_BLOCK], net[layer, MULTIPLY], 0, 0, net[layer, DOUT], 0,
             net[layer, WEIGHT], 1, address_of(zeros, 0), net[below, DOUT], n, m, d, r0, r1, 0,
             d)  # fmt: skip
         out = rows_of(net, zeros, below, OUTPUT, r0, r1)

@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike
 
 from kernels._arrays import FLOAT32, FLOAT64, UINT8, Array, as_real, as_widenable, format_shapes
 from kernels._bitmap import skips_zeros
-from kernels._gemm import BOTH, DENSE, SKIP_BOTH, SKIP_ROWS, get_product_addresses
+from kernels._gemm import (
+    BOTH,
+    DENSE,
+    SKIP_BOTH,
+    SKIP_ROWS,
+    bitmap_row,
+    get_product_addresses,
+)
 from kernels._targets import NO_LABELS, NO_TARGETS, check_targets
 from kernels._threads import Team, new_barrier
 from kernels.mlp._losses import get_losses_address
@@ -107,6 +114,7 @@ class CompiledNetwork:
         self._table[:, BIAS] = [b.ctypes.data for b in self.biases]
         self._tables: dict[Any, Array] = {}  # by the dtype of x and the kernels needed
         self._needs: dict[Any, tuple[int, ...]] = {}  # by the dtype of x and the pass
+        self._bitmap_row = bitmap_row(sizes[0])
         self._widths, self._zeros = sizes[1:], np.zeros(max(sizes), self.dtype)
         self._shapes: list[tuple[tuple[int, ...], int, int]] = []  # of gradients, with bounds
         at = 0
@@ -268,6 +276,7 @@ class CompiledNetwork:
         outputs, y = np.empty(n * total, dtype), np.empty((n, classes), dtype)
         masks = np.empty(n * (total - classes), np.bool_)
         douts = np.empty(n * total if gradient.size else 0, dtype)
+        words = np.empty(n * self._bitmap_row if gradient.size else 0, np.uint64)
         kind = x.dtype, bool(gradient.size)
         if kind not in self._needs:  # kernels for other batches are compiled when needed
             skip = bool(skips_zeros(x, self.weights[0], widths[0])[0])
@@ -277,6 +286,7 @@ class CompiledNetwork:
             self._zeros,
             get_losses_address(dtype),
             x,
+            words,
             labels,
             targets,
             outputs,
