@@ -218,10 +218,10 @@ def loop(options: Options) -> Table:
     return Table(
         ["", "µs", "NumPy, µs", "its threads", "ratio", "limit of the ratio"],
         rows,
-        "Time of an iteration. The lecture's loop includes its evaluation of both sets once per "
-        "epoch; the layers are not evaluated. NumPy is the lecture's network. The limit is the "
-        "ratio if the network took no time, or if the evaluation only read the images from "
-        "memory.",
+        "Time of an iteration, or of one evaluation. The lecture's loop includes its evaluation of "
+        "both sets once per epoch; the layers are not evaluated. NumPy is the lecture's network. "
+        "The limit is the ratio if the network took no time, or if the evaluation only read the "
+        "images from memory.",
     )
 
 
@@ -237,12 +237,12 @@ def train(options: Options) -> Table:
     return Table(
         ["MNIST, float32", "`net.train`, µs an iteration", "NumPy", "PyTorch", "JAX", "of peak"],
         rows,
-        "An iteration draws a batch of 100, computes its gradient, updates the parameters, and "
-        "computes the loss with the new parameters. NumPy (by layers), PyTorch (eager, with fused "
-        "Adam) and JAX (one compiled scan of the same number of iterations): their time divided "
-        "by that of njitnet. Of peak: share of the multiply-adds of all cores, without those on "
-        "zero pixels. `net.train` reads the data as one-byte codes, as in runs of 10 epochs or "
-        "more.",
+        "An iteration draws a batch of 100 unless stated otherwise, computes its gradient, updates "
+        "the parameters, and computes the loss with the new parameters. NumPy (by layers), PyTorch "
+        "(eager, with fused Adam) and JAX (one compiled scan of the same number of iterations): "
+        "their time divided by that of njitnet. Of peak: share of the multiply-adds of all cores, "
+        "without those on zero pixels. `net.train` reads the data as one-byte codes, as in runs of "
+        "10 epochs or more; not the data without zeros.",
     )
 
 

@@ -103,7 +103,10 @@ def main() -> None:
         "plain loops": best(lambda: plain_product(x, W, b, out)),
         "NumPy": best(lambda: np.add(np.matmul(x, W, out=out), b, out=out)),
     }
-    print("\n(100, 784) x (784, 50), float32, one thread (NumPy: its own setting), GFLOP/s")
+    print(
+        "\n(100, 784) x (784, 50), float32, one thread (NumPy: its default number of threads), "
+        "GFLOP/s"
+    )
     for name, seconds in times.items():
         print(f"{name:24}{flops / seconds / 1e9:10.0f}")
 
