@@ -102,9 +102,8 @@ def restore(
     name = os.fspath(path)
     arrays, lists, state = _read(path)
     _check_same_run(name, network, arrays, state["settings"], settings)
-    new = {
-        kind: {key: arrays[key] for key in getattr(network, kind)} for kind in ("params", "buffers")
-    }
+    params = {key: arrays[key] for key in network.params}
+    buffers = {key: arrays.get(key) for key in network.buffers}  # None is not saved
     if state["random"].keys() != rngs.keys():
         raise ValueError(f"{name}: expected random states of {[*rngs]}, got {[*state['random']]}")
     before = {key: get_state(rng) for key, rng in rngs.items()}
@@ -118,24 +117,25 @@ def restore(
                 for key, value in arrays.items()
                 if key.startswith(_OPTIMIZER)
             },
-            new["params"],
+            params,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         for key, rng in rngs.items():
             set_state(rng, before[key])
         optimizer.set_state(kept, network.params)
         raise ValueError(f"{name}: {error}") from error
-    for kind, values in new.items():
-        for key, value in values.items():
-            _assign(getattr(network, kind), key, value)
+    for key, value in params.items():
+        _assign(network.params, key, value)
+    for key, buffer in buffers.items():
+        _assign(network.buffers, key, buffer)
     vars(history).update(lists)
     return len(lists["train_loss_list"])
 
 
-def _assign(arrays: Any, key: str, value: Array) -> None:
+def _assign(arrays: Any, key: str, value: Array | None) -> None:
     """Copy values into an existing array, so that it stays shared, or assign a new array."""
     current = arrays[key]
-    if isinstance(current, np.ndarray) and current.shape == value.shape:
+    if isinstance(current, np.ndarray) and value is not None and current.shape == value.shape:
         current[...] = value
     else:  # running statistics before the first batch
         layer, attribute = arrays.places()[key]
@@ -155,8 +155,9 @@ def _check_same_run(
                 f"got {got}"
             )
     for key, value in network.buffers.items():
-        if key not in arrays or (value is not None and arrays[key].shape != np.shape(value)):
-            raise ValueError(f"{name}: expected {key} {np.shape(value)}, got none or another shape")
+        buffer = arrays.get(key)
+        if value is not None and buffer is not None and buffer.shape != np.shape(value):
+            raise ValueError(f"{name}: expected {key} {np.shape(value)}, got {buffer.shape}")
     expected = json.loads(json.dumps(structure.describe(network)))
     found_structure = json.loads(str(arrays[structure.KEY][()]))
     if expected != found_structure:

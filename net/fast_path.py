@@ -39,8 +39,8 @@ from net.thread_tuner import ThreadTuner
 
 Array = NDArray[Any]
 
-CODES = "codes"
-"""Key of the encoded data sets in the dictionary `prepared` of a run."""
+CODES, CLASSES = "codes", "classes"
+"""Keys of the encoded data sets, and of the classes of a set, in the dictionary `prepared`."""
 
 _ACTIVATIONS = {Relu: RELU, Sigmoid: SIGMOID}
 
@@ -241,12 +241,12 @@ class FastIterations:
         dtype = stack.compiled.dtype
         if dtype not in prepared:
             inputs = [as_widenable(x.reshape(len(x), -1), dtype, "x") for x, _ in sets]
-            classes = [(t if t.ndim == 1 else t.argmax(axis=1)).astype(np.int64) for _, t in sets]
             targets = sets[0][1]
             if targets.ndim == 2:
                 targets = as_kernel_array(targets, dtype, "t_train")
-            prepared[dtype] = inputs, classes, targets
-        self._inputs, self._classes, self._targets = prepared[dtype]
+            prepared[dtype] = inputs, targets
+        self._inputs, self._targets = prepared[dtype]
+        self._sets, self._prepared = sets, prepared
         self._data: list[Array | EncodedData] = [*self._inputs]
         if encodes:
             units = stack.compiled.weights[0].shape[1]
@@ -256,9 +256,12 @@ class FastIterations:
                 ]
                 prepared[CODES] = codes, _is_one_hot(self._targets)
             codes, one_hot = prepared[CODES]
-            self._data = [c or x for c, x in zip(codes, self._inputs, strict=True)]
+            self._data = [  # a callback may have changed the number of units
+                c if c and pays_codes(x, dtype, units) else x
+                for c, x in zip(codes, self._inputs, strict=True)
+            ]
             if one_hot:
-                self._targets = self._classes[0]
+                self._targets = self._classes(0)
         self._batch_size, self._rng, self._tuner = batch_size, rng, tuner
         self._optimizer = optimizer
         params = network.params
@@ -278,14 +281,23 @@ class FastIterations:
             network.weight_decay,
         )
 
+    def _classes(self, which: int) -> Array:
+        """Return the class of each example of a set."""
+        key = CLASSES, which
+        if key not in self._prepared:
+            t = self._sets[which][1]
+            self._prepared[key] = t if t.ndim == 1 else t.argmax(axis=1)
+        classes: Array = self._prepared[key]
+        return classes
+
     def run(self, count: int) -> Iterator[list[float]]:
         """Run `count` iterations; yield the losses of each call of the compiled function."""
-        n = len(self._classes[0])
+        n = len(self._targets)
         while count:
             threads, length = self._tuner.next()
             length = min(length, count)
             rows = draw_rows(self._rng, n, self._batch_size, length)
-            labels = self._classes[0][rows] if self._targets.ndim == 1 else None
+            labels = self._targets[rows] if self._targets.ndim == 1 else None
             targets = self._targets[rows] if labels is None else None
             begin = time.perf_counter()
             losses = self._trainer.train(rows, labels, targets, threads)
@@ -295,7 +307,7 @@ class FastIterations:
 
     def accuracy(self, which: int) -> float:
         """Return the accuracy on the training set (0) or the test set (1)."""
-        return self._trainer.accuracy(self._data[which], self._classes[which])
+        return self._trainer.accuracy(self._data[which], self._classes(which))
 
     def sync_params(self) -> None:
         """Copy the trained parameters and state to the network and the optimizer."""

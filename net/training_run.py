@@ -82,7 +82,7 @@ class TrainingRun:
         if draws_random_numbers(network) and rng is not np.random:
             self._rngs["layers"] = np.random
         self._prepared: dict[Any, Any] = {}
-        self._encodes = False
+        self._encodes = self._changes = False
         self._tuners: tuple[ThreadTuner, ThreadTuner] | None = None  # of iterations, evaluations
         self._saves = False
         self.evaluated_sets: list[Examples] | None = None
@@ -153,11 +153,9 @@ class TrainingRun:
             Whether a callback may change the data between iterations, if they are not read-only.
         """
         self._team = team
-        changes = any(a.flags.writeable for examples in self.sets for a in examples)
-        if changes:
-            self._prepared.pop(fast_path.CODES, None)
+        self._changes = any(a.flags.writeable for examples in self.sets for a in examples)
         pays = count * self.batch_size >= MIN_PASSES * self.n
-        self._encodes = pays and not (changes and callback)
+        self._encodes = pays and not (self._changes and callback)
         if self._tuners is None:
             tuner = ThreadTuner(team.size)
             self._tuners = tuner, ThreadTuner(team.size, probe_iterations=1)
@@ -165,7 +163,9 @@ class TrainingRun:
         self.restart()
 
     def restart(self) -> None:
-        """Prepare again, since a callback may have changed the network or the optimizer."""
+        """Prepare again: a callback may have changed the network, the optimizer or the data."""
+        if self._changes:
+            self._prepared.clear()
         tuners = self._tuners
         assert tuners is not None  # made by `start`
         made: Iterations | None = None

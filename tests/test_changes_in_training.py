@@ -121,6 +121,58 @@ def test_data_that_a_callback_changes(rng, encoded, read_only):
     assert results[0].train_acc_list == results[1].train_acc_list
 
 
+@pytest.mark.parametrize("steps", [False, True], ids=["callback", "steps"])
+@pytest.mark.parametrize("kind", ["labels", "one-hot", "integers", "Fortran"])
+def test_data_that_compiled_training_converts(rng, kind, steps):
+    """Labels, and inputs of another dtype or layout, may change too."""
+    x, t, results = rng.normal(size=(8, 4)) * 3, rng.integers(0, 3, 8), []
+    x = {"integers": x.astype(int), "Fortran": np.asfortranarray(x)}.get(kind, x)
+    t = np.eye(3)[t] if kind == "one-hot" else t
+    for layer in (Relu, OtherRelu):  # the second layer by layer, which reads the data each time
+        network, data, targets = TwoLayerNet(4, 5, 3, 0.3, rng=1), x.copy(order="K"), t.copy()
+        network.layers["Relu1"] = layer()
+
+        def change(*_, data=data, targets=targets):
+            data[...] = data[::-1].copy()
+            targets[...] = np.roll(targets, 3, axis=0)
+
+        np.random.seed(5)
+        if steps:
+            both = data, targets, data, targets
+            trainer = net.Trainer(network, *both, mini_batch_size=4, verbose=False)
+            for _ in range(9):
+                trainer.train_step()
+                change()
+            history = trainer.history
+        else:
+            history = train(network, data, targets, data, targets, iterations=17, batch_size=4,
+                callback=change)  # fmt: skip
+        results.append((history.train_loss_list, history.train_acc_list))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-10)
+    assert results[0][1] == results[1][1]
+
+
+def test_a_callback_that_replaces_the_layers_of_a_long_run(rng, encoded):
+    """Few units are trained without codes, which are for inputs whose zeros are skipped."""
+    x, t, losses = images(rng), rng.integers(0, 3, 40), []
+    for a in (x, t):
+        a.setflags(write=False)
+    for layer in (Relu, OtherRelu):
+        network = TwoLayerNet(800, 50, 3, 0.3, rng=1)
+        network.layers["Relu1"] = layer()
+        small = TwoLayerNet(800, 4, 3, 0.3, rng=2)
+
+        def callback(done, history, network=network, small=small):
+            for name in ("Affine1", "Affine2"):
+                network.layers[name] = small.layers[name]
+
+        history = train(network, x, t, x, t, iterations=13, batch_size=10,
+            rng=np.random.RandomState(5), callback=callback)  # fmt: skip
+        losses.append(history.train_loss_list)
+    assert len(encoded) == 2
+    np.testing.assert_allclose(*losses, rtol=1e-10)
+
+
 @pytest.mark.parametrize("kind", ["one-hot", "two classes", "half", "two"])
 def test_targets_in_long_runs(rng, encoded, kind):
     """In a long run one-hot targets are converted to labels, bitwise identical to a short run."""

@@ -403,9 +403,13 @@ def test_training_has_the_same_bits_on_threads(name, rule, decay):
             assert bits == one
 
 
+@pytest.mark.parametrize("batch", [1, 20])
 @pytest.mark.parametrize("before", [False, True])
-def test_weight_decay_may_begin_later(before):
-    """The loss before an update needs the sum of squares of weights updated without decay."""
+def test_weight_decay_may_begin_later(before, batch):
+    """The loss before an update needs the sum of squares of weights updated without decay.
+
+    With one example, few of these weights change.
+    """
     rng = np.random.default_rng(3)
     x, t = inputs(rng, 20, 150), rng.integers(0, 3, 20)
     weights, biases = parameters(rng, (150, 33, 3), "f8")
@@ -413,7 +417,7 @@ def test_weight_decay_may_begin_later(before):
     with Team(1) as team:
         make = weights, biases, [RELU], 20, x, team, "sgd", [0.0], []
         trainer = MLPTrainer(*make, sparse=True, loss_before_update=before)
-        rows = np.tile(np.arange(20), (4, 1))
+        rows = np.tile(np.arange(batch), (4, 1))
         losses = [
             trainer.train(rows, t[rows], None, None, weight_decay=decays)
             for decays in ([0, 0, 0.5, 1], [0, 0, 0, 0], [1, 0, 0, 1])

@@ -56,6 +56,41 @@ def test_exact_to_the_bit(data, tmp_path, name, optimizer):
         file.unlink()
 
 
+class Counter(net.layers.Layer):
+    """Layer with a buffer that is None until the third batch."""
+
+    buffers = ("seen",)
+
+    def __init__(self, ready=3):
+        self.seen, self.left = None, ready
+
+    def forward(self, x):
+        self.left -= 1
+        if self.left <= 0:
+            self.seen = np.ones(2) if self.seen is None else self.seen + 1
+        return x
+
+    def backward(self, dout):
+        return dout
+
+
+@pytest.mark.parametrize("ready", [3, 1000])
+def test_a_buffer_that_was_none(data, tmp_path, ready):
+    """None is restored as None, also where the network to resume has an array."""
+    x, t, file = *data, tmp_path / "state.npz"
+
+    def make():
+        counter = Counter(ready)
+        return net.Network({"A": net.Affine(np.ones((8, 3)), np.zeros(3)), "C": counter})
+
+    train(make(), x, t, iterations=5, batch_size=2, rng=1, checkpoint=file)
+    network = make()
+    network.layers["C"].seen, network.layers["C"].left = np.zeros(2), 1000
+    history = train(network, x, t, iterations=6, batch_size=2, rng=1, checkpoint=file, resume=True)
+    assert len(history.train_loss_list) == 6
+    assert (network.layers["C"].seen is None) == (ready == 1000)
+
+
 def test_auto(data, tmp_path):
     """The run starts if there is no file, and resumes if there is one."""
     make, file = NETWORKS["two layers"], tmp_path / "state.npz"

@@ -320,7 +320,7 @@ def train_iterations(
         if sparse:
             _update_parts(net, zeros, state, n, bounds, batches[i % slots], words[i % slots],
                 transposed, gradient, squares, infinite, rule, options, t + i + 1, decays[i],
-                penalized, changes_all or decays[i] != 0, thread, num_threads)  # fmt: skip
+                penalized, changes_all or penalized, thread, num_threads)  # fmt: skip
         _update_layers(net, zeros, state, n, batches[0], gradient, squares, infinite, rule, options,
             t + i + 1, decays[i], penalized, sparse, blocks, thread, num_threads)  # fmt: skip
         if shared or not sparse:
