@@ -230,11 +230,6 @@ def transposed_bitmap(words, words_row, n, out, out_row):
     out_row : int
         Words per row of `out`, ``(n + 63) // 64`` or more.
     """
-    if n == 1 and out_row == 1:  # one row, as with single examples: vectorised, without a square
-        word, bits = words[0], out[:WORD]
-        for j in range(WORD):
-            bits[j] = word >> np.uint64(j) & np.uint64(1)
-        return
     square = np.empty(WORD, np.uint64)
     # Unsigned: Numba checks whether a signed index is negative.
     step, out_step = np.uint64(words_row), np.uint64(out_row)

@@ -81,7 +81,7 @@ def _byte_values(size_a, like):
 @register_jitable
 def bitmap_row(size):
     """Return the number of words per row of a bitmap that `gemm_block_at` fills and reads."""
-    return (size + WORD) // WORD
+    return (size + WORD - 1) // WORD
 
 
 @inner
@@ -104,7 +104,7 @@ def _skip_rows(
     step = WORD * min(4, max(1, ROWS_BYTES // (WORD * size_a * max(1, k))))
     if step == WORD and r1 - r0 <= 2 * WORD:
         step = 2 * WORD
-    width = (k // blocks + WORD) // WORD
+    width = bitmap_row((k + blocks - 1) // blocks)
     own = np.empty(0 if words else step * width, np.uint64)
     packed, sums = packing_space(like_c), np.empty(step * m if blocks > 1 else 0, like_c.dtype)
     for first in range(r0, r1, step):
@@ -133,8 +133,8 @@ def _skip_transposed(
     flat = matrix_at(a, np.int64(1), n * k, like_a)[0]
     blocks, table = count_blocks(n, k, m, a_t, b_t, size), _byte_values(size_a, like_c)
     deepest = (k + blocks - 1) // blocks
-    width, across = (deepest + WORD - 1) // WORD, min(BITMAP_WORDS, (r1 - r0 + WORD - 1) // WORD)
-    across = bitmap_row(n) if words else across
+    width = bitmap_row(deepest)
+    across = bitmap_row(n) if words else min(BITMAP_WORDS, bitmap_row(r1 - r0))
     own = np.empty(0 if words else deepest * across, np.uint64)
     transposed = np.empty(WORD * width, np.uint64)
     sums = np.empty(WORD * m if blocks > 1 else 0, like_c.dtype)

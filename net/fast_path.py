@@ -250,15 +250,16 @@ class FastIterations:
         self._data: list[Array | EncodedData] = [*self._inputs]
         if encodes:
             units = stack.compiled.weights[0].shape[1]
+            pays = [pays_codes(x, dtype, units) for x in self._inputs]
             if CODES not in prepared:
                 codes = [
-                    encode(x, team) if pays_codes(x, dtype, units) else None for x in self._inputs
+                    encode(x, team) if pay else None
+                    for x, pay in zip(self._inputs, pays, strict=True)
                 ]
                 prepared[CODES] = codes, _is_one_hot(self._targets)
             codes, one_hot = prepared[CODES]
             self._data = [  # a callback may have changed the number of units
-                c if c and pays_codes(x, dtype, units) else x
-                for c, x in zip(codes, self._inputs, strict=True)
+                c if c and pay else x for c, x, pay in zip(codes, self._inputs, pays, strict=True)
             ]
             if one_hot:
                 self._targets = self._classes(0)

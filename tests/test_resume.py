@@ -91,6 +91,17 @@ def test_a_buffer_that_was_none(data, tmp_path, ready):
     assert (network.layers["C"].seen is None) == (ready == 1000)
 
 
+def test_a_missing_buffer_is_refused(data, tmp_path):
+    """Buffers of the library's own layers are in every checkpoint."""
+    make, file = NETWORKS["batch norm"], tmp_path / "state.npz"
+    run(make, data, 3, checkpoint=file)
+    arrays = archive.read(file)
+    (key, *_) = make(1).buffers
+    archive.write(file, {k: value for k, value in arrays.items() if k != key})
+    with pytest.raises(ValueError, match=f"expected {key}"):
+        run(make, data, 5, checkpoint=file, resume=True)
+
+
 def test_auto(data, tmp_path):
     """The run starts if there is no file, and resumes if there is one."""
     make, file = NETWORKS["two layers"], tmp_path / "state.npz"
