@@ -7,7 +7,7 @@ from kernels._arrays import all_finite
 from kernels._bitmap import WORD, skips_zeros
 from kernels._compiler import inner, njit
 from kernels._gemm import NO_TRANSPOSE, count_blocks, gemm_block_at
-from kernels._threads import barrier_wait, chunk_bounds
+from kernels._threads import barrier_wait, chunk_bounds, count_up
 from kernels.affine import column_sums
 from kernels.mlp._losses import fill_losses
 from kernels.mlp._stack import (
@@ -123,6 +123,10 @@ def _parameter_gradients(net, zeros, x, words, thread, num_threads):
     return True
 
 
+# In an evaluation no thread waits for another one: the barrier counts the blocks of examples, which
+# the threads take one after another. So a thread that starts late, or is slow, takes fewer.
+
+
 @njit(nogil=True)
 def fill_logits(network, zeros, x, skip, logits, outputs, thread, num_threads, barrier):
     """Compute the logits of one thread's examples; `x` and `skip` are as for `count_correct`."""
@@ -131,14 +135,14 @@ def fill_logits(network, zeros, x, skip, logits, outputs, thread, num_threads, b
     for i in range(last):
         net[i, OUTPUT] = address_of(outputs, at)
         at += EVALUATED * net[i, OUTPUTS]
-    first, stop = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
-    for block in range(first, stop):
-        start = block * EVALUATED
+    start = count_up(barrier) * EVALUATED
+    while start < n:
         count = min(n - start, EVALUATED)
         net[last, OUTPUT] = address_of(logits, start * logits.shape[1])
         forward_rows(
             net, zeros, address_of(x, start * row_bytes), count, zero, count, zero, skip, zero
         )
+        start = count_up(barrier) * EVALUATED
 
 
 @njit(nogil=True)
@@ -152,10 +156,9 @@ def count_correct(network, zeros, x, skip, labels, targets, outputs, thread, num
     for i in range(layers):
         net[i, OUTPUT] = address_of(outputs, at)
         at += EVALUATED * net[i, OUTPUTS]
-    first, last = chunk_bounds((n + EVALUATED - 1) // EVALUATED, thread, num_threads)
     correct, zero = np.int64(0), np.int64(0)
-    for block in range(first, last):
-        start = block * EVALUATED
+    start = count_up(barrier) * EVALUATED
+    while start < n:
         count = min(n - start, EVALUATED)
         forward_rows(
             net, zeros, address_of(x, start * row_bytes), count, zero, count, zero, skip, zero
@@ -169,4 +172,5 @@ def count_correct(network, zeros, x, skip, labels, targets, outputs, thread, num
                 if not all_finite(row):
                     return np.int64(-1)
                 correct += is_largest(logits[r], largest_of(row))
+        start = count_up(barrier) * EVALUATED
     return correct
