@@ -52,14 +52,19 @@ class Stack:
     ----------
     compiled : CompiledNetwork
     affines : list of Affine
+    keys : list of str
+        Keys of the parameters: ``W1 b1 W2 b2 ...``.
     activations : list of Relu, Sigmoid or None
         The activation between each pair of consecutive `affines`; None if there is none.
     last_layer : SoftmaxWithLoss
     """
 
-    def __init__(self, layers: list[Any], last_layer: SoftmaxWithLoss):
+    def __init__(self, layers: list[Any], last_layer: SoftmaxWithLoss, keys: list[str]):
         self._layers, self.last_layer = [*layers, last_layer], last_layer
         self.affines: list[Affine] = [layer for layer in layers if type(layer) is Affine]
+        self.keys = keys
+        if len(keys) != 2 * len(self.affines):
+            raise ValueError(f"expected W and b of {len(self.affines)} layers, got {keys}")
         self.activations: list[Any] = []
         for one, other in pairwise(layers):
             if type(one) is Affine:
@@ -126,7 +131,7 @@ def find_stack(network: Any, known: Stack | None, methods: Mapping[str, Any]) ->
     ):
         return None
     try:
-        return Stack(layers, last_layer)
+        return Stack(layers, last_layer, list(network.params))
     except (AttributeError, TypeError, ValueError):  # the layers raise a clear error
         return None
 
@@ -148,8 +153,8 @@ def loss(stack: Stack, x: ArrayLike, t: ArrayLike) -> float:
     return forward.loss
 
 
-def gradient(stack: Stack, x: ArrayLike, t: ArrayLike) -> list[Array]:
-    """Return the gradients in the order ``W1 b1 W2 b2``, and set the attributes of the layers.
+def gradient(stack: Stack, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+    """Return the gradients by key, and set the attributes of the layers.
 
     Parameters
     ----------
@@ -158,16 +163,16 @@ def gradient(stack: Stack, x: ArrayLike, t: ArrayLike) -> list[Array]:
 
     Returns
     -------
-    list of ndarray
+    dict of str to ndarray
         New arrays.
     """
     forward, dweights, dbiases = stack.compiled.gradient(x, t)
     stack.keep(x, t, forward)
-    grads = []
+    grads: list[Array] = []
     for layer, dW, db in zip(stack.affines, dweights, dbiases, strict=True):
         layer.dW, layer.db = dW, db
-        grads += [dW, db]
-    return grads
+        grads += dW, db
+    return dict(zip(stack.keys, grads, strict=True))
 
 
 def numerical_gradient(

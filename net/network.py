@@ -275,7 +275,7 @@ class Network:
         """
         stack = self.stack()
         if stack is not None:
-            grads = dict(zip(self.params, fast_path.gradient(stack, x, t), strict=True))
+            grads = fast_path.gradient(stack, x, t)
         else:
             grads = self._gradient_by_layers(x, t)
         if self.weight_decay:

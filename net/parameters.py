@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -33,23 +34,14 @@ class LayerArrays(MutableMapping[str, Array]):
 
     def __init__(self, layers: Mapping[str, Any], attribute: str = "parameters"):
         self._layers, self._attribute = layers, attribute
-        self._seen: list[Any] = []  # keeps the layers alive, so that their ids are not reused
-        self._ids: list[int] | None = None
+        self._seen: list[Any] = []
         self._found: dict[str, tuple[Any, str]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        cache: dict[str, Any] = {
-            "_seen": [],
-            "_ids": None,
-            "_found": {},
-        }  # ids are valid in this process only
-        return {**self.__dict__, **cache}
 
     def places(self) -> dict[str, tuple[Any, str]]:
         """Return the layer of each array, and the name of the array in that layer, by key."""
-        if self._ids != [*map(id, self._layers.values())]:
-            self._seen = list(self._layers.values())
-            self._ids = [*map(id, self._seen)]
+        layers, seen = self._layers, self._seen
+        if len(layers) != len(seen) or not all(map(is_, layers.values(), seen)):
+            self._seen = list(layers.values())
             self._found = _number(self._seen, self._attribute)
         return self._found
 
@@ -59,10 +51,10 @@ class LayerArrays(MutableMapping[str, Array]):
         return value
 
     def __setitem__(self, key: str, value: ArrayLike) -> None:
-        places = self.places()
-        if key not in places:
-            raise KeyError(f"{key!r}: expected one of {', '.join(places)}")
-        layer, name = places[key]
+        try:
+            layer, name = self.places()[key]
+        except KeyError:
+            raise KeyError(f"{key!r}: expected one of {', '.join(self)}") from None
         current = getattr(layer, name)
         if value is current:  # the assignment in `params[key] -= ...`
             return
