@@ -29,6 +29,12 @@ MIN_PARALLEL_UPDATE = 131_072
 """Number of elements below which one thread is faster."""
 
 
+@inner
+def descend(p, g, lr):
+    """Return a parameter after a step of gradient descent."""
+    return p - lr * g
+
+
 def _by_addresses(rule):
     def update(like, like_float64, p, g, s0, s1, n, options, count, t):
         one = np.int64(1)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from kernels._arrays import Array
 from kernels._compiler import inner, njit, overload
 from kernels._in_place import as_iteration, as_scalars, jit_flat, require_in_place
-from kernels._updates import jit_update, rule_address, update_arrays
+from kernels._updates import descend, jit_update, rule_address, update_arrays
 
 __all__ = ["adagrad_update", "adam_update", "momentum_update", "nesterov_update", "rmsprop_update",
     "sgd_update"]  # fmt: skip
@@ -26,7 +26,7 @@ __all__ = ["adagrad_update", "adam_update", "momentum_update", "nesterov_update"
 def _sgd(p, g, none, nothing, options, t):
     lr = p.dtype.type(options[0])
     for i in range(p.size):
-        p[i] -= lr * g[i]
+        p[i] = descend(p[i], g[i], lr)
 
 
 @njit(nogil=True)

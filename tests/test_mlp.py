@@ -389,15 +389,16 @@ def test_the_largest_is_that_of_numpy(rng):
         assert [k for k in range(-1, 5) if tells(row, k)] == [row.argmax()]
 
 
-@pytest.mark.parametrize(("rule", "decay"), [("Adam", 0.1), ("SGD", 0.0)])
+@pytest.mark.parametrize(
+    ("rule", "decay", "batch"), [("Adam", 0.1, 20), ("SGD", 0.0, 20), ("SGD", 0.0, 1)]
+)
 @pytest.mark.parametrize("name", ["lecture", "deep", "four"])
-def test_training_has_the_same_bits_on_threads(name, rule, decay):
+def test_training_has_the_same_bits_on_threads(name, rule, decay, batch):
     for sparse in (True, False):
         one = None
         for threads in (1, 2, 3, 4, 8):
-            ours, _ = train(
-                name, rule, "f4", "f4", n=6, decay=decay, threads=threads, sparse=sparse
-            )
+            ours, _ = train(name, rule, "f4", "f4", batch=batch, n=6, decay=decay, threads=threads,
+                sparse=sparse)  # fmt: skip
             bits = [a.tobytes() for a in ours]
             one = one or bits
             assert bits == one
@@ -434,18 +435,19 @@ def test_a_thousand_iterations_in_float64():
     np.testing.assert_allclose(ours[0], exact[0], rtol=1e-9)
 
 
+@pytest.mark.parametrize("batch", [1, 20])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_divergence_is_that_of_the_dense_route(threads):
+def test_divergence_is_that_of_the_dense_route(threads, batch):
     """NaN and infinity propagate as in NumPy, also where zeros are skipped."""
     rng = np.random.default_rng(1)
     x, t = inputs(rng, 50, 150), rng.integers(0, 3, 50)
-    drawn = rng.integers(0, 50, (6, 20))
+    drawn = rng.integers(0, 50, (6, batch))
     results = []
     for sparse in (True, False):
         weights, biases = parameters(np.random.default_rng(2), (150, 33, 3), "f8")
         with Team(threads) as team, np.errstate(all="ignore"):
             trainer = MLPTrainer(
-                weights, biases, [RELU], 20, x, team, "sgd", [1e200], [], sparse=sparse
+                weights, biases, [RELU], batch, x, team, "sgd", [1e200], [], sparse=sparse
             )
             losses = trainer.train(drawn, t[drawn], None, None)
             trainer.store()
@@ -453,6 +455,27 @@ def test_divergence_is_that_of_the_dense_route(threads):
     assert np.isnan(results[0][0][-1])
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_an_infinite_weight_of_an_input_that_is_zero(threads, batch):
+    """An update makes weights infinite whose inputs are 0 in the next batch: 0 inf is NaN."""
+    x, t = np.zeros((2 * batch, 150)), np.arange(2 * batch) % 3
+    x[:batch, :70], x[batch:, 70:] = 1e300, 1
+    rows = np.arange(2 * batch).reshape(2, batch)
+    for sparse in (True, False):
+        weights, biases = parameters(np.random.default_rng(2), (150, 33, 3), "f8")
+        weights[0][:70] = 0
+        with Team(threads) as team, np.errstate(all="ignore"):
+            trainer = MLPTrainer(
+                weights, biases, [IDENTITY], batch, x, team, "sgd", [1e10], [], sparse=sparse
+            )
+            trainer.train(rows[:1], t[rows[:1]], None, None)
+            trainer.store()
+            assert np.isinf(weights[0][:70]).any()
+            assert all(np.isfinite(a).all() for a in (weights[0][70:], weights[1], *biases))
+            assert np.isnan(trainer.train(rows[1:], t[rows[1:]], None, None)).all()
 
 
 def test_a_new_depth_or_size_compiles_nothing(rng, compiles_nothing):

@@ -9,7 +9,8 @@ stay in their caches.
 2. Each thread adds the products of its examples, and runs them through the other layers; those of
    the current batch back to the first layer's output, too. Barrier.
 3. Each thread takes its part of the first weights, and blocks of 64 rows of the others, computes
-   their gradient and immediately applies the optimizer's update.
+   their gradient and immediately applies the optimizer's update. For a single example, gradient
+   descent changes the first weights in one pass.
 
 If there are more threads than parts, the threads of a part share it: the next batch is copied in
 step 2, and step 3 ends with a barrier. Where zeros are not skipped, step 2 begins with the whole
@@ -37,6 +38,7 @@ from kernels.mlp._losses import fill_losses
 from kernels.mlp._parts import (
     GRADIENT_WORDS,
     add_parts,
+    descend_by_one,
     fill_words,
     gradient_by_bits,
     gradient_of_one,
@@ -143,11 +145,11 @@ def _next_rows(some, first, j, stop, count):
 @inner
 def _update_parts(
     net, zeros, state, n, bounds, batch, words, transposed, gradient, squares, infinite, rule,
-    options, t, decay, penalized, changes_all, thread, num_threads,
+    options, t, decay, penalized, descends, thread, num_threads,
 ):  # fmt: skip
     """Update one thread's share of the first weights.
 
-    Unless `changes_all`, skip the rows whose gradient is 0.
+    If the rule `descends`, skip the rows whose gradient is 0.
     """
     m, parts, start = net[0, OUTPUTS], bounds.size - 1, np.int64(0)
     out_row, step = (n + WORD - 1) // WORD, min(WORD, max(1, GRADIENT_SIZE // m))
@@ -169,7 +171,7 @@ def _update_parts(
             j1, stop = j, min(size, j + WORD)
             while j1 < stop:
                 j0, j1 = j1, min(stop, j1 + step)
-                if not changes_all:
+                if descends:
                     j0, j1 = _next_rows(some, j, j0, stop, step)
                 at = (first + j0) * m
                 if num_threads > parts:
@@ -233,11 +235,11 @@ def _weigh_rows(a, weights):
 @njit(nogil=True)
 def train_iterations(
     net, zeros, work, data, indices, labels, targets, weights, losses_address, before,
-    changes_all, rule, options, t, decays, losses, penalties, thread, num_threads, barrier,
+    is_sgd, rule, options, t, decays, losses, penalties, thread, num_threads, barrier,
 ):  # fmt: skip
     """Run one thread's share of a sequence of iterations; see `kernels.mlp.MLPTrainer.train`.
 
-    `changes_all` says whether the rule changes weights whose gradient is 0.
+    `is_sgd` says whether the rule is ``p -= lr g``, which changes no weight whose gradient is 0.
     `data` holds the bytes of the training set, one row for each example, so that the same compiled
     code serves all dtypes of the training set.
     """
@@ -317,10 +319,15 @@ def train_iterations(
         arrived += num_threads
         if not barrier_wait(barrier, arrived):
             return
-        if sparse:
+        descends = is_sgd and not penalized
+        if sparse and n == 1 and descends and not infinite[0]:
+            if not descend_by_one(net, zeros, state[0], bounds, batches[i % slots],
+                words[i % slots], zeros.dtype.type(options[0]), thread, num_threads):  # fmt: skip
+                infinite[0] = 1
+        elif sparse:
             _update_parts(net, zeros, state, n, bounds, batches[i % slots], words[i % slots],
                 transposed, gradient, squares, infinite, rule, options, t + i + 1, decays[i],
-                penalized, changes_all or penalized, thread, num_threads)  # fmt: skip
+                penalized, descends, thread, num_threads)  # fmt: skip
         _update_layers(net, zeros, state, n, batches[0], gradient, squares, infinite, rule, options,
             t + i + 1, decays[i], penalized, sparse, blocks, thread, num_threads)  # fmt: skip
         if shared or not sparse:

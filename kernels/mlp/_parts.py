@@ -8,11 +8,13 @@ are added in order.
 import numpy as np
 
 from kernels._addresses import address_of, copy_bytes, matrix_at
-from kernels._bitmap import WORD, row_bitmap_at
+from kernels._bitmap import WORD, lowest_bit, row_bitmap_at
 from kernels._bitmap_gemm import PAIRED, SINGLE, bitmap_gemm
 from kernels._cache_lines import prefetch
 from kernels._compiler import inner
+from kernels._denormals import flush_denormals, restore_denormals
 from kernels._threads import chunk_bounds
+from kernels._updates import descend
 from kernels.mlp._stack import (
     BIAS,
     BY_BITS,
@@ -124,22 +126,55 @@ def add_parts(net, zeros, sums, r0, r1):
     activate_rows(net, zeros, np.int64(0), r0, r1)
 
 
+@inner(inline="always")
+def _input_of_one(net, zeros, batch, values, j):
+    """Return input `j` of a single example in the dtype of the parameters."""
+    if net[0, ITEMSIZE] == 1:
+        return values[batch[j]]
+    if net[0, ITEMSIZE] == zeros.itemsize:
+        return batch.view(zeros.dtype)[j]
+    return zeros.dtype.type(batch.view(np.float32)[j])
+
+
 @inner
 def gradient_of_one(net, zeros, batch, j0, j1, out):
     """Compute rows `j0` to `j1` of the first weight gradient of a single example: ``x dout``."""
-    m, itemsize = net[0, OUTPUTS], net[0, ITEMSIZE]
+    m = net[0, OUTPUTS]
     dout = matrix_at(net[0, DOUT], np.int64(1), m, zeros)[0]
     values = matrix_at(net[0, VALUES], np.int64(1), np.int64(256), zeros)[0]
     for j in range(j0, j1):
-        if itemsize == 1:
-            x = values[batch[j]]
-        elif itemsize == zeros.itemsize:
-            x = batch.view(zeros.dtype)[j]
-        else:
-            x = zeros.dtype.type(batch.view(np.float32)[j])
+        x = _input_of_one(net, zeros, batch, values, j)
         row = out[(j - j0) * m : (j - j0 + 1) * m]
         for c in range(m):
             row[c] = x * dout[c] + zeros.dtype.type(0)  # -0 becomes +0, as in other products
+
+
+@inner
+def descend_by_one(net, zeros, weights, bounds, batch, words, lr, thread, num_threads):
+    """Update one thread's share of the first weights, ``W -= lr x dout``, by a single example.
+
+    Only rows of inputs that are not zero change. Return whether their new values are finite.
+    """
+    m, start, wrong = net[0, OUTPUTS], np.int64(0), np.int32(0)
+    dout = matrix_at(net[0, DOUT], np.int64(1), m, zeros)[0]
+    values = matrix_at(net[0, VALUES], np.int64(1), np.int64(256), zeros)[0]
+    mode = flush_denormals()
+    for part in range(bounds.size - 1):
+        width = (bounds[part + 1] - bounds[part] + WORD - 1) // WORD
+        w0, w1 = part_share(width, part, bounds.size - 1, thread, num_threads)
+        for w in range(w0, w1):
+            some = words[start + w]
+            while some:
+                j = bounds[part] + w * WORD + lowest_bit(some)
+                some &= some - np.uint64(1)
+                x = _input_of_one(net, zeros, batch, values, j)
+                row = weights[j * m : (j + 1) * m]
+                for c in range(m):
+                    row[c] = descend(row[c], x * dout[c] + zeros.dtype.type(0), lr)
+                    wrong = np.int32(wrong | np.int32(not np.isfinite(row[c])))
+        start += width
+    restore_denormals(mode)
+    return wrong == 0
 
 
 @inner

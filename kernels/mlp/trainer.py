@@ -308,8 +308,7 @@ class MLPTrainer:
             *(train_iterations, self._net, self._zeros, work, self.data.view(UINT8)),
             *(indices, k, t, w),
             *(get_losses_address(dtype, self._logistic), self._before),
-            # SGD without decay changes no weight whose gradient is 0: one example changes few rows.
-            *(np.bool_(self.rule != "sgd"), get_rule_address(RULES[self.rule], dtype)),
+            *(np.bool_(self.rule == "sgd"), get_rule_address(RULES[self.rule], dtype)),
             *(self.options, np.int64(self.iteration), decays, losses, penalties),
             threads=threads,
         )
