@@ -9,10 +9,13 @@ cycles.
 import platform
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from kernels._compiler import inner
 
 _IS_X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 _FLUSH = 0x8040  # MXCSR: flush denormal results to 0, and treat denormal operands as 0
@@ -65,3 +68,12 @@ flush_denormals = _plain_flush_denormals if config.DISABLE_JIT else _flush_denor
 
 restore_denormals = _plain_restore_denormals if config.DISABLE_JIT else _restore_denormals
 """Restore the mode that `flush_denormals` returned."""
+
+
+@inner
+def has_denormals(a):
+    """Return whether an element of a one-dimensional array is denormal."""
+    least, found = np.finfo(a.dtype).tiny, np.int32(0)
+    for i in range(a.size):
+        found |= np.int32(a[i] != 0) & np.int32(abs(a[i]) < least)
+    return found != 0

@@ -478,6 +478,23 @@ def test_an_infinite_weight_of_an_input_that_is_zero(threads, batch):
             assert np.isnan(trainer.train(rows[1:], t[rows[1:]], None, None)).all()
 
 
+def test_a_denormal_gradient_of_one_example():
+    """Only updates flush denormal numbers, not the gradient: 255 times one may be normal."""
+    x, results = np.zeros((1, 64), "f4"), []
+    x[:, :20] = 255
+    for sparse in (True, False):
+        weights, biases = parameters(np.random.default_rng(2), (64, 8, 3), "f4")
+        weights[0][...], weights[1][...] = 0, weights[1] / np.abs(weights[1]).max() * 1e-38
+        with Team(1) as team:
+            make = [IDENTITY], 1, x, team, "sgd", [1.0], []
+            trainer = MLPTrainer(weights, biases, *make, sparse=sparse)
+            trainer.train(np.zeros((1, 1), int), np.zeros((1, 1), int), None, None)
+            trainer.store()
+        results.append(weights[0])
+    assert np.count_nonzero(results[0][:20]) > 80
+    np.testing.assert_array_equal(*results)
+
+
 def test_a_new_depth_or_size_compiles_nothing(rng, compiles_nothing):
     def run(sizes, activations, rule):
         weights, biases = parameters(rng, sizes, "f4")

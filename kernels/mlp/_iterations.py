@@ -28,7 +28,7 @@ from kernels._arrays import Array, all_finite
 from kernels._bitmap import WORD, lowest_bit, transposed_bitmap
 from kernels._cache_lines import prefetch_to_write
 from kernels._compiler import inner, njit
-from kernels._denormals import flush_denormals, restore_denormals
+from kernels._denormals import flush_denormals, has_denormals, restore_denormals
 from kernels._function_pointers import borrow
 from kernels._microkernel import microkernel
 from kernels._threads import barrier_wait, chunk_bounds
@@ -319,8 +319,9 @@ def train_iterations(
         arrived += num_threads
         if not barrier_wait(barrier, arrived):
             return
-        descends = is_sgd and not penalized
-        if sparse and n == 1 and descends and not infinite[0]:
+        descends, of_all = is_sgd and not penalized, rows_of(net, zeros, zero, DOUT, zero, n)
+        in_one_pass = sparse and n == 1 and descends and not infinite[0]
+        if in_one_pass and not has_denormals(of_all.reshape(-1)):  # the pass would flush them
             if not descend_by_one(net, zeros, state[0], bounds, batches[i % slots],
                 words[i % slots], zeros.dtype.type(options[0]), thread, num_threads):  # fmt: skip
                 infinite[0] = 1
