@@ -63,7 +63,7 @@ class Stack:
         self._layers, self.last_layer = [*layers, last_layer], last_layer
         self.affines: list[Affine] = [layer for layer in layers if type(layer) is Affine]
         self.keys = keys
-        if len(keys) != 2 * len(self.affines):
+        if len(keys) != 2 * len(self.affines):  # a layer with its own list of parameters
             raise ValueError(f"expected W and b of {len(self.affines)} layers, got {keys}")
         self.activations: list[Any] = []
         for one, other in pairwise(layers):
@@ -132,7 +132,7 @@ def find_stack(network: Any, known: Stack | None, methods: Mapping[str, Any]) ->
         return None
     try:
         return Stack(layers, last_layer, list(network.params))
-    except (AttributeError, TypeError, ValueError):  # the layers raise a clear error
+    except (AttributeError, TypeError, ValueError):  # the layers compute, or raise a clear error
         return None
 
 

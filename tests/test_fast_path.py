@@ -272,6 +272,21 @@ def test_layers_keep_their_attributes(rng):
     np.testing.assert_array_equal(one.layers["Affine1"].dW, ours["W1"])
 
 
+def test_a_layer_without_parameters_is_not_trained(rng):
+    x, t = examples(rng, 30, 20, 3)
+    network = TwoLayerNet(20, 10, 3, rng=1)
+    expected = TwoLayerNet(20, 10, 3, rng=1).gradient(x, t)
+    first, second = network.layers["Affine1"], network.layers["Affine2"]
+    first.parameters = ()
+    grads = network.gradient(x, t)
+    assert list(grads) == list(network.params) == ["W1", "b1"]
+    np.testing.assert_allclose(grads["W1"], expected["W2"], rtol=1e-12)
+    before = first.W.copy(), second.W.copy()
+    train(network, x, t, iterations=3, batch_size=10, rng=2)
+    assert np.array_equal(before[0], first.W)
+    assert not np.array_equal(before[1], second.W)
+
+
 def test_results_are_new_arrays(rng):
     x, t = examples(rng, 30, 40, 4)
     network = TwoLayerNet(40, 9, 4, 0.3, rng=1)

@@ -266,6 +266,8 @@ def train_iterations(
     penalized = NO
     for i in range(count):
         penalized |= decays[i] != 0
+    descends = is_sgd and not penalized
+    dout_of_one = rows_of(net, zeros, zero, DOUT, zero, np.int64(1))[0]
     if shared:
         take_batch(net, data, indices[0], bounds, batches[0], words[0], NO, thread, num_threads)
         arrived += num_threads
@@ -319,9 +321,8 @@ def train_iterations(
         arrived += num_threads
         if not barrier_wait(barrier, arrived):
             return
-        descends, of_all = is_sgd and not penalized, rows_of(net, zeros, zero, DOUT, zero, n)
         in_one_pass = sparse and n == 1 and descends and not infinite[0]
-        if in_one_pass and not has_denormals(of_all.reshape(-1)):  # the pass would flush them
+        if in_one_pass and not has_denormals(dout_of_one):  # which the pass would flush
             if not descend_by_one(net, zeros, state[0], bounds, batches[i % slots],
                 words[i % slots], zeros.dtype.type(options[0]), thread, num_threads):  # fmt: skip
                 infinite[0] = 1

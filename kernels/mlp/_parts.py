@@ -126,7 +126,7 @@ def add_parts(net, zeros, sums, r0, r1):
     activate_rows(net, zeros, np.int64(0), r0, r1)
 
 
-@inner(inline="always")
+@inner(inline="always")  # in a call, Numba would count references to the arrays, for each input
 def _input_of_one(net, zeros, batch, values, j):
     """Return input `j` of a single example in the dtype of the parameters."""
     if net[0, ITEMSIZE] == 1:
